@@ -1,0 +1,629 @@
+//! The script: what each process of a tree does, as data.
+//!
+//! A script is a list of [`Step`]s that one node plays from the first to the last; a node that comes to the
+//! end of its script exits with 0. A step that starts another node carries that node's script. Reading is
+//! strict: unknown fields and steps are refused, and [`check`] refuses what is too deep, too large or asks
+//! for more processes, time or bytes than the limits below.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::content::{Content, Output};
+use crate::span::Span;
+
+/// Most processes that a script may start, the root included.
+pub const MOST_PROCESSES: u64 = 256;
+/// Most levels of nodes, the root included.
+pub const MOST_DEPTH: usize = 16;
+/// Most steps in one node's script.
+pub const MOST_STEPS: usize = 256;
+/// Most bytes that a script may write, all nodes together.
+pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Longest wait that a step may ask for, and the longest time to live of a node.
+pub const MOST_TIME: Span = Span::from_millis(60_000);
+/// Name of the node that the wrapper starts.
+pub const ROOT: &str = "root";
+
+/// One thing that a node does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    // Life.
+    /// Exit with this code.
+    Exit(u8),
+    /// Kill itself with this signal, its action set to the default first.
+    Die(Signal),
+    /// Crash by a real fault (SIGSEGV from a bad address), which works as pid 1 too.
+    Fault,
+    /// Wait for ever without using the processor.
+    Hang,
+    /// Wait for ever on the processor.
+    BusyHang,
+    /// Wait this long; a signal that is handled does not cut it short.
+    Sleep(Span),
+    /// Stop itself (SIGSTOP). Goes on with the next step when continued.
+    Stop,
+
+    // Signals.
+    /// From now on react to a signal in this way.
+    On(Reaction),
+    /// From now on report every signal that can be caught, with its sender, and go on.
+    LogSignals,
+
+    // Trees.
+    /// Start another node.
+    Start(Start),
+    /// Start nodes of one kind at a bounded rate until their number is reached.
+    ForkAtRate(ForkAtRate),
+    /// Make this many children that exit at once and are never reaped.
+    Zombies(u32),
+
+    // Output and input.
+    /// Write bytes at once.
+    Write(Write),
+    /// Write chunk after chunk with pauses.
+    SlowStream(SlowStream),
+    /// Write to both streams as fast as they take it, until killed or until `most` bytes have been written
+    /// to each.
+    Flood {
+        /// Bound for each stream, in bytes.
+        most: u64,
+    },
+    /// Close a standard descriptor and live on.
+    Close(Stdio),
+    /// Read standard input to its end.
+    ReadStdin,
+
+    // Environment.
+    /// Replace itself by itself with an empty environment; same pid. Signal reactions start afresh.
+    ClearEnvironment,
+
+    // Verbs.
+    /// Say that this point is reached. Others wait for it as `node.name`.
+    Emit(Name),
+    /// Wait until this event has happened: a gate.
+    Await(Event),
+}
+
+/// How a node reacts to a signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reaction {
+    /// The signal. KILL and STOP cannot be caught and are refused.
+    pub signal: Signal,
+    /// What to do when it comes.
+    pub then: Then,
+}
+
+/// What to do when a signal comes. Every variant but `Ignore`, `Block` and `Default` reports the signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Then {
+    /// The kernel's default action.
+    Default,
+    /// Ignore it (SIG_IGN), which children inherit.
+    Ignore,
+    /// Block it in the signal mask, which is not the same thing: it stays pending. Children inherit the mask.
+    Block,
+    /// Report it and go on.
+    Log,
+    /// Report it and exit with this code.
+    Exit(u8),
+    /// Report it, clean up for this long, then exit.
+    ExitSlowly {
+        /// How long the clean-up takes.
+        takes: Span,
+        /// The exit code.
+        code: u8,
+    },
+    /// Report it, start this many nodes named `NODE.fork1`, `NODE.fork2` … that hang, and go on. At most 16.
+    Fork(u8),
+}
+
+/// A node to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Its name, unique in the script.
+    pub node: Name,
+    /// Where it stands relative to the node that starts it.
+    #[serde(rename = "as", default)]
+    pub place: Place,
+    /// Which of the standard descriptors it keeps from its parent; the others are opened on `/dev/null`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Stdio>,
+    /// What it does.
+    pub script: Vec<Step>,
+}
+
+/// Where a new node stands relative to the node that starts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the same process group.
+    #[default]
+    SameGroup,
+    /// In a process group of its own, same session.
+    OwnGroup,
+    /// In a session (and so a group) of its own.
+    OwnSession,
+    /// In the same group, but its parent is gone: fork, fork, the middle one exits.
+    Orphan,
+    /// Fork, setsid, fork, the middle one gone.
+    Daemon,
+}
+
+/// Nodes of one kind at a bounded rate, named `NODE.1`, `NODE.2` …; each hangs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForkAtRate {
+    /// What the nodes' names start with.
+    pub node: Name,
+    /// Pause between two forks.
+    pub every: Span,
+    /// How many at most.
+    pub most: u32,
+}
+
+/// Bytes to write at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    /// Where to.
+    pub to: Output,
+    /// How many bytes; where it is no multiple of a record's length the last line is partial.
+    pub bytes: u64,
+    /// Of which kind. One stream should be of one kind from start to end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub content: Content,
+}
+
+/// Chunk after chunk with pauses between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowStream {
+    /// Where to.
+    pub to: Output,
+    /// Bytes of a chunk.
+    pub chunk: u64,
+    /// Pause after a chunk.
+    pub every: Span,
+    /// How many chunks.
+    pub times: u32,
+}
+
+/// A standard descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdio {
+    /// Descriptor 0.
+    Stdin,
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+impl Stdio {
+    /// The descriptor's number.
+    pub const fn fd(self) -> i32 {
+        match self {
+            Self::Stdin => 0,
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
+}
+
+/// A name of a node or of a point in its script: lower-case letters, digits and hyphens, at most 32.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !text.is_empty() && text.len() <= 32 && text.bytes().all(legal) {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is not a name; use 1 to 32 lower-case letters, digits and hyphens"))
+        }
+    }
+}
+
+impl TryFrom<&str> for Name {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A named event: words joined by dots, at most 96 characters.
+///
+/// `root.hello`, `root.ready` (emitted by the script), `root.TERM` (the node reported that signal),
+/// `root.gone`, `op.2.issued`, `op.2.done`, `run.ended`, `host.gone`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Event(String);
+
+impl Event {
+    /// The event as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Event {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let words = text.split('.').collect::<Vec<_>>();
+        if text.len() <= 96 && words.len() >= 2 && words.iter().all(|w| !w.is_empty() && w.bytes().all(legal))
+        {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is not an event; write it as root.ready, root.gone or op.2.done"))
+        }
+    }
+}
+
+impl TryFrom<&str> for Event {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Event> for String {
+    fn from(event: Event) -> Self {
+        event.0
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A signal by its name without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub enum Signal {
+    Hup,
+    Int,
+    Quit,
+    Ill,
+    Abrt,
+    Fpe,
+    Kill,
+    Usr1,
+    Segv,
+    Usr2,
+    Pipe,
+    Term,
+    Stop,
+    Tstp,
+    Cont,
+    Ttin,
+    Ttou,
+    Winch,
+}
+
+impl Signal {
+    /// Every signal that a script can name.
+    pub const ALL: [Self; 18] = [
+        Self::Hup,
+        Self::Int,
+        Self::Quit,
+        Self::Ill,
+        Self::Abrt,
+        Self::Fpe,
+        Self::Kill,
+        Self::Usr1,
+        Self::Segv,
+        Self::Usr2,
+        Self::Pipe,
+        Self::Term,
+        Self::Stop,
+        Self::Tstp,
+        Self::Cont,
+        Self::Ttin,
+        Self::Ttou,
+        Self::Winch,
+    ];
+
+    /// The kernel's number for it.
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Hup => nix::libc::SIGHUP,
+            Self::Int => nix::libc::SIGINT,
+            Self::Quit => nix::libc::SIGQUIT,
+            Self::Ill => nix::libc::SIGILL,
+            Self::Abrt => nix::libc::SIGABRT,
+            Self::Fpe => nix::libc::SIGFPE,
+            Self::Kill => nix::libc::SIGKILL,
+            Self::Usr1 => nix::libc::SIGUSR1,
+            Self::Segv => nix::libc::SIGSEGV,
+            Self::Usr2 => nix::libc::SIGUSR2,
+            Self::Pipe => nix::libc::SIGPIPE,
+            Self::Term => nix::libc::SIGTERM,
+            Self::Stop => nix::libc::SIGSTOP,
+            Self::Tstp => nix::libc::SIGTSTP,
+            Self::Cont => nix::libc::SIGCONT,
+            Self::Ttin => nix::libc::SIGTTIN,
+            Self::Ttou => nix::libc::SIGTTOU,
+            Self::Winch => nix::libc::SIGWINCH,
+        }
+    }
+
+    /// Its name without `SIG`, as scripts and reports write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hup => "HUP",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Ill => "ILL",
+            Self::Abrt => "ABRT",
+            Self::Fpe => "FPE",
+            Self::Kill => "KILL",
+            Self::Usr1 => "USR1",
+            Self::Segv => "SEGV",
+            Self::Usr2 => "USR2",
+            Self::Pipe => "PIPE",
+            Self::Term => "TERM",
+            Self::Stop => "STOP",
+            Self::Tstp => "TSTP",
+            Self::Cont => "CONT",
+            Self::Ttin => "TTIN",
+            Self::Ttou => "TTOU",
+            Self::Winch => "WINCH",
+        }
+    }
+
+    /// The name of a signal number: `TERM`, or `SIG34` for one without a name here.
+    pub fn name_of(number: i32) -> String {
+        Self::ALL
+            .into_iter()
+            .find(|signal| signal.number() == number)
+            .map_or_else(|| format!("SIG{number}"), |signal| signal.name().to_owned())
+    }
+
+    /// Whether a process can catch, block or ignore it.
+    pub const fn can_be_caught(self) -> bool {
+        !matches!(self, Self::Kill | Self::Stop)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A script that asks for more than the limits allow, or contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The place in the file, as a path such as `script[2].start.script[0]`.
+    pub place: String,
+    /// What is wrong there and what to do, as a sentence fragment.
+    pub problem: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The name of every node of a script, those of forks at a rate and in handlers included.
+pub fn nodes(script: &[Step]) -> Vec<String> {
+    let mut names = vec![ROOT.to_owned()];
+    collect_nodes(ROOT, script, &mut names);
+    names
+}
+
+fn collect_nodes(node: &str, script: &[Step], names: &mut Vec<String>) {
+    for step in script {
+        match step {
+            Step::Start(start) => {
+                names.push(start.node.to_string());
+                collect_nodes(start.node.as_str(), &start.script, names);
+            }
+            Step::ForkAtRate(forks) => names.extend((1..=forks.most).map(|n| format!("{}.{n}", forks.node))),
+            Step::On(Reaction { then: Then::Fork(count), .. }) => {
+                names.extend((1..=*count).map(|n| format!("{node}.fork{n}")));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a script keeps the limits.
+///
+/// # Errors
+///
+/// The first place that does not, with what to do about it.
+pub fn check(script: &[Step]) -> Result<(), Refused> {
+    let mut totals = Totals::default();
+    totals.names.insert(ROOT.to_owned());
+    totals.processes = 1;
+    check_node(script, "script", 1, &mut totals)
+}
+
+#[derive(Default)]
+struct Totals {
+    processes: u64,
+    bytes: u64,
+    names: BTreeSet<String>,
+}
+
+fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -> Result<(), Refused> {
+    let refuse = |place: &str, problem: String| Err(Refused { place: place.to_owned(), problem });
+    if depth > MOST_DEPTH {
+        return refuse(place, format!("more than {MOST_DEPTH} levels of nodes; make the tree flatter"));
+    }
+    if script.len() > MOST_STEPS {
+        return refuse(place, format!("{} steps, at most {MOST_STEPS} are allowed", script.len()));
+    }
+    for (index, step) in script.iter().enumerate() {
+        let place = format!("{place}[{index}]");
+        match step {
+            Step::On(reaction) => {
+                if !reaction.signal.can_be_caught() {
+                    return refuse(&place, format!("{} cannot be caught; take TERM", reaction.signal.name()));
+                }
+                match reaction.then {
+                    Then::ExitSlowly { takes, .. } => check_time(takes, &place)?,
+                    Then::Fork(count) if count > 16 => {
+                        return refuse(&place, format!("{count} forks in a handler, at most 16 are allowed"));
+                    }
+                    Then::Fork(count) => totals.processes += u64::from(count),
+                    _ => {}
+                }
+            }
+            Step::Sleep(span) => check_time(*span, &place)?,
+            Step::Start(start) => {
+                if !totals.names.insert(start.node.to_string()) {
+                    return refuse(
+                        &place,
+                        format!("a second node named {:?}; give it another name", start.node.as_str()),
+                    );
+                }
+                if ["op", "run", "host", "bystander"].contains(&start.node.as_str()) {
+                    return refuse(
+                        &place,
+                        format!("{:?} is a reserved name; give the node another", start.node.as_str()),
+                    );
+                }
+                totals.processes += 1;
+                check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
+            }
+            Step::ForkAtRate(forks) => {
+                if !totals.names.insert(forks.node.to_string()) {
+                    return refuse(
+                        &place,
+                        format!("a second node named {:?}; give it another name", forks.node.as_str()),
+                    );
+                }
+                check_time(forks.every, &place)?;
+                totals.processes += u64::from(forks.most);
+            }
+            Step::Zombies(count) => totals.processes += u64::from(*count),
+            Step::Write(write) => totals.bytes = totals.bytes.saturating_add(write.bytes),
+            Step::SlowStream(slow) => {
+                check_time(slow.every, &place)?;
+                totals.bytes = totals.bytes.saturating_add(slow.chunk.saturating_mul(u64::from(slow.times)));
+            }
+            Step::Flood { most } => totals.bytes = totals.bytes.saturating_add(most.saturating_mul(2)),
+            _ => {}
+        }
+        if totals.processes > MOST_PROCESSES {
+            return refuse(&place, format!("more than {MOST_PROCESSES} processes up to here; start fewer"));
+        }
+        if totals.bytes > MOST_BYTES {
+            return refuse(&place, format!("more than {MOST_BYTES} bytes written up to here; write less"));
+        }
+    }
+    Ok(())
+}
+
+fn check_time(span: Span, place: &str) -> Result<(), Refused> {
+    if span > MOST_TIME {
+        return Err(Refused {
+            place: place.to_owned(),
+            problem: format!("{span} is longer than {MOST_TIME}; wait less"),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Vec<Step>, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn a_script_reads_as_people_write_it() {
+        let script = read(
+            r#"[{"on": {"signal": "TERM", "then": "log"}},
+                {"on": {"signal": "INT", "then": {"exit-slowly": {"takes": "20ms", "code": 3}}}},
+                {"start": {"node": "helper", "as": "own-session", "holds": ["stdout"], "script": ["hang"]}},
+                {"write": {"to": "stdout", "bytes": 100}}, {"emit": "ready"}, {"await": "op.2.issued"}, {"exit": 3}]"#,
+        )
+        .unwrap();
+        assert_eq!(script.len(), 7);
+        assert_eq!(nodes(&script), ["root", "helper"]);
+        check(&script).unwrap();
+        let text = serde_json::to_string(&script).unwrap();
+        assert_eq!(read(&text).unwrap(), script);
+    }
+
+    #[test]
+    fn unknown_steps_fields_and_names_are_refused() {
+        for json in [
+            r#"["jump"]"#,
+            r#"[{"write": {"to": "stdout", "bytes": 1, "colour": "red"}}]"#,
+            r#"[{"start": {"node": "Up Per", "script": []}}]"#,
+            r#"[{"on": {"signal": "FOO", "then": "log"}}]"#,
+            r#"[{"exit": 256}]"#,
+            r#"[{"flood": {"most": 5, "least": 1}}]"#,
+            r#"[{"await": "ready"}]"#,
+        ] {
+            assert!(read(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_limits_is_refused_with_its_place() {
+        let deep = (0..MOST_DEPTH).fold(r#"["hang"]"#.to_owned(), |inner, level| {
+            format!(r#"[{{"start": {{"node": "n{level}", "script": {inner}}}}}]"#)
+        });
+        let cases = [
+            (deep.as_str(), "levels"),
+            (r#"[{"fork-at-rate": {"node": "w", "every": "1ms", "most": 10000}}]"#, "processes"),
+            (
+                r#"[{"start": {"node": "a", "script": []}}, {"start": {"node": "a", "script": []}}]"#,
+                "second node",
+            ),
+            (r#"[{"sleep": "2m"}]"#, "longer"),
+            (r#"[{"write": {"to": "stdout", "bytes": 99999999999}}]"#, "bytes"),
+            (r#"[{"on": {"signal": "KILL", "then": "log"}}]"#, "caught"),
+        ];
+        for (json, word) in cases {
+            let refused = check(&read(json).unwrap()).unwrap_err();
+            assert!(refused.to_string().contains(word), "{refused}");
+            assert!(refused.place.starts_with("script"), "{refused}");
+        }
+    }
+}
