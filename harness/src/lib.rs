@@ -1,1 +1,14 @@
-//! Headcount.
+//! Proving that programs which run other programs clean up after themselves.
+//!
+//! A case flows through these modules in this order: a [`scenario`] (from [`generate`], a file or a directed list) is
+//! [`run`] against a [`subject`] in a [`host`] process of its own, under a warden that [`contain`]s it and keeps
+//! the [`roll`]; what happened is a [`trace`]; the [`rules`] judge it and give a [`verdict`]; an [`audit`] does that
+//! for many cases, and a [`report`] tells a person.
+
+pub mod crew;
+pub mod promises;
+pub mod rules;
+pub mod scenario;
+pub mod subject;
+pub mod trace;
+pub mod verdict;
