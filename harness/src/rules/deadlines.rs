@@ -606,7 +606,8 @@ fn directed_d5() -> Vec<Scenario> {
             &["D5", "D4", "S1"],
             [vec![Step::LogSignals], ready_and_hang().to_vec()].concat(),
             once_ready(Verb::Cancel),
-        ),
+        )
+        .with_grace(Span::from_millis(200)),
         scenario(
             "cancel-cleans-up-within-the-grace",
             "A child that needs 40 ms for its clean-up and has a grace of 400 ms must be allowed to finish.",
