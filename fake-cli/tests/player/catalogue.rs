@@ -1,0 +1,1 @@
+//! Every behaviour is shown in the README and exercised by a test.
