@@ -15,6 +15,7 @@ use fake_cli::playfile::PlayFile;
 use fake_cli::script::{Event, Step};
 use fake_cli::span::Span;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -258,25 +259,35 @@ impl Stage {
         self.connections.push(Connection { socket: Some(socket), node, pidfd });
     }
 
+    /// Takes everything that a connection holds. The connections are emptied from the oldest to the newest, so what a
+    /// node said before it became another image of itself is seen before what that one says.
     fn receive(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         let mut buffer = vec![0; MOST_MESSAGE_BYTES];
-        let socket = connection.socket.as_ref().unwrap();
-        let length =
-            rustix::net::recv(socket, &mut buffer, RecvFlags::empty()).map_or(0, |(length, _)| length);
-        let seen = if length == 0 {
-            connection.socket = None;
-            Seen::Gone
-        } else {
-            let mut report = serde_json::from_slice(&buffer[..length]).unwrap();
-            if let Report::Hello(hello) = &mut report {
-                connection.node = hello.node.clone();
-                // What whoever runs the tests passes on to everybody is not this test's.
-                hello.descriptors.retain(|descriptor| !is_passed_on(descriptor.fd));
+        while let Some(socket) = &connection.socket {
+            let seen = match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => return,
+                Ok((1.., length)) => Seen::Report(serde_json::from_slice(&buffer[..length]).unwrap()),
+                _ => Seen::Gone,
+            };
+            if let Seen::Report(Report::Hello(hello)) = &seen {
+                connection.node.clone_from(&hello.node);
             }
-            Seen::Report(report)
-        };
-        self.log.push((connection.node.clone(), seen));
+            if seen == Seen::Gone {
+                connection.socket = None;
+            }
+            self.log.push((connection.node.clone(), seen.without_what_is_passed_on()));
+        }
+    }
+}
+
+impl Seen {
+    /// A hello without the descriptors that whoever runs the tests passes on to everybody.
+    fn without_what_is_passed_on(mut self) -> Self {
+        if let Self::Report(Report::Hello(hello)) = &mut self {
+            hello.descriptors.retain(|descriptor| !is_passed_on(descriptor.fd));
+        }
+        self
     }
 }
 
