@@ -1,0 +1,78 @@
+//! The child starts clean, whatever its owner has inherited or done.
+
+use std::os::fd::AsRawFd;
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+use crate::scene::{run, sh};
+
+/// Says which signals are blocked and ignored, which descriptors are open, and the process group.
+const REPORT: &str = "grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | tr '\\n' ' '";
+
+/// The shell that lists the descriptors has one open for it.
+fn assert_clean(report: &[u8]) {
+    let report = String::from_utf8_lossy(report);
+    let lines: Vec<_> = report.lines().collect();
+    assert_eq!(lines[0], "SigBlk:\t0000000000000000");
+    assert_eq!(lines[1], "SigIgn:\t0000000000000000");
+    assert_eq!(lines[2].trim(), "0 1 2 3");
+}
+
+#[tokio::test]
+async fn a_child_sees_no_descriptor_but_its_standard_three() {
+    assert_clean(&run(&mut sh(REPORT)).await.stdout.bytes);
+}
+
+#[tokio::test]
+async fn a_child_starts_with_an_empty_signal_mask_although_its_owner_blocks_signals() {
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGTERM);
+    blocked.add(Signal::SIGUSR1);
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("a mask can be set");
+    let mut command = sh(REPORT);
+    let started = command.start();
+    let after = SigSet::thread_get_mask().expect("a mask can be read");
+    before.thread_set_mask().expect("a mask can be set");
+    assert!(after.contains(Signal::SIGTERM), "the owner's own mask was changed");
+    let outcome = crate::scene::within(started.expect("it starts").wait()).await;
+    assert_clean(&outcome.stdout.bytes);
+}
+
+#[tokio::test]
+async fn a_child_does_not_inherit_what_its_owner_ignores_or_left_open() {
+    // A shell that ignores signals and has a descriptor open becomes this test once more.
+    const MARK: &str = "CHILDMINDER_TEST_IN_A_DIRTY_OWNER";
+    if std::env::var_os(MARK).is_some() {
+        assert_clean(&run(&mut sh(REPORT)).await.stdout.bytes);
+        return;
+    }
+    let myself = std::env::current_exe().expect("our own path");
+    let mut dirty = std::process::Command::new("sh");
+    dirty
+        .args(["-c", "trap '' HUP USR1 CHLD; trap - CHLD; exec 9</dev/null; exec \"$0\" \"$@\""])
+        .arg(myself)
+        .args(["--exact", "environment::a_child_does_not_inherit_what_its_owner_ignores_or_left_open"])
+        .env(MARK, "1")
+        .stdout(std::process::Stdio::null());
+    assert!(dirty.status().expect("a shell").success());
+}
+
+#[tokio::test]
+async fn a_child_leads_a_group_of_its_own_in_the_session_of_its_owner() {
+    let outcome = run(&mut sh("cut -d' ' -f 1,5,6 /proc/$$/stat")).await;
+    let report = String::from_utf8_lossy(&outcome.stdout.bytes).into_owned();
+    let numbers: Vec<i32> = report.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+    assert_eq!(numbers[0], numbers[1], "it leads its group");
+    let session = nix::unistd::getsid(None).expect("our own session");
+    assert_eq!(numbers[2], session.as_raw(), "it is in our session");
+}
+
+#[tokio::test]
+async fn a_pipe_of_one_run_is_not_seen_by_another_that_starts_meanwhile() {
+    let file = std::fs::File::open("/dev/null").expect("it is there");
+    assert!(file.as_raw_fd() > 2);
+    let starts = (0..20).map(|_| sh(REPORT).run()).collect::<Vec<_>>();
+    for start in starts {
+        assert_clean(&crate::scene::within(start).await.expect("it starts").stdout.bytes);
+    }
+}
