@@ -6,6 +6,7 @@
 //! for many cases, and a [`report`] tells a person.
 
 pub mod crew;
+pub mod generate;
 pub mod promises;
 pub mod rules;
 pub mod scenario;
