@@ -5,9 +5,11 @@
 //! the [`roll`]; what happened is a [`trace`]; the [`rules`] judge it and give a [`verdict`]; an [`audit`] does that
 //! for many cases, and a [`report`] tells a person.
 
+pub mod audit;
 pub mod crew;
 pub mod generate;
 pub mod promises;
+pub mod report;
 pub mod rules;
 pub mod scenario;
 pub mod subject;
