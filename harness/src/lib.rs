@@ -5,6 +5,7 @@
 //! the [`roll`]; what happened is a [`trace`]; the [`rules`] judge it and give a [`verdict`]; an [`audit`] does that
 //! for many cases, and a [`report`] tells a person.
 
+pub mod audit;
 pub mod canary;
 pub mod contain;
 pub mod crew;
@@ -13,6 +14,7 @@ pub mod host;
 pub mod launch;
 pub mod promises;
 pub mod reentry;
+pub mod report;
 pub mod roll;
 pub mod rules;
 pub mod run;
