@@ -27,3 +27,4 @@ pub mod suite;
 pub mod trace;
 pub mod verdict;
 mod warden;
+mod workplace;
