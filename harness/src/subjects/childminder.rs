@@ -6,8 +6,6 @@ use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::subject::{Job, Subject};
 use crate::trace::{Captured, Outcome, Reason};
 
-use super::tokio_process::status;
-
 /// The product that this project makes.
 pub(super) struct Minded;
 
@@ -64,7 +62,7 @@ fn outcome(ending: &Ending) -> Outcome {
     };
     Outcome {
         reason,
-        status: ending.exit.map(status),
+        status: ending.exit.map(Into::into),
         stdout: captured(&ending.stdout),
         stderr: captured(&ending.stderr),
     }
