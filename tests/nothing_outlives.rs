@@ -4,11 +4,12 @@
 //! the kernel's own word. It has a `main` of its own because a subreaper must be the only one in its process that
 //! waits, and because it plays the part of a wrapper's own test suite too, which it then interrupts.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use headcount::promises::Promises;
+use headcount::scan::children;
 use headcount::subject::{Job, Subject};
 use headcount::suite::Suite;
 use headcount::trace::{Outcome, Reason};
@@ -107,11 +108,11 @@ fn after_a_warden_was_killed() -> Result<(), Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
     command.args(["audit", "--subject", "tokio", "--rules", "S*", "--cases", "400", "--format", "json"]);
     let mut child = start(command.stdout(Stdio::piped()))?;
-    let stdout = child.stdout.take().expect("it is piped");
+    let mut stdout = child.stdout.take().expect("it is piped");
     // Read beside, so that a full pipe does not hold it up.
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
-        BufReader::new(stdout).read_to_string(&mut text).map(|_| text)
+        stdout.read_to_string(&mut text).map(|_| text)
     });
     wait_for_nodes(&child)?;
     let warden = *children(child.id() as i32).first().ok_or("there was no warden")?;
@@ -142,12 +143,6 @@ fn wait_for_nodes(child: &Child) -> Result<(), Failed> {
 /// How many levels of children a process has.
 fn depth(pid: i32) -> u32 {
     children(pid).into_iter().map(|child| 1 + depth(child)).max().unwrap_or(0)
-}
-
-fn children(pid: i32) -> Vec<i32> {
-    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/task/{pid}/children")) else { return Vec::new() };
-    let line = BufReader::new(file).lines().next().and_then(Result::ok).unwrap_or_default();
-    line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// Waits for a child of ours within a bound.

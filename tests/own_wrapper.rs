@@ -3,7 +3,7 @@
 //! `cargo test --test own_wrapper -- rule::S` runs the survivor rules alone, `-- --list` names every test.
 
 use childminder::{Command, Ended};
-use headcount::promises::{Keeps, Promises};
+use headcount::promises::Promises;
 use headcount::subject::{Job, Subject};
 use headcount::trace::{Captured, Outcome, Reason, Status};
 
@@ -11,8 +11,7 @@ struct Mine;
 
 impl Subject for Mine {
     fn promises(&self) -> Promises {
-        let told = "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status";
-        Promises { grace: Keeps::AsAsked, ..told.parse().expect("the words are known") }
+        "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status".parse().expect("known words")
     }
 
     async fn run(&self, job: Job) -> Outcome {
@@ -25,7 +24,11 @@ impl Subject for Mine {
         job.on_cancel(move || canceller.cancel());
         let end = run.wait().await;
         Outcome {
-            reason: if end.ended == Ended::ByItself { Reason::Itself } else { Reason::Unsaid },
+            reason: match end.ended {
+                Ended::ByItself => Reason::Itself,
+                Ended::Stopped(childminder::Reason::TimedOut) => Reason::TimedOut,
+                Ended::Stopped(_) => Reason::Cancelled,
+            },
             status: end.exit.map(Status::from),
             stdout: Some(Captured::of(&end.stdout.bytes, Some(end.stdout.is_complete()))),
             stderr: Some(Captured::of(&end.stderr.bytes, Some(end.stderr.is_complete()))),
