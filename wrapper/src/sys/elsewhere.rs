@@ -137,11 +137,11 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn ask_group(&mut self) {
+    pub(crate) fn ask_group(&self) {
         match *self {}
     }
 
-    pub(crate) fn kill_group(&mut self) {
+    pub(crate) fn kill_group(&self) {
         match *self {}
     }
 
@@ -177,16 +177,6 @@ impl FormerGroup {
 
 #[derive(Debug)]
 pub(crate) enum Member {}
-
-impl Member {
-    pub(crate) fn ask(&self) {
-        match *self {}
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        match *self {}
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Others {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
-    pidfd_send_signal, test_kill_process, test_kill_process_group, waitid,
+    test_kill_process, test_kill_process_group, waitid,
 };
 
 use super::poller::{Poller, Token, Watch};
@@ -58,7 +58,7 @@ impl Leader {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Looks without reaping.
+    /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
     pub(crate) fn look(&mut self) -> LeaderFate {
         let fate = self.wait(WaitIdOptions::NOWAIT);
         if !matches!(fate, LeaderFate::Running) {
@@ -69,18 +69,19 @@ impl Leader {
     }
 
     /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
-    pub(crate) fn ask_group(&mut self) {
+    pub(crate) fn ask_group(&self) {
         self.signal_group(Signal::TERM);
         self.signal_group(Signal::CONT);
     }
 
     /// Kills everybody in the group at once: the kernel lets no member fork past it.
-    pub(crate) fn kill_group(&mut self) {
+    pub(crate) fn kill_group(&self) {
         self.signal_group(Signal::KILL);
     }
 
-    fn signal_group(&mut self, signal: Signal) {
-        match self.look() {
+    fn signal_group(&self, signal: Signal) {
+        // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
+        match self.wait(WaitIdOptions::NOWAIT) {
             // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
             // loss: EPERM shows later as a survivor with its reason, and there is no other.
             LeaderFate::Running | LeaderFate::Ended(_) => {
@@ -163,18 +164,6 @@ impl FormerGroup {
 pub(crate) struct Member {
     pid: Pid,
     watch: Watch,
-}
-
-impl Member {
-    /// Asks this process alone. The handle cannot mean anybody else, whatever became of the number.
-    pub(crate) fn ask(&self) {
-        let _ = pidfd_send_signal(&self.watch, Signal::TERM);
-        let _ = pidfd_send_signal(&self.watch, Signal::CONT);
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
 }
 
 /// The live members of a group as one look found them.
