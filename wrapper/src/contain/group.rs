@@ -112,12 +112,11 @@ impl Hold for Group {
     }
 
     fn name_survivors(&mut self) -> Left {
-        let survivors = match &self.kept {
+        match &self.kept {
             Some(Kept::Led(leader)) => leader.survivors(),
-            Some(Kept::Former(_)) if self.lost => return Left::Unknown(LOST),
+            Some(Kept::Former(_)) if self.lost => Left::Unknown(LOST),
             Some(Kept::Former(group)) => group.survivors(),
-            None => return Left::Unknown("the group was lost"),
-        };
-        if survivors.is_empty() { Left::Nobody(Proof::NoneAlive) } else { Left::Survivors(survivors) }
+            None => Left::Unknown("the group was lost"),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::outcome::Survivor;
+use crate::outcome::Left;
 
 pub(crate) type Token = u64;
 
@@ -149,7 +149,7 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         match *self {}
     }
 
@@ -170,7 +170,7 @@ impl FormerGroup {
         match *self {}
     }
 
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         match *self {}
     }
 }

@@ -47,6 +47,15 @@ async fn a_streamed_burst_arrives_whole_although_nobody_took_it_before_the_exit(
 }
 
 #[tokio::test]
+async fn a_pipe_that_is_exactly_full_at_the_exit_is_not_taken_for_a_held_one() {
+    let script = "syswrite(STDOUT, 'x' x 65536) == 65536 or die; kill 'KILL', $$";
+    for _ in 0..20 {
+        let outcome = run(&mut perl(script)).await;
+        assert_eq!((outcome.stdout.total, outcome.stdout.end), (65_536, StreamEnd::Closed));
+    }
+}
+
+#[tokio::test]
 async fn what_was_written_before_a_kill_is_there() {
     let script = "trap '' TERM; head -c 50000 /dev/zero; echo ready >&2; sleep 1000; sleep 1000";
     let mut command = sh(script);
