@@ -154,7 +154,8 @@ impl Intake {
     pub(crate) fn take_the_rest(&mut self, scratch: &mut [u8]) {
         let capacity = self.end.as_ref().map_or(0, ReadEnd::capacity) as u64;
         let enough = self.total + capacity;
-        while self.is_open() && self.total < enough {
+        // One more read than it takes, to see the end behind the last byte.
+        while self.is_open() && self.total <= enough {
             if let After::Dry = self.read_once(scratch) {
                 break;
             }

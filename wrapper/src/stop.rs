@@ -3,20 +3,21 @@
 //!
 //! | rung | happening | next rung | steps |
 //! |---|---|---|---|
-//! | `Running` | leader ended | `Swept` | kill, release, look |
+//! | `Running` | leader ended | `Swept` | sweep, release, look |
 //! | `Running` | stop asked | `Asked` | ask |
 //! | `Asked` | leader ended | `Leaderless` | look |
 //! | `Asked` | grace over, stop urged | `Killed` | kill |
-//! | `Leaderless` | nobody left | `Gone` | release |
+//! | `Leaderless` | nobody left | `Swept` | sweep, release, look |
 //! | `Leaderless` | grace over, stop urged | `Swept` | kill, release, look |
-//! | `Killed` | leader ended | `Swept` | release, look |
+//! | `Killed` | leader ended | `Swept` | sweep, release, look |
 //! | `Killed` | bound over | `Gone` | give up |
 //! | `Swept` | nobody left | `Gone` | – |
 //! | `Swept` | bound over | `Gone` | give up |
 //!
 //! Everything else changes nothing, so asking twice, too late or in the wrong order is harmless. The order within a
 //! row is the safety argument: whoever shares a number with the leader is signalled *before* the leader is released,
-//! because afterwards the number may be a stranger's.
+//! because afterwards the number may be a stranger's; and nobody is released without a sweep, because a look can miss
+//! a process that was forked meanwhile, and a kill of the whole group cannot.
 
 /// How far the end of a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) enum Rung {
     Leaderless,
     /// Everybody was killed; the leader is still there.
     Killed,
-    /// Everybody was killed and the leader is released; it remains to be shown that nobody is left.
+    /// Everybody was swept and the leader is released; it remains to be shown that nobody is left.
     Swept,
     /// Nobody is left, or the bound is over.
     Gone,
@@ -54,8 +55,10 @@ pub(crate) enum Happening {
 pub(crate) enum Step {
     /// Ask everybody to end, and start the grace.
     Ask,
-    /// Kill everybody, and start the bound.
+    /// Kill everybody: the request was not enough.
     Kill,
+    /// Kill whoever is there unseen, without a word about it.
+    Sweep,
     /// Release the leader: reap it, and give up its number.
     Release,
     /// Look who is left, and listen for their end.
@@ -68,14 +71,15 @@ pub(crate) enum Step {
 pub(crate) fn climb(rung: Rung, happening: Happening) -> (Rung, &'static [Step]) {
     use Happening as H;
     use Rung as R;
+    const SWEEP: &[Step] = &[Step::Sweep, Step::Release, Step::Look];
     match (rung, happening) {
-        (R::Running, H::LeaderEnded) => (R::Swept, &[Step::Kill, Step::Release, Step::Look]),
+        (R::Running, H::LeaderEnded) => (R::Swept, SWEEP),
         (R::Running, H::StopAsked) => (R::Asked, &[Step::Ask]),
         (R::Asked, H::LeaderEnded) => (R::Leaderless, &[Step::Look]),
         (R::Asked, H::GraceOver | H::StopUrged) => (R::Killed, &[Step::Kill]),
-        (R::Leaderless, H::NobodyLeft) => (R::Gone, &[Step::Release]),
+        (R::Leaderless, H::NobodyLeft) => (R::Swept, SWEEP),
         (R::Leaderless, H::GraceOver | H::StopUrged) => (R::Swept, &[Step::Kill, Step::Release, Step::Look]),
-        (R::Killed, H::LeaderEnded) => (R::Swept, &[Step::Release, Step::Look]),
+        (R::Killed, H::LeaderEnded) => (R::Swept, SWEEP),
         (R::Swept, H::NobodyLeft) => (R::Gone, &[]),
         (R::Killed | R::Swept, H::BoundOver) => (R::Gone, &[Step::GiveUp]),
         (stay, _) => (stay, &[]),
@@ -112,14 +116,19 @@ mod tests {
     fn a_child_that_ends_by_itself_is_swept_before_its_number_is_given_up() {
         let (rung, steps) = walk(&[Happening::LeaderEnded, Happening::NobodyLeft]);
         assert_eq!(rung, Rung::Gone);
-        assert_eq!(steps, [Step::Kill, Step::Release, Step::Look]);
+        assert_eq!(steps, [Step::Sweep, Step::Release, Step::Look]);
     }
 
     #[test]
     fn a_polite_tree_is_asked_and_never_killed() {
-        let (rung, steps) = walk(&[Happening::StopAsked, Happening::LeaderEnded, Happening::NobodyLeft]);
+        let (rung, steps) = walk(&[
+            Happening::StopAsked,
+            Happening::LeaderEnded,
+            Happening::NobodyLeft,
+            Happening::NobodyLeft,
+        ]);
         assert_eq!(rung, Rung::Gone);
-        assert_eq!(steps, [Step::Ask, Step::Look, Step::Release]);
+        assert_eq!(steps, [Step::Ask, Step::Look, Step::Sweep, Step::Release, Step::Look]);
     }
 
     #[test]
@@ -143,7 +152,7 @@ mod tests {
             Happening::NobodyLeft,
         ]);
         assert_eq!(rung, Rung::Gone);
-        assert_eq!(steps, [Step::Ask, Step::Kill, Step::Release, Step::Look]);
+        assert_eq!(steps, [Step::Ask, Step::Kill, Step::Sweep, Step::Release, Step::Look]);
     }
 
     #[test]
@@ -167,8 +176,11 @@ mod tests {
                 for third in HAPPENINGS {
                     for fourth in HAPPENINGS {
                         let (_, steps) = walk(&[first, second, third, fourth]);
+                        assert!(released_after_a_kill(&steps), "{steps:?}");
                         let released = steps.iter().position(|step| *step == Step::Release);
-                        let signalled = steps.iter().rposition(|step| matches!(step, Step::Ask | Step::Kill));
+                        let signalled = steps
+                            .iter()
+                            .rposition(|step| matches!(step, Step::Ask | Step::Kill | Step::Sweep));
                         if let (Some(released), Some(signalled)) = (released, signalled) {
                             assert!(signalled < released, "{steps:?}");
                         }
@@ -176,6 +188,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn released_after_a_kill(steps: &[Step]) -> bool {
+        let releases = steps.iter().enumerate().filter(|(_, step)| **step == Step::Release);
+        releases.into_iter().all(|(at, _)| at > 0 && matches!(steps[at - 1], Step::Kill | Step::Sweep))
     }
 
     #[test]

@@ -50,27 +50,29 @@ async fn all_kinds_of_runs() {
 #[test]
 fn neither_descriptors_nor_threads_grow_with_the_number_of_runs() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bare = descriptors();
+    // The first runs bring what stays for good: the thread, and what it waits with.
     runtime.block_on(all_kinds_of_runs());
-    settle_at(&descriptors(), &runtime);
+    until(|| only_lasting(&bare));
     let (before, threads_before) = (descriptors(), threads());
     for _ in 0..50 {
         runtime.block_on(all_kinds_of_runs());
     }
-    settle_at(&before, &runtime);
+    until(|| descriptors() == before);
     assert_eq!(descriptors(), before);
     assert_eq!(threads(), threads_before);
 }
 
-/// Dropped runs end in the background: looks until there are no more descriptors than these.
-fn settle_at(expected: &BTreeMap<String, String>, runtime: &tokio::runtime::Runtime) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while descriptors().len() > expected.len().min(baseline(runtime)) && Instant::now() < deadline {
-        std::thread::yield_now();
-    }
+/// Whether nothing of a run is left: neither a pipe nor a process handle that was not there at first.
+fn only_lasting(bare: &BTreeMap<String, String>) -> bool {
+    let passing = |target: &str| target.starts_with("pipe:") || target.contains("pidfd");
+    descriptors().iter().all(|(fd, target)| bare.get(fd) == Some(target) || !passing(target))
 }
 
-/// As many descriptors as there are without any run: counted by kind, since dropped runs hold pipes and pidfds.
-fn baseline(_: &tokio::runtime::Runtime) -> usize {
-    let passing = |target: &String| target.starts_with("pipe:") || target.contains("pidfd");
-    descriptors().values().filter(|target| !passing(target)).count()
+/// Dropped runs end in the background: looks until it is so, but not for ever.
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is_so() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
 }

@@ -22,14 +22,7 @@ pub(super) fn take_hold(
 ) -> Result<Box<dyn Hold>, (io::Error, Child)> {
     let leader = Leader::take_hold(child, poller, token)?;
     let pid = leader.pid();
-    Ok(Box::new(Group {
-        pid,
-        token,
-        kept: Some(Kept::Led(leader)),
-        members: Vec::new(),
-        looked: false,
-        lost: false,
-    }))
+    Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
 }
 
 struct Group {
@@ -39,7 +32,6 @@ struct Group {
     kept: Option<Kept>,
     /// Whose end we wait for.
     members: Vec<Member>,
-    looked: bool,
     /// Somebody else took the leader's status, so its number was not pinned until we let go of it.
     lost: bool,
 }
@@ -103,20 +95,14 @@ impl Hold for Group {
 
     fn look(&mut self) -> Remaining {
         let known = std::mem::take(&mut self.members);
-        let known_pids: Vec<u32> = known.iter().map(Member::pid).collect();
-        let (others, may_ask) = match &self.kept {
+        let others = match &self.kept {
             // Without a scan of all processes, which is the common case: the kill left nobody.
             Some(Kept::Former(group)) if group.is_gone() => return Remaining::Nobody(Proof::GroupGone),
             Some(Kept::Former(_)) if self.lost => return Remaining::Unknown(LOST),
-            Some(Kept::Former(group)) => (group.others(known, self.token), false),
-            Some(Kept::Led(leader)) => (leader.others(known, self.token), true),
+            Some(Kept::Former(group)) => group.others(known, self.token),
+            Some(Kept::Led(leader)) => leader.others(known, self.token),
             None => return Remaining::Unknown("the group was lost"),
         };
-        // Whoever was not there at the first look was perhaps not there when everybody was asked either.
-        if may_ask && self.looked {
-            others.members.iter().filter(|member| !known_pids.contains(&member.pid())).for_each(Member::ask);
-        }
-        self.looked = true;
         self.members = others.members;
         match (others.unwatched, self.members.is_empty()) {
             (true, _) => Remaining::LookAgainSoon,
@@ -126,12 +112,11 @@ impl Hold for Group {
     }
 
     fn name_survivors(&mut self) -> Left {
-        let survivors = match &self.kept {
+        match &self.kept {
             Some(Kept::Led(leader)) => leader.survivors(),
-            Some(Kept::Former(_)) if self.lost => return Left::Unknown(LOST),
+            Some(Kept::Former(_)) if self.lost => Left::Unknown(LOST),
             Some(Kept::Former(group)) => group.survivors(),
-            None => return Left::Unknown("the group was lost"),
-        };
-        if survivors.is_empty() { Left::Nobody(Proof::NoneAlive) } else { Left::Survivors(survivors) }
+            None => Left::Unknown("the group was lost"),
+        }
     }
 }

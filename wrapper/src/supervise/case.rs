@@ -209,7 +209,6 @@ impl Case {
         if self.rung == Rung::Running {
             self.stop = Some(Stop { reason, asked: Instant::now(), killed: None });
             self.happen(Happening::StopAsked);
-            self.board.post(State::Terminating);
             let _ = self.events.send(Event::Stopping(reason));
         }
     }
@@ -230,6 +229,12 @@ impl Case {
 
     fn happen(&mut self, happening: Happening) {
         let (next, steps) = climb(self.rung, happening);
+        if self.rung == Rung::Running && next != Rung::Running {
+            self.board.post(State::Terminating);
+        }
+        if !is_bounded(self.rung) && is_bounded(next) {
+            self.deadline = Some(Instant::now() + KILL_BOUND);
+        }
         self.rung = next;
         for step in steps {
             self.take_step(*step, happening);
@@ -245,6 +250,7 @@ impl Case {
         match step {
             Step::Ask => self.ask(),
             Step::Kill => self.kill(because),
+            Step::Sweep => self.sweep(),
             Step::Release => self.release(),
             Step::Look => self.look(),
             Step::GiveUp => self.left = self.hold.as_mut().map(|hold| hold.name_survivors()),
@@ -260,18 +266,20 @@ impl Case {
     }
 
     fn kill(&mut self, because: Happening) {
-        if let Some(hold) = &mut self.hold {
-            hold.kill();
-        }
-        let now = Instant::now();
+        self.sweep();
         let cause = match because {
             Happening::StopUrged => KillCause::AskedAgain,
             _ => KillCause::GraceOver,
         };
         if let Some(stop) = &mut self.stop {
-            stop.killed = Some((now, cause));
+            stop.killed = Some((Instant::now(), cause));
         }
-        self.deadline = Some(now + KILL_BOUND);
+    }
+
+    fn sweep(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.kill();
+        }
     }
 
     fn release(&mut self) {
@@ -363,6 +371,11 @@ impl Case {
             timings,
         }
     }
+}
+
+/// Whether everybody on this rung was killed, so that the wait for their end has a bound.
+fn is_bounded(rung: Rung) -> bool {
+    matches!(rung, Rung::Killed | Rung::Swept)
 }
 
 fn take_capture(intake: &mut Intake) -> Capture {

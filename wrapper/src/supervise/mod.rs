@@ -5,6 +5,8 @@
 
 mod case;
 mod mail;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 
 use std::collections::HashMap;
 use std::io;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::outcome::Survivor;
+use crate::outcome::Left;
 
 pub(crate) type Token = u64;
 
@@ -137,11 +137,11 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn ask_group(&mut self) {
+    pub(crate) fn ask_group(&self) {
         match *self {}
     }
 
-    pub(crate) fn kill_group(&mut self) {
+    pub(crate) fn kill_group(&self) {
         match *self {}
     }
 
@@ -149,7 +149,7 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         match *self {}
     }
 
@@ -170,23 +170,13 @@ impl FormerGroup {
         match *self {}
     }
 
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         match *self {}
     }
 }
 
 #[derive(Debug)]
 pub(crate) enum Member {}
-
-impl Member {
-    pub(crate) fn ask(&self) {
-        match *self {}
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        match *self {}
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Others {

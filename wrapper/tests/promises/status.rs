@@ -51,7 +51,7 @@ async fn an_answer_to_the_request_is_not_taken_for_an_end_by_itself() {
     run.cancel();
     let outcome = within(run.wait()).await;
     assert_ne!(outcome.ended, Ended::ByItself);
-    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(0));
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(0), "{outcome:?}");
     assert!(!outcome.success());
 }
 

@@ -131,6 +131,34 @@ async fn a_relay_that_keeps_forking_and_is_deaf_is_killed() {
     assert!(!group_has_live_members(leader));
 }
 
+#[tokio::test]
+async fn a_deaf_relay_that_a_look_can_miss_does_not_outlive_its_obedient_leader() {
+    let relay = "$| = 1; $end = time + 20;
+        if (fork) { print \"$$\\n\"; sleep 1000 while 1 }
+        $SIG{TERM} = 'IGNORE'; print \"$$\\n\";
+        while (time < $end) { exit if fork }";
+    for _ in 0..10 {
+        let mut run = start(perl(relay).grace(SHORT));
+        let leader = pids(&mut run, 2).await.into_iter().min().expect("two pids");
+        run.cancel();
+        let outcome = within(run.wait()).await;
+        assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+        assert!(!group_has_live_members(leader));
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_moved_to_the_group_of_its_owner_is_found_and_nobody_else_there_is_hit() {
+    let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 1000";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    let moved = pids(&mut run, 1).await;
+    let ours = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(moved[0].cast_signed())));
+    assert_eq!(ours, Ok(nix::unistd::getpgrp()), "it did not move");
+    run.cancel();
+    within(run.wait()).await;
+    assert_all_dead(&moved);
+}
+
 fn group_has_live_members(group: u32) -> bool {
     let entries = std::fs::read_dir("/proc").expect("a list of processes");
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).any(|pid: i32| {

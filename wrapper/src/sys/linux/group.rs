@@ -2,7 +2,7 @@
 //! only, that is while its leader has not been reaped and its number can therefore not be anybody else's.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rustix::process::{
 };
 
 use super::poller::{Poller, Token, Watch};
-use crate::outcome::{Survivor, WhyAlive};
+use crate::outcome::{Left, Proof, Survivor, WhyAlive};
 
 /// Makes the child the leader of a group of its own before its first instruction.
 pub(crate) fn lead_own_group(command: &mut Command) {
@@ -58,7 +58,7 @@ impl Leader {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Looks without reaping.
+    /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
     pub(crate) fn look(&mut self) -> LeaderFate {
         let fate = self.wait(WaitIdOptions::NOWAIT);
         if !matches!(fate, LeaderFate::Running) {
@@ -69,24 +69,29 @@ impl Leader {
     }
 
     /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
-    pub(crate) fn ask_group(&mut self) {
+    pub(crate) fn ask_group(&self) {
         self.signal_group(Signal::TERM);
         self.signal_group(Signal::CONT);
     }
 
     /// Kills everybody in the group at once: the kernel lets no member fork past it.
-    pub(crate) fn kill_group(&mut self) {
+    pub(crate) fn kill_group(&self) {
         self.signal_group(Signal::KILL);
     }
 
-    fn signal_group(&mut self, signal: Signal) {
-        match self.look() {
+    fn signal_group(&self, signal: Signal) {
+        // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
+        match self.wait(WaitIdOptions::NOWAIT) {
             // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
             // loss: EPERM shows later as a survivor with its reason, and there is no other.
             LeaderFate::Running | LeaderFate::Ended(_) => {
                 let _ = kill_process_group(self.pid, signal);
             }
             LeaderFate::Lost => self.signal_group_by_handle(signal),
+        }
+        // A leader may have moved to another group of its session, and is our child there as well.
+        if !is_in(self.pid, self.pid) {
+            let _ = pidfd_send_signal(&self.watch, signal);
         }
     }
 
@@ -112,7 +117,7 @@ impl Leader {
     }
 
     /// Everybody alive in the group, with the reason why.
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         name_survivors(self.pid)
     }
 
@@ -153,7 +158,7 @@ impl FormerGroup {
         list_members(self.number, None, known, &self.poller, token)
     }
 
-    pub(crate) fn survivors(&self) -> Vec<Survivor> {
+    pub(crate) fn survivors(&self) -> Left {
         name_survivors(self.number)
     }
 }
@@ -163,18 +168,6 @@ impl FormerGroup {
 pub(crate) struct Member {
     pid: Pid,
     watch: Watch,
-}
-
-impl Member {
-    /// Asks this process alone. The handle cannot mean anybody else, whatever became of the number.
-    pub(crate) fn ask(&self) {
-        let _ = pidfd_send_signal(&self.watch, Signal::TERM);
-        let _ = pidfd_send_signal(&self.watch, Signal::CONT);
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
 }
 
 /// The live members of a group as one look found them.
@@ -193,8 +186,9 @@ fn list_members(
     token: Token,
 ) -> Others {
     let mut members: Vec<_> = known.into_iter().filter(|member| is_alive(&member.watch)).collect();
+    let Ok(pids) = pids_in(group) else { return Others { members, unwatched: true } };
     let mut unwatched = false;
-    for pid in pids_in(group) {
+    for pid in pids {
         if Some(pid) == except || members.iter().any(|member| member.pid == pid) {
             continue;
         }
@@ -230,12 +224,11 @@ fn is_alive(pidfd: &impl AsFd) -> bool {
 
 /// Every pid whose group is `group`, zombies included. Asks the kernel for each pid on the machine, which is ten
 /// times cheaper than reading its `stat`.
-fn pids_in(group: Pid) -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(signalable)
-        .filter(move |pid| is_in(group, *pid))
+fn pids_in(group: Pid) -> io::Result<impl Iterator<Item = Pid>> {
+    // An entry that cannot be read is a process that has just ended.
+    let numbers =
+        std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter_map(signalable).filter(move |pid| is_in(group, *pid)))
 }
 
 fn is_in(group: Pid, pid: Pid) -> bool {
@@ -244,13 +237,16 @@ fn is_in(group: Pid, pid: Pid) -> bool {
     unsafe { libc::getpgid(pid.as_raw_nonzero().get()) == group.as_raw_nonzero().get() }
 }
 
-fn name_survivors(group: Pid) -> Vec<Survivor> {
-    let alive =
-        |pid: &Pid| pidfd_open(*pid, PidfdFlags::empty()).is_ok_and(|pidfd: OwnedFd| is_alive(&pidfd));
-    pids_in(group)
-        .filter(alive)
+fn name_survivors(group: Pid) -> Left {
+    let Ok(pids) = pids_in(group) else { return Left::Unknown("the processes cannot be listed") };
+    let survivors: Vec<_> = pids
+        .filter(|pid| match pidfd_open(*pid, PidfdFlags::empty()) {
+            Ok(pidfd) => is_alive(&pidfd),
+            Err(error) => error != Errno::SRCH,
+        })
         .map(|pid| Survivor { pid: pid.as_raw_nonzero().get().unsigned_abs(), why: why_alive(pid) })
-        .collect()
+        .collect();
+    if survivors.is_empty() { Left::Nobody(Proof::NoneAlive) } else { Left::Survivors(survivors) }
 }
 
 fn why_alive(pid: Pid) -> WhyAlive {

@@ -12,6 +12,16 @@ pub(crate) use pipe::{
 };
 pub(crate) use poller::{Poller, Token};
 
+/// Has a supervisor hear of something without a process behind it.
+#[cfg(test)]
+pub(crate) fn watch_for_test(
+    poller: &std::sync::Arc<Poller>,
+    fd: std::os::fd::OwnedFd,
+    token: Token,
+) -> poller::Watch {
+    poller::Watch::readable(poller, fd, token).expect("a descriptor can be watched")
+}
+
 /// What this platform lacks, if it cannot be served.
 pub(crate) fn unsupported() -> Option<&'static str> {
     None
