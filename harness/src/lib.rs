@@ -1,1 +1,30 @@
-//! Headcount.
+//! Proving that programs which run other programs clean up after themselves.
+//!
+//! A case flows through these modules in this order: a [`scenario`] (from [`generate`], a file or a directed list) is
+//! [`run`] against a [`subject`] in a [`host`] process of its own, under a warden that [`contain`]s it and keeps
+//! the [`roll`]; what happened is a [`trace`]; the [`rules`] judge it and give a [`verdict`]; an [`audit`] does that
+//! for many cases, and a [`report`] tells a person.
+
+pub mod audit;
+pub mod canary;
+pub mod contain;
+pub mod crew;
+pub mod generate;
+pub mod host;
+pub mod launch;
+pub mod promises;
+pub mod reentry;
+pub mod report;
+pub mod roll;
+pub mod rules;
+pub mod run;
+pub mod scan;
+pub mod scenario;
+pub mod subject;
+#[cfg(feature = "cli")]
+pub mod subjects;
+pub mod suite;
+pub mod trace;
+pub mod verdict;
+mod warden;
+mod workplace;

@@ -1,0 +1,4 @@
+//! The `headcount` command.
+fn main() {
+    headcount::reentry::reenter(headcount::subjects::in_rust);
+}

@@ -1,0 +1,305 @@
+//! The scenario: what one case does, as data.
+//!
+//! A scenario is a script (what the fake does), ops (what the caller of the wrapper does, and when), limits and what
+//! is expected. It holds no command, so a scenario from a stranger is safe to replay. Reading is strict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use fake_cli::script::{self, Event, Signal, Step};
+use fake_cli::span::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::VerdictKind;
+
+/// The newest schema that this program reads and the one that it writes.
+pub const SCHEMA: u32 = 1;
+/// Most ops of a scenario.
+pub const MOST_OPS: usize = 64;
+/// Largest scenario file that is read, in bytes.
+pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
+
+/// What one case does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Where editors find the schema. Not read.
+    #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
+    pub schema_url: Option<String>,
+    /// Version of the format.
+    pub schema: u32,
+    /// Named for its behaviour: lower-case words joined by hyphens.
+    pub name: String,
+    /// Why it exists: the reason and, where there is one, where it was found.
+    pub why: String,
+    /// The rules that it is directed at. Empty: every rule that applies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// What the root node does.
+    pub script: Vec<Step>,
+    /// What the caller of the wrapper does, in this order.
+    pub ops: Vec<Op>,
+    /// What the wrapper is asked to keep to.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// Whether bystanders, which the wrapper has no business with, stand beside the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bystanders: bool,
+    /// What a replay must find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+}
+
+/// One thing that the caller of the wrapper does.
+///
+/// It is done once the op before it was issued (a `wait`: was done), `after` has happened, and then `delay` is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Op {
+    /// What to do.
+    #[serde(rename = "do")]
+    pub verb: Verb,
+    /// A gate: not before this event of the newest run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Event>,
+    /// How long to wait after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+}
+
+/// What an op does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Start a run of the script.
+    Run,
+    /// Cancel the newest run. Again inside the grace: escalate.
+    Cancel,
+    /// Drop the handle or the future of the newest run.
+    Drop,
+    /// Wait until the newest run has ended.
+    Wait,
+    /// Kill the host with SIGKILL.
+    KillHost,
+    /// Send this signal to the host.
+    SignalHost(Signal),
+}
+
+impl Verb {
+    /// As it is written in scenarios.
+    pub fn name(self) -> String {
+        match self {
+            Self::Run => "run".to_owned(),
+            Self::Cancel => "cancel".to_owned(),
+            Self::Drop => "drop".to_owned(),
+            Self::Wait => "wait".to_owned(),
+            Self::KillHost => "kill-host".to_owned(),
+            Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
+        }
+    }
+
+    /// Whether the op ends the host from outside.
+    pub fn ends_host(self) -> bool {
+        matches!(self, Self::KillHost | Self::SignalHost(_))
+    }
+}
+
+/// What the wrapper is asked to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The run is stopped after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Time between TERM and KILL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Span>,
+    /// How long output is waited for that a process out of reach holds open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Span>,
+}
+
+impl Limits {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a replay must find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The subject that it was found with, or that must keep it.
+    pub subject: String,
+    /// Rule and verdict.
+    pub verdicts: BTreeMap<String, VerdictKind>,
+}
+
+/// A scenario file that was refused, with everything a person needs to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// The place in it: a path, or line and column.
+    pub place: String,
+    /// What is wrong there and what to do.
+    pub problem: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", file.display())?;
+        }
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Scenario {
+    /// Reads a scenario from text.
+    ///
+    /// # Errors
+    ///
+    /// The place and what to do there: no JSON, an unknown field, a newer schema, a limit that is not kept.
+    pub fn from_json(text: &str) -> Result<Self, Refused> {
+        let refuse = |place: String, problem: String| Refused { file: None, place, problem };
+        if let Some(schema) = schema_of(text)
+            && schema > u64::from(SCHEMA)
+        {
+            return Err(refuse(
+                "schema".to_owned(),
+                format!("{schema} is newer than {SCHEMA}, the newest this headcount reads; update headcount"),
+            ));
+        }
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let scenario: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            let place = if path == "." { String::new() } else { path };
+            let remedy = if error.inner().is_data() { "" } else { "; mend the JSON" };
+            refuse(place, format!("{}{remedy}", error.inner()))
+        })?;
+        reader.end().map_err(|error| refuse(String::new(), format!("{error}; one scenario a file")))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    ///
+    /// The file, the place and what to do there.
+    pub fn read(path: &Path) -> Result<Self, Refused> {
+        let refuse = |problem: String| Refused { file: Some(path.to_owned()), place: String::new(), problem };
+        let length =
+            std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
+        if length > MOST_FILE_BYTES {
+            return Err(refuse(format!("{length} bytes, at most {MOST_FILE_BYTES} are read; split it")));
+        }
+        let text =
+            std::fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        Self::from_json(&text).map_err(|refused| Refused { file: Some(path.to_owned()), ..refused })
+    }
+
+    /// The text of its file: stable order, two spaces, newline at the end.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a scenario has string keys only");
+        text.push('\n');
+        text
+    }
+
+    /// Whether it keeps the limits.
+    ///
+    /// # Errors
+    ///
+    /// The first place that does not, and what to do there.
+    pub fn check(&self) -> Result<(), Refused> {
+        let refuse =
+            |place: &str, problem: String| Err(Refused { file: None, place: place.to_owned(), problem });
+        let name_is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.schema != SCHEMA {
+            return refuse("schema", format!("{} is not known; write {SCHEMA}", self.schema));
+        }
+        if self.name.is_empty() || self.name.len() > 80 || !self.name.bytes().all(name_is_legal) {
+            return refuse("name", "use 1 to 80 lower-case letters, digits and hyphens".to_owned());
+        }
+        script::check(&self.script).map_err(|refused| Refused {
+            file: None,
+            place: refused.place,
+            problem: refused.problem,
+        })?;
+        if self.ops.is_empty() || self.ops.len() > MOST_OPS {
+            return refuse("ops", format!("{} ops; 1 to {MOST_OPS} are allowed", self.ops.len()));
+        }
+        if self.ops[0].verb != Verb::Run {
+            return refuse("ops[0].do", "the first op must be \"run\"".to_owned());
+        }
+        let nodes = script::nodes(&self.script);
+        for (index, op) in self.ops.iter().enumerate() {
+            if let Some(delay) = op.delay
+                && delay > script::MOST_TIME
+            {
+                return refuse(
+                    &format!("ops[{index}].delay"),
+                    format!("{delay} is longer than {}", script::MOST_TIME),
+                );
+            }
+            if let Some(event) = &op.after {
+                check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+                    file: None,
+                    place: format!("ops[{index}].after"),
+                    problem,
+                })?;
+            }
+        }
+        for (place, span) in [
+            ("limits.timeout", self.limits.timeout),
+            ("limits.grace", self.limits.grace),
+            ("limits.drain", self.limits.drain),
+        ] {
+            if let Some(span) = span
+                && span > script::MOST_TIME
+            {
+                return refuse(place, format!("{span} is longer than {}", script::MOST_TIME));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
+fn check_event(event: &Event, nodes: &[String], ops: usize) -> Result<(), String> {
+    let text = event.as_str();
+    let (first, rest) = text.split_once('.').unwrap_or((text, ""));
+    match first {
+        "run" | "host" => Ok(()),
+        "op" => {
+            let index = rest.split('.').next().and_then(|n| n.parse::<usize>().ok());
+            match index {
+                Some(index) if index < ops => Ok(()),
+                _ => Err(format!("{text:?}: there are ops 0 to {}", ops - 1)),
+            }
+        }
+        _ if nodes
+            .iter()
+            .any(|node| text.strip_prefix(node.as_str()).is_some_and(|rest| rest.starts_with('.'))) =>
+        {
+            Ok(())
+        }
+        _ => Err(format!("{text:?}: there is no node {first:?}; the nodes are {}", nodes.join(", "))),
+    }
+}
+
+/// The schema number of a JSON text, whatever else stands in it.
+fn schema_of(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Probe {
+        schema: Option<u64>,
+    }
+    serde_json::from_str::<Probe>(text).ok()?.schema
+}

@@ -1,0 +1,378 @@
+//! The trace: what happened in a case, in order, as data.
+//!
+//! Whoever runs a case records here and judges nothing; the rules judge a trace and touch no process. So a stored
+//! trace can be judged again, on another machine, years later.
+
+use fake_cli::control::{Descriptor, Report};
+use serde::{Deserialize, Serialize};
+
+use crate::promises::Promises;
+use crate::scenario::{Limits, Scenario, Verb};
+
+/// The newest schema that this program reads and the one that it writes.
+pub const SCHEMA: u32 = 1;
+
+/// What happened in a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trace {
+    /// Version of the format.
+    pub schema: u32,
+    /// What was to happen.
+    pub scenario: Scenario,
+    /// What was audited.
+    pub subject: SubjectInfo,
+    /// How processes were counted.
+    pub tier: Tier,
+    /// The limits in force: what the scenario asks for as far as the subject takes it, else what the subject promises.
+    pub limits: Limits,
+    /// What happened, in order.
+    pub moments: Vec<Moment>,
+    /// Who was alive, at the end of the case.
+    pub looks: Vec<Look>,
+    /// The host's handles at several points.
+    pub inventories: Vec<Inventory>,
+    /// How late the machine was during the case.
+    pub noise: Noise,
+    /// How the case came to its end.
+    pub end: CaseEnd,
+    /// What was left and was killed by the harness when everything had been looked at.
+    pub swept: Vec<Seen>,
+}
+
+/// What was audited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubjectInfo {
+    /// Its name.
+    pub name: String,
+    /// Its version, where known.
+    pub version: String,
+    /// How it is driven.
+    pub kind: SubjectKind,
+    /// What it promises.
+    pub promises: Promises,
+}
+
+/// How a subject is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectKind {
+    /// A host process that takes ops by protocol.
+    Host,
+    /// A command that is the host itself: a fresh one for each run; cancel is SIGTERM to it.
+    Template,
+}
+
+/// How processes are counted, strongest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// A subreaper and a walk over its children.
+    T1,
+    /// A cgroup (v2).
+    T2,
+    /// A pid namespace.
+    T3,
+}
+
+impl Tier {
+    /// As it is written in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::T1 => "t1",
+            Self::T2 => "t2",
+            Self::T3 => "t3",
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When the harness saw it, in microseconds since the case began.
+    pub at_us: u64,
+    /// What it was.
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The host process exists.
+    HostStarted {
+        /// Its pid, as the warden sees it.
+        pid: i32,
+    },
+    /// An op was given to the host, or done to it.
+    Issued {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// What it does.
+        verb: Verb,
+        /// The run that it is about.
+        run: u32,
+    },
+    /// The host answered the op: `cancel` returned, the handle was dropped, the signal was sent.
+    Done {
+        /// Index in the scenario's ops.
+        op: usize,
+    },
+    /// The host cannot do the op.
+    Unimplemented {
+        /// Index in the scenario's ops.
+        op: usize,
+    },
+    /// The host said that the op failed.
+    OpFailed {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// Why.
+        why: String,
+    },
+    /// A run has ended, says the host.
+    Ended {
+        /// Which.
+        run: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A node reported something.
+    Node {
+        /// Of which run; 0 for bystanders too.
+        run: u32,
+        /// Which node.
+        node: String,
+        /// What it said.
+        said: Report,
+        /// The node's own time of it on the case's clock, where it gave one.
+        own_at_us: Option<u64>,
+    },
+    /// A node is dead: its connection and its pidfd say so.
+    Gone {
+        /// Of which run.
+        run: u32,
+        /// Which node.
+        node: String,
+    },
+    /// The host process has ended.
+    HostGone {
+        /// How.
+        status: Status,
+    },
+    /// A gate that an op waits for did not open in time; this op and those after it were not issued.
+    GateStuck {
+        /// Index in the scenario's ops.
+        op: usize,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// By exit, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl From<std::process::ExitStatus> for Status {
+    /// The status of a process that has ended.
+    fn from(status: std::process::ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, Some(signal)) => Self::Signaled(signal),
+            (None, None) => unreachable!("wait reports an exit or a signal"),
+        }
+    }
+}
+
+/// Why a run ended, as the wrapper says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The child ended by itself.
+    Itself,
+    /// The wrapper's timeout.
+    TimedOut,
+    /// The caller's cancel.
+    Cancelled,
+    /// It never started.
+    StartFailed(String),
+    /// Another error.
+    Error(String),
+    /// The API cannot say.
+    Unsaid,
+}
+
+/// How a run ended, as the wrapper says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// Why.
+    pub reason: Reason,
+    /// The child's status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// What was captured of its standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<Captured>,
+    /// What was captured of its standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<Captured>,
+}
+
+/// Output that a wrapper gave back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Captured {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their rolling hash ([`fake_cli::content::Rolling`]).
+    pub hash: u64,
+    /// Whether the wrapper says that it is all; nothing where its API cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+}
+
+impl Captured {
+    /// What stands in `bytes`.
+    pub fn of(bytes: &[u8], complete: Option<bool>) -> Self {
+        let mut hash = fake_cli::content::Rolling::default();
+        hash.update(bytes);
+        Self { bytes: bytes.len() as u64, hash: hash.value(), complete }
+    }
+}
+
+/// Who was alive at a point, after waiting for everyone to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// At which point.
+    pub stage: Stage,
+    /// When it was taken, in microseconds since the case began.
+    pub at_us: u64,
+    /// How long the harness had waited for everyone to go until then, in microseconds.
+    pub settled_us: u64,
+    /// How membership was found.
+    pub method: Method,
+    /// Whether the look saw everyone. Where it did not, an empty look proves nothing.
+    pub complete: bool,
+    /// Everyone but the warden itself, the host and the bystanders; zombies included.
+    pub seen: Vec<Seen>,
+    /// Which pids the second scanner (sysinfo) listed, host and bystanders left out; nothing if it was not asked.
+    pub sysinfo: Option<Vec<i32>>,
+}
+
+/// The point at which a look was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Every op is finished and the host is alive.
+    Quiesce,
+    /// The host has ended.
+    HostGone,
+}
+
+/// How membership was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The whole `/proc` of a pid namespace, with no fork meanwhile.
+    Namespace,
+    /// The kernel said that the warden has no child left, so nobody is left.
+    NoChild,
+    /// The members of a cgroup.
+    Cgroup,
+    /// The children of warden and host and theirs: weaker.
+    Walk,
+}
+
+impl Method {
+    /// For reports: who saw it.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Namespace => "the kernel's pid namespace",
+            Self::NoChild => "the kernel's wait",
+            Self::Cgroup => "the kernel's cgroup",
+            Self::Walk => "a walk over the children",
+        }
+    }
+}
+
+/// A process that a look saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its pid.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: with the pid, its identity.
+    pub start_ticks: u64,
+    /// Its parent now.
+    pub ppid: i32,
+    /// Its process group now.
+    pub pgid: i32,
+    /// Its session now.
+    pub sid: i32,
+    /// Its state, as `/proc` writes it: `S`, `R`, `T`, `D`, `Z`.
+    pub state: char,
+    /// Its name, as `/proc` writes it.
+    pub comm: String,
+    /// The run and name of the node that it is, if it is one.
+    pub node: Option<(u32, String)>,
+    /// Whether its control connection is open.
+    pub connected: bool,
+    /// How many samples, some time apart, saw it alive with this identity.
+    pub samples: u32,
+    /// How long it has lived, in microseconds; 0 where not known.
+    pub age_us: u64,
+}
+
+/// The host's handles at a point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// When.
+    pub at_us: u64,
+    /// At which point.
+    pub point: Point,
+    /// Its open descriptors.
+    pub descriptors: Vec<Descriptor>,
+    /// How many threads it has.
+    pub threads: u32,
+}
+
+/// A point at which handles were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    /// Before this run was started.
+    BeforeRun(u32),
+    /// After this run had ended, waited for until equal to the first such inventory or a cap.
+    AfterRun(u32),
+}
+
+/// How late the machine was during the case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// How much later than asked a short sleep ended: 99th percentile, in microseconds.
+    pub p99_us: u64,
+    /// The same: the largest.
+    pub max_us: u64,
+    /// How many sleeps were measured.
+    pub samples: u64,
+}
+
+/// How a case came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaseEnd {
+    /// Every op was done and everything was looked at.
+    Completed,
+    /// The host did not finish in the longest time that it was given.
+    HostSilent,
+    /// The subject cannot do what the scenario needs; no process was started.
+    Inapplicable(String),
+    /// The harness itself could not do it; nothing can be said of the subject.
+    OurFault(String),
+}
