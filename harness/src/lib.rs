@@ -6,12 +6,24 @@
 //! for many cases, and a [`report`] tells a person.
 
 pub mod audit;
+pub mod canary;
+pub mod contain;
 pub mod crew;
 pub mod generate;
+pub mod host;
+pub mod launch;
 pub mod promises;
+pub mod reentry;
 pub mod report;
+pub mod roll;
 pub mod rules;
+pub mod run;
+pub mod scan;
 pub mod scenario;
 pub mod subject;
+#[cfg(feature = "cli")]
+pub mod subjects;
+pub mod suite;
 pub mod trace;
 pub mod verdict;
+mod warden;

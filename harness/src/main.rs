@@ -1,2 +1,4 @@
 //! The `headcount` command.
-fn main() {}
+fn main() {
+    headcount::reentry::reenter(headcount::subjects::in_rust);
+}

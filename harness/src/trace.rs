@@ -359,6 +359,8 @@ pub enum CaseEnd {
     Completed,
     /// The host did not finish in the longest time that it was given.
     HostSilent,
+    /// The subject cannot do what the scenario needs; no process was started.
+    Inapplicable(String),
     /// The harness itself could not do it; nothing can be said of the subject.
     OurFault(String),
 }
