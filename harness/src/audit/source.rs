@@ -219,11 +219,13 @@ impl Source for CaseSource<'_> {
                 self.lost.first.get_or_insert_with(|| why.clone());
             }
             CaseEnd::Inapplicable(_) => {}
-            CaseEnd::Completed | CaseEnd::HostSilent => self.cases += 1,
+            CaseEnd::Completed | CaseEnd::HostSilent => {
+                self.cases += 1;
+                self.info.get_or_insert_with(|| trace.subject.clone());
+            }
         }
         self.judge(&trace);
         self.case_time += duration_of(&trace);
-        self.info.get_or_insert(trace.subject);
         self.taken += 1;
         let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
