@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use crate::run::Case;
 use crate::scenario::Scenario;
 use crate::subject::SubjectSpec;
 use crate::trace::{CaseEnd, Tier, Trace};
-use crate::warden::Message;
+use crate::warden::{Finished, Message};
+use crate::workplace::Workplace;
 
 /// How long a warden may take to enter its container.
 const READY_CAP: Duration = Duration::from_secs(20);
@@ -24,8 +25,6 @@ const READY_CAP: Duration = Duration::from_secs(20);
 const CASE_CAP: Duration = Duration::from_secs(150);
 /// How long a probe of a tier may take.
 const PROBE_CAP: Duration = Duration::from_secs(10);
-/// Longest name of the folder that the wardens work in: a socket's path holds 107 bytes.
-const MOST_FOLDER_BYTES: usize = 70;
 
 /// What a crew is to be like.
 #[derive(Clone, Debug, Default)]
@@ -146,7 +145,7 @@ pub struct Crew {
     tier: Tier,
     fallback: Vec<TierProbe>,
     wardens: Vec<Option<Warden>>,
-    folder: tempfile::TempDir,
+    folder: Workplace,
     canary: Canary,
     started: u64,
     effort: Effort,
@@ -165,7 +164,7 @@ impl Crew {
             tier,
             fallback,
             wardens: Vec::new(),
-            folder: private_folder().map_err(fault)?,
+            folder: Workplace::make().map_err(fault)?,
             canary: Canary::start().map_err(fault)?,
             started: 0,
             effort: Effort::default(),
@@ -228,8 +227,9 @@ impl Crew {
                 None => self.start_warden()?,
             });
             self.effort.cases += 1;
-            self.effort.own += Duration::from_micros(done.own_us);
-            let mut trace = done.trace;
+            self.effort.own += Duration::from_micros(done.finished.own_us);
+            self.effort.total += Duration::from_micros(done.finished.total_us);
+            let mut trace = *done.finished.trace;
             trace.noise = self.canary.noise_since(done.began);
             if !source.take(trace) {
                 state.going = false;
@@ -318,16 +318,6 @@ fn choose_tier(asked: Option<Tier>) -> Result<(Tier, Vec<TierProbe>), CrewError>
     }
 }
 
-/// A folder that only this user can enter, with a path short enough for sockets and without spaces for templates.
-fn private_folder() -> std::io::Result<tempfile::TempDir> {
-    let wanted = std::env::temp_dir();
-    let text = wanted.to_string_lossy();
-    let fits =
-        text.len() <= MOST_FOLDER_BYTES - 20 && !text.contains(char::is_whitespace) && wanted.is_absolute();
-    let parent = if fits { wanted.as_path() } else { Path::new("/tmp") };
-    tempfile::Builder::new().prefix("headcount-").tempdir_in(parent)
-}
-
 #[derive(Debug)]
 struct Warden {
     child: Child,
@@ -340,8 +330,7 @@ struct Done {
     index: usize,
     case: Case,
     warden: Option<Warden>,
-    trace: Trace,
-    own_us: u64,
+    finished: Finished,
     began: Instant,
 }
 
@@ -370,11 +359,12 @@ impl Warden {
         std::thread::spawn(move || {
             let began = Instant::now();
             let done = match self.run(&case) {
-                Ok((trace, own_us)) => Done { index, case, warden: Some(self), trace, own_us, began },
+                Ok(finished) => Done { index, case, warden: Some(self), finished, began },
                 Err(why) => {
                     let mut trace = crate::run::empty_trace(&case, Tier::T1);
                     trace.end = CaseEnd::OurFault(format!("the warden was lost: {why}"));
-                    Done { index, case, warden: None, trace, own_us: 0, began }
+                    let finished = Finished { trace: Box::new(trace), own_us: 0, total_us: 0 };
+                    Done { index, case, warden: None, finished, began }
                 }
             };
             // Nobody receives any more: the crew is being dropped.
@@ -382,12 +372,12 @@ impl Warden {
         });
     }
 
-    fn run(&mut self, case: &Case) -> Result<(Trace, u64), String> {
+    fn run(&mut self, case: &Case) -> Result<Finished, String> {
         let mut line = serde_json::to_vec(case).map_err(|error| error.to_string())?;
         line.push(b'\n');
         (&self.socket).write_all(&line).map_err(|error| error.to_string())?;
         match self.receive(CASE_CAP)? {
-            Message::Finished { trace, own_us } => Ok((*trace, own_us)),
+            Message::Finished(finished) => Ok(finished),
             Message::Ready => Err("it spoke out of turn".to_owned()),
         }
     }

@@ -31,3 +31,4 @@ pub mod suite;
 pub mod trace;
 pub mod verdict;
 mod warden;
+mod workplace;

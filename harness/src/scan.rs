@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use fake_cli::control::Descriptor;
@@ -133,28 +134,21 @@ pub fn descriptors(pid: i32) -> io::Result<Vec<Descriptor>> {
         let entry = entry?;
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         // A descriptor that is closed while we look is not open.
-        let Ok(target) = fs::read_link(entry.path()) else { continue };
-        let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
-        found.push(Descriptor {
-            fd,
-            target: target.to_string_lossy().into_owned(),
-            mode: mode(&info).to_owned(),
-        });
+        let (Ok(target), Ok(link)) = (fs::read_link(entry.path()), fs::symlink_metadata(entry.path())) else {
+            continue;
+        };
+        let mode = mode(link.permissions().mode()).to_owned();
+        found.push(Descriptor { fd, target: target.to_string_lossy().into_owned(), mode });
     }
     found.sort_by_key(|descriptor| descriptor.fd);
     Ok(found)
 }
 
-/// The access mode in a `fdinfo` text.
-fn mode(info: &str) -> &'static str {
-    let flags = info
-        .lines()
-        .find_map(|line| line.strip_prefix("flags:"))
-        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
-        .unwrap_or(0);
-    match flags & 0o3 {
-        0 => "r",
-        1 => "w",
+/// The access mode of a descriptor: the kernel gives it as the permissions of its link.
+fn mode(permissions: u32) -> &'static str {
+    match (permissions & 0o400 != 0, permissions & 0o200 != 0) {
+        (true, false) => "r",
+        (false, true) => "w",
         _ => "rw",
     }
 }

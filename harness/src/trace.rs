@@ -178,6 +178,18 @@ pub enum Status {
     Signaled(i32),
 }
 
+impl From<std::process::ExitStatus> for Status {
+    /// The status of a process that has ended.
+    fn from(status: std::process::ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, Some(signal)) => Self::Signaled(signal),
+            (None, None) => unreachable!("wait reports an exit or a signal"),
+        }
+    }
+}
+
 /// Why a run ended, as the wrapper says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -22,12 +22,18 @@ pub(crate) enum Message {
     /// The container is entered; cases can come.
     Ready,
     /// A case is finished.
-    Finished {
-        /// What happened.
-        trace: Box<Trace>,
-        /// Processor time that the warden itself used for it, in microseconds.
-        own_us: u64,
-    },
+    Finished(Finished),
+}
+
+/// A case that is finished.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    /// What happened.
+    pub(crate) trace: Box<Trace>,
+    /// Processor time that the warden itself used for it, in microseconds.
+    pub(crate) own_us: u64,
+    /// Processor time of everything, the warden and all that it reaped, in microseconds.
+    pub(crate) total_us: u64,
 }
 
 /// Tries whether this machine has a tier.
@@ -57,7 +63,7 @@ pub(crate) fn serve(tier: Tier, folder: &Path) -> Result<(), String> {
         number += 1;
         let folder = folder.join(number.to_string());
         fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let before = own_time_us();
+        let (own, total) = times_us();
         let place = Place {
             container: &container,
             tier,
@@ -69,7 +75,9 @@ pub(crate) fn serve(tier: Tier, folder: &Path) -> Result<(), String> {
         if let Err(error) = fs::remove_dir_all(&folder) {
             eprintln!("headcount: {}: {error}", folder.display());
         }
-        send(&socket, &Message::Finished { trace: Box::new(trace), own_us: own_time_us() - before })?;
+        let (own_after, total_after) = times_us();
+        let (own_us, total_us) = (own_after - own, total_after - total);
+        send(&socket, &Message::Finished(Finished { trace: Box::new(trace), own_us, total_us }))?;
     }
 }
 
@@ -88,8 +96,14 @@ fn send(mut socket: &UnixStream, message: &Message) -> Result<(), String> {
     socket.write_all(&line).map_err(|error| format!("the crew is gone: {error}"))
 }
 
-/// Processor time of this process so far.
-fn own_time_us() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+/// Processor time so far: of this process, and of this process and all that it reaped.
+fn times_us() -> (u64, u64) {
+    use nix::sys::resource::{Usage, UsageWho, getrusage};
+    let sum = |usage: Usage| {
+        let times = [usage.user_time(), usage.system_time()];
+        times.iter().map(|time| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64).sum::<u64>()
+    };
+    let of = |who| getrusage(who).map_or(0, sum);
+    let own = of(UsageWho::RUSAGE_SELF);
+    (own, own + of(UsageWho::RUSAGE_CHILDREN))
 }

@@ -1,5 +1,7 @@
 //! Counting the host's handles.
 
+use fake_cli::control::Descriptor;
+
 use super::*;
 
 impl Runner<'_> {
@@ -11,21 +13,34 @@ impl Runner<'_> {
             if now < pending.next {
                 continue;
             }
-            let (last, number) = (now >= pending.until, self.runs[index].number);
-            let settled = self.handles_settled(index);
-            if last || settled || self.host_is_gone() {
+            let last = now >= pending.until;
+            let descriptors = self.host_descriptors();
+            let settled = descriptors.as_ref().is_none_or(|descriptors| self.has_settled(index, descriptors));
+            if last || settled {
                 self.runs[index].inventory = None;
-                self.take_inventory(Point::AfterRun(number));
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), descriptors);
             } else if let Some(pending) = &mut self.runs[index].inventory {
                 pending.next = now + LOOK_AGAIN;
             }
         }
     }
 
+    /// The host's handles before a run: a pipe that is among them was not made for the run.
+    pub(super) fn count_handles_before(&mut self, run: u32) {
+        let descriptors = self.host_descriptors();
+        if let (Some(descriptors), Some(run)) = (&descriptors, self.runs.last_mut()) {
+            run.before = descriptors.iter().map(|descriptor| descriptor.target.clone()).collect();
+        }
+        self.keep_inventory(Point::BeforeRun(run), descriptors);
+    }
+
+    /// A host that is gone has no handles.
+    fn host_descriptors(&self) -> Option<Vec<Descriptor>> {
+        scan::descriptors(self.host.as_ref().filter(|host| host.gone.is_none())?.pid).ok()
+    }
+
     /// Whether no pipe of a node is open in the host and the handles are not more than after the first run.
-    pub(super) fn handles_settled(&self, index: usize) -> bool {
-        let Some(pid) = self.host.as_ref().map(|host| host.pid) else { return true };
-        let Ok(now) = scan::descriptors(pid) else { return true };
+    fn has_settled(&self, index: usize, descriptors: &[Descriptor]) -> bool {
         let run = &self.runs[index];
         let mut pipes = self
             .nodes
@@ -37,20 +52,14 @@ impl Runner<'_> {
             .filter(|target| !run.before.contains(*target));
         let first =
             self.trace.inventories.iter().find(|inventory| matches!(inventory.point, Point::AfterRun(_)));
-        let grown = first.is_some_and(|first| now.len() > first.descriptors.len());
-        !grown && !pipes.any(|target| now.iter().any(|descriptor| descriptor.target == *target))
+        let grown = first.is_some_and(|first| descriptors.len() > first.descriptors.len());
+        !grown && !pipes.any(|target| descriptors.iter().any(|descriptor| descriptor.target == *target))
     }
 
-    pub(super) fn take_inventory(&mut self, point: Point) {
-        let Some(pid) = self.host.as_ref().map(|host| host.pid) else { return };
-        // A host that is gone has no handles.
-        let Ok(descriptors) = scan::descriptors(pid) else { return };
-        if let Point::BeforeRun(_) = point
-            && let Some(run) = self.runs.last_mut()
-        {
-            run.before = descriptors.iter().map(|descriptor| descriptor.target.clone()).collect();
-        }
-        let inventory = Inventory { at_us: self.now_us(), point, descriptors, threads: scan::threads(pid) };
+    fn keep_inventory(&mut self, point: Point, descriptors: Option<Vec<Descriptor>>) {
+        let (Some(descriptors), Some(host)) = (descriptors, &self.host) else { return };
+        let inventory =
+            Inventory { at_us: self.now_us(), point, descriptors, threads: scan::threads(host.pid) };
         self.trace.inventories.push(inventory);
     }
 }

@@ -115,7 +115,7 @@ impl Runner<'_> {
         play.install(self.place.program, &fake)?;
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
-                self.take_inventory(Point::BeforeRun(run));
+                self.count_handles_before(run);
                 self.note_issued(index, Verb::Run, run);
                 self.tell_host(&Order::Run { run, program: fake, limits: self.case.scenario.limits });
             }

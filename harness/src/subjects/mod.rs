@@ -12,9 +12,7 @@ use crate::subject::{Drive, SubjectSpec};
 
 /// The subjects that live in this executable.
 pub fn in_rust() -> Subjects {
-    Subjects::new()
-        .with("childminder", childminder::Minded::default())
-        .with("tokio", tokio_process::KillOnDrop)
+    Subjects::new().with("childminder", childminder::Minded).with("tokio", tokio_process::KillOnDrop)
 }
 
 /// The built-in subject of this name, if this machine has what it needs.

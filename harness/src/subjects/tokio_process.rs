@@ -1,12 +1,12 @@
 //! The baseline that everyone knows: `tokio::process` with `kill_on_drop`.
 
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use tokio::process::Command;
 
 use crate::promises::{Keeps, Promises};
 use crate::subject::{Job, Subject};
-use crate::trace::{Captured, Outcome, Reason, Status};
+use crate::trace::{Captured, Outcome, Reason};
 
 /// `tokio::process::Command` with `kill_on_drop`, a timeout around `wait_with_output`, cancelled by dropping it.
 pub(super) struct KillOnDrop;
@@ -55,18 +55,8 @@ fn ended(reason: Reason) -> Outcome {
 fn ended_by_itself(output: &Output) -> Outcome {
     Outcome {
         reason: Reason::Itself,
-        status: Some(status(output.status)),
+        status: Some(output.status.into()),
         stdout: Some(Captured::of(&output.stdout, None)),
         stderr: Some(Captured::of(&output.stderr, None)),
-    }
-}
-
-/// The standard library's status in the trace's words.
-pub(super) fn status(status: ExitStatus) -> Status {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Status::Exited(code),
-        (None, Some(signal)) => Status::Signaled(signal),
-        (None, None) => unreachable!("wait reports an exit or a signal"),
     }
 }
