@@ -1,16 +1,427 @@
-//! What the rules ask of a trace.
+//! What several rules ask of a trace: its runs and nodes, when things happened, and how late the machine was.
 
-use crate::trace::Trace;
+use fake_cli::content::Output;
+use fake_cli::control::{Descriptor, Hello, Report};
+use fake_cli::script::{ROOT, Signal, Step, Then};
+
+use crate::promises::Promises;
+use crate::scenario::Verb;
+use crate::trace::{CaseEnd, Look, Moment, Outcome, Stage, Status, SubjectKind, Trace, What};
+use crate::verdict::Verdict;
+
+/// The least allowance for a machine that has other things to do.
+pub const LEAST_SLACK_US: u64 = 250_000;
+/// How much too early a wrapper may seem to be: the tick of a coarse clock at 100 Hz.
+pub const TICK_US: u64 = 10_000;
+/// With which code a fake exits when its time to live is over.
+const EXPIRED: i32 = 75;
 
 /// A trace with the questions that several rules ask of it.
 pub struct Facts<'a> {
     /// The trace.
     pub trace: &'a Trace,
+    runs: Vec<Run<'a>>,
+    bystanders: Vec<Node<'a>>,
+}
+
+/// A run of the script.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Its number.
+    pub number: u32,
+    /// When the host was told to start it: before the wrapper's own clock can have started.
+    pub issued_us: u64,
+    /// Its nodes, in the order of their first report.
+    pub nodes: Vec<Node<'a>>,
+    /// When it ended and how, as the host says it. A dropped run has no outcome.
+    pub ended: Option<(u64, &'a Outcome)>,
+    /// What the caller did to end it, in order, as far as the subject can do that.
+    pub stops: Vec<Stop>,
+}
+
+/// An op that ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Index in the scenario's ops.
+    pub op: usize,
+    /// What it does.
+    pub verb: Verb,
+    /// When it was issued: before the wrapper can know of it.
+    pub at_us: u64,
+    /// When the host had answered it.
+    pub done_us: Option<u64>,
+}
+
+/// A node of a run.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it said when it started; nothing if that is missing.
+    pub hello: Option<&'a Hello>,
+    /// Everything that it reported.
+    pub reports: Vec<Heard<'a>>,
+    /// When its death was seen.
+    pub gone_us: Option<u64>,
+}
+
+/// A report of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// When the harness received it: not before it happened.
+    pub at_us: u64,
+    /// When it happened, by the node's own clock; where that is missing, when it was received.
+    pub own_us: u64,
+    /// What it said.
+    pub report: &'a Report,
+}
+
+/// Whether something came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lateness {
+    /// Not later than the bound.
+    InTime,
+    /// Later than the bound by this much, which this machine's noise may explain.
+    WithinNoise(u64),
+    /// Later than the bound by this much.
+    Late(u64),
 }
 
 impl<'a> Facts<'a> {
     /// The facts of a trace.
     pub fn of(trace: &'a Trace) -> Self {
-        Self { trace }
+        let mut facts = Self { trace, runs: Vec::new(), bystanders: Vec::new() };
+        for (index, moment) in trace.moments.iter().enumerate() {
+            facts.take(index, moment);
+        }
+        facts
+    }
+
+    fn take(&mut self, index: usize, moment: &'a Moment) {
+        let at_us = moment.at_us;
+        match &moment.what {
+            What::Issued { op, verb, run } => self.take_op(index, at_us, *op, *verb, *run),
+            What::Done { op } => {
+                let stops = self.runs.iter_mut().flat_map(|run| run.stops.iter_mut());
+                stops.filter(|stop| stop.op == *op).for_each(|stop| stop.done_us = Some(at_us));
+            }
+            What::Ended { run, outcome } => {
+                if let Some(run) = self.run_mut(*run) {
+                    run.ended.get_or_insert((at_us, outcome));
+                }
+            }
+            What::Node { run, node, said, own_at_us } => {
+                let Some(node) = self.node_mut(*run, node) else { return };
+                if let Report::Hello(hello) = said {
+                    node.hello.get_or_insert(hello);
+                    // A node that replaced itself says hello again.
+                    node.gone_us = None;
+                }
+                node.reports.push(Heard { at_us, own_us: own_at_us.unwrap_or(at_us), report: said });
+            }
+            What::Gone { run, node } => {
+                if let Some(node) = self.node_mut(*run, node) {
+                    node.gone_us.get_or_insert(at_us);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_op(&mut self, index: usize, at_us: u64, op: usize, verb: Verb, run: u32) {
+        if verb == Verb::Run {
+            self.runs.push(Run {
+                number: run,
+                issued_us: at_us,
+                nodes: Vec::new(),
+                ended: None,
+                stops: Vec::new(),
+            });
+            return;
+        }
+        let refused = |moment: &Moment| moment.what == What::Unimplemented { op };
+        if verb == Verb::Wait || self.trace.moments[index..].iter().any(refused) {
+            return;
+        }
+        let stop = Stop { op, verb, at_us, done_us: None };
+        let concerned = self.runs.iter_mut().filter(|known| known.number == run || verb.ends_host());
+        concerned.for_each(|run| run.stops.push(stop));
+    }
+
+    fn run_mut(&mut self, number: u32) -> Option<&mut Run<'a>> {
+        self.runs.iter_mut().find(|run| run.number == number)
+    }
+
+    fn node_mut(&mut self, run: u32, name: &'a str) -> Option<&mut Node<'a>> {
+        let nodes = if self.trace.scenario.bystanders && ["bystander", "bystander-2"].contains(&name) {
+            &mut self.bystanders
+        } else {
+            &mut self.run_mut(run)?.nodes
+        };
+        let index = nodes.iter().position(|node| node.name == name).unwrap_or_else(|| {
+            nodes.push(Node { name, hello: None, reports: Vec::new(), gone_us: None });
+            nodes.len() - 1
+        });
+        nodes.get_mut(index)
+    }
+
+    /// Its runs, in order.
+    pub fn runs(&self) -> &[Run<'a>] {
+        &self.runs
+    }
+
+    /// The bystanders.
+    pub fn bystanders(&self) -> &[Node<'a>] {
+        &self.bystanders
+    }
+
+    /// What the subject promises.
+    pub fn promises(&self) -> &'a Promises {
+        &self.trace.subject.promises
+    }
+
+    /// Whether the subject is a command that is the host itself.
+    pub fn is_template(&self) -> bool {
+        self.trace.subject.kind == SubjectKind::Template
+    }
+
+    /// A case that the harness could not run says nothing about the subject.
+    pub fn fault(&self) -> Option<Verdict> {
+        match &self.trace.end {
+            CaseEnd::OurFault(why) => {
+                Some(Verdict::Unknown(format!("the harness could not run the case: {why}")))
+            }
+            CaseEnd::Completed | CaseEnd::HostSilent => None,
+        }
+    }
+
+    /// Whether the host did not finish in the longest time that it was given.
+    pub fn host_fell_silent(&self) -> bool {
+        self.trace.end == CaseEnd::HostSilent
+    }
+
+    /// The newest look of a stage.
+    pub fn look(&self, stage: Stage) -> Option<&'a Look> {
+        self.trace.looks.iter().rev().find(|look| look.stage == stage)
+    }
+
+    /// The host's pid.
+    pub fn host_pid(&self) -> Option<i32> {
+        self.trace.moments.iter().find_map(|moment| match moment.what {
+            What::HostStarted { pid } => Some(pid),
+            _ => None,
+        })
+    }
+
+    /// When the host ended, and how.
+    pub fn host_gone(&self) -> Option<(u64, Status)> {
+        self.trace.moments.iter().find_map(|moment| match moment.what {
+            What::HostGone { status } => Some((moment.at_us, status)),
+            _ => None,
+        })
+    }
+
+    /// The newest time in the trace: at least until then the harness waited.
+    pub fn last_us(&self) -> u64 {
+        let moments = self.trace.moments.iter().map(|moment| moment.at_us);
+        let looks = self.trace.looks.iter().map(|look| look.at_us);
+        moments.chain(looks).max().unwrap_or(0)
+    }
+
+    /// Whether the subject cannot do an op that the scenario has.
+    pub fn cannot(&self, verb: Verb) -> bool {
+        self.trace.moments.iter().any(|moment| match moment.what {
+            What::Unimplemented { op } => {
+                self.trace.scenario.ops.get(op).is_some_and(|refused| refused.verb == verb)
+            }
+            _ => false,
+        })
+    }
+
+    /// Why something did not happen: the gate that stuck, or this.
+    pub fn because(&self, otherwise: &str) -> String {
+        let stuck = self.trace.moments.iter().find_map(|moment| match moment.what {
+            What::GateStuck { op } => Some(op),
+            _ => None,
+        });
+        let Some(op) = stuck else { return otherwise.to_owned() };
+        match self.trace.scenario.ops.get(op) {
+            Some(stuck) => {
+                let gate = stuck.after.as_ref().map_or("its turn", |event| event.as_str());
+                format!("op {op} ({}) was not issued, for {gate} did not come", stuck.verb.name())
+            }
+            None => format!("op {op} was not issued"),
+        }
+    }
+
+    /// The allowance for a machine that has other things to do: 250 ms, or ten times its noise if that is more.
+    pub fn slack_us(&self) -> u64 {
+        LEAST_SLACK_US.max(self.trace.noise.p99_us.saturating_mul(10))
+    }
+
+    /// Whether something that took `elapsed_us` was in time.
+    ///
+    /// A bound that was missed by less than four times the machine's worst hiccup is not told from noise: a start, a wake-up, a signal and an
+    /// answer lie between two processes. Without a measurement of the noise nothing is.
+    pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
+        let over_us = elapsed_us.saturating_sub(bound_us);
+        let noise = &self.trace.noise;
+        match over_us {
+            0 => Lateness::InTime,
+            _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4) => {
+                Lateness::WithinNoise(over_us)
+            }
+            _ => Lateness::Late(over_us),
+        }
+    }
+
+    /// The grace in force, if it is known: none at all for a subject that promises none. Nothing where the subject
+    /// has a grace that neither the scenario nor the promise names.
+    pub fn grace_us(&self) -> Option<u64> {
+        use crate::promises::Keeps;
+        match (self.trace.limits.grace, self.promises().grace) {
+            (Some(grace), _) => Some(micros(grace)),
+            (None, Keeps::Not) => Some(0),
+            (None, _) => None,
+        }
+    }
+
+    /// How long the subject may wait for output that is held open: what is in force, else 1 s.
+    pub fn drain_us(&self) -> u64 {
+        self.trace.limits.drain.map_or(1_000_000, micros)
+    }
+}
+
+impl<'a> Run<'a> {
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> Option<&Node<'a>> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The root, if it said hello.
+    pub fn root(&self) -> Option<&Node<'a>> {
+        self.node(ROOT).filter(|root| root.hello.is_some())
+    }
+
+    /// When the run was over for its caller: it has an outcome, or its handle was dropped.
+    pub fn over_us(&self) -> Option<u64> {
+        let dropped = self.stops.iter().find(|stop| stop.verb == Verb::Drop).and_then(|stop| stop.done_us);
+        self.ended.map(|(at_us, _)| at_us).or(dropped)
+    }
+
+    /// The first op that ended it, if the run was not over by then.
+    pub fn first_stop(&self) -> Option<Stop> {
+        let ended_us = self.ended.map_or(u64::MAX, |(at_us, _)| at_us);
+        self.stops.first().copied().filter(|stop| stop.at_us <= ended_us)
+    }
+
+    /// The nodes that hold a stream of the root: it is the same pipe.
+    pub fn holders(&self, stream: Output) -> impl Iterator<Item = &Node<'a>> {
+        let pipe = self.root().and_then(|root| root.descriptor(stream.fd()));
+        self.nodes
+            .iter()
+            .filter(move |node| node.name == ROOT || pipe.is_some() && node.descriptor(stream.fd()) == pipe)
+    }
+}
+
+impl<'a> Node<'a> {
+    /// When it said hello, by its own clock.
+    pub fn hello_us(&self) -> Option<u64> {
+        self.reports.iter().find(|heard| matches!(heard.report, Report::Hello(_))).map(|heard| heard.own_us)
+    }
+
+    /// On what a descriptor was open when it said hello.
+    pub fn descriptor(&self, fd: i32) -> Option<&'a str> {
+        let hello = self.hello?;
+        hello.descriptors.iter().find(|open| open.fd == fd).map(|open| open.target.as_str())
+    }
+
+    /// The descriptors that it had besides 0, 1 and 2.
+    pub fn extra_descriptors(&self) -> impl Iterator<Item = &'a Descriptor> {
+        self.hello.iter().flat_map(|hello| &hello.descriptors).filter(|open| !(0..=2).contains(&open.fd))
+    }
+
+    /// When it said that it exits by itself or dies by its own hand, and with which code or negative signal.
+    pub fn exiting(&self) -> Option<(u64, i32)> {
+        self.reports.iter().find_map(|heard| match heard.report {
+            Report::Exiting { code, .. } => Some((heard.own_us, *code)),
+            _ => None,
+        })
+    }
+
+    /// When it first reported a signal, and from whom it came.
+    pub fn reported(&self, signal: Signal) -> Option<(u64, i32)> {
+        self.signals()
+            .find(|(_, number, _)| *number == signal.number())
+            .map(|(at_us, _, sender)| (at_us, sender))
+    }
+
+    /// The signals that it reported: when, which, from whom.
+    pub fn signals(&self) -> impl Iterator<Item = (u64, i32, i32)> {
+        self.reports.iter().filter_map(|heard| match heard.report {
+            Report::Signal { signal, sender, .. } => Some((heard.own_us, *signal, *sender)),
+            _ => None,
+        })
+    }
+
+    /// When it was first asked to end by a signal that it reported.
+    pub fn asked_us(&self) -> Option<u64> {
+        let asks = [Signal::Hup, Signal::Int, Signal::Quit, Signal::Term, Signal::Usr1, Signal::Usr2];
+        self.signals()
+            .find(|(_, number, _)| asks.iter().any(|signal| signal.number() == *number))
+            .map(|(at_us, ..)| at_us)
+    }
+
+    /// Whether it was alive at a time: it had said hello, and had neither said that it exits nor been seen dead.
+    pub fn alive_at(&self, at_us: u64) -> bool {
+        self.hello_us().is_some_and(|hello_us| hello_us <= at_us)
+            && self.exiting().is_none_or(|(exit_us, _)| exit_us > at_us)
+            && self.gone_us.is_none_or(|gone_us| gone_us > at_us)
+    }
+
+    /// When it was certainly dead.
+    pub fn dead_us(&self) -> Option<u64> {
+        self.gone_us.or(self.exiting().map(|(at_us, _)| at_us))
+    }
+
+    /// Whether it ended because its time to live was over: the harness's doing.
+    pub fn expired(&self, script: &[Step]) -> bool {
+        self.exiting().is_some_and(|(_, code)| code == EXPIRED) && !asks_to_exit_with(script, EXPIRED)
+    }
+
+    /// Bytes that it confirmed to have written to a stream, as received by a time.
+    pub fn wrote(&self, stream: Output, by_us: u64) -> u64 {
+        let totals =
+            self.reports.iter().filter(|heard| heard.at_us <= by_us).filter_map(|heard| match heard.report {
+                Report::Wrote { to, total, .. } if *to == stream => Some(*total),
+                _ => None,
+            });
+        totals.max().unwrap_or(0)
+    }
+}
+
+fn asks_to_exit_with(script: &[Step], code: i32) -> bool {
+    script.iter().any(|step| match step {
+        Step::Exit(asked) => i32::from(*asked) == code,
+        Step::On(reaction) => match reaction.then {
+            Then::Exit(asked) | Then::ExitSlowly { code: asked, .. } => i32::from(asked) == code,
+            _ => false,
+        },
+        Step::Start(start) => asks_to_exit_with(&start.script, code),
+        _ => false,
+    })
+}
+
+/// A span in microseconds.
+pub fn micros(span: fake_cli::span::Span) -> u64 {
+    u64::try_from(span.get().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A time in microseconds, for people.
+pub fn told(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
     }
 }

@@ -4,7 +4,29 @@
 //! file, add its entry there, give it a directed scenario and unit tests on hand-written traces for kept,
 //! broken, unknown and vacuous.
 
+#[cfg(test)]
+mod by_hand;
+mod concurrency;
+mod deadlines;
+mod directed;
+pub mod ending;
+mod environment;
 pub mod facts;
+mod handles;
+mod host;
+mod hygiene;
+mod output;
+mod owner;
+pub mod standing;
+mod status;
+mod suite;
+mod survivors;
+mod threads;
+mod verdicts;
+pub mod witness;
+mod zombies;
+
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -14,6 +36,7 @@ use crate::trace::Trace;
 use crate::verdict::{Level, Verdict};
 
 use facts::Facts;
+pub use status::exit_codes;
 
 /// A promise that every wrapper should keep.
 pub struct Rule {
@@ -59,6 +82,14 @@ impl Rule {
         !matches!(self.judged, Judged::NotBuilt(_))
     }
 
+    /// The scenarios that show it deterministically; an audit runs them first.
+    pub fn directed(&self) -> Vec<Scenario> {
+        match &self.judged {
+            Judged::Trace { directed, .. } => directed(),
+            Judged::Suite(_) | Judged::NotBuilt(_) => Vec::new(),
+        }
+    }
+
     /// Judges one trace.
     pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
         match &self.judged {
@@ -80,7 +111,50 @@ pub struct Judgement {
 
 /// Every rule of the catalogue, in the catalogue's order.
 pub fn all() -> &'static [Rule] {
-    todo!("table")
+    static ALL: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+        [
+            survivors::rules(),
+            zombies::rules(),
+            handles::rules(),
+            threads::rules(),
+            deadlines::rules(),
+            output::rules(),
+            status::rules(),
+            hygiene::rules(),
+            environment::rules(),
+            host::rules(),
+            owner::rules(),
+            concurrency::rules(),
+            suite::rules(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    });
+    &ALL
+}
+
+/// The rule with this id.
+pub fn find(id: &str) -> Option<&'static Rule> {
+    all().iter().find(|rule| rule.id == id)
+}
+
+/// The directed scenarios of every rule, each once, in the catalogue's order.
+pub fn directed_scenarios() -> Vec<Scenario> {
+    let mut scenarios: Vec<Scenario> = Vec::new();
+    for rule in all() {
+        for scenario in rule.directed() {
+            if scenarios.iter().all(|known| known.name != scenario.name) {
+                scenarios.push(scenario);
+            }
+        }
+    }
+    scenarios
+}
+
+/// For rules that weigh the same for every subject.
+fn as_catalogued(_promises: &Promises) -> Option<Level> {
+    None
 }
 
 /// Every rule's verdict on a trace, in the catalogue's order.

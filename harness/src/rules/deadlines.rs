@@ -1,0 +1,651 @@
+//! D: deadlines and courtesy.
+//!
+//! A wrapper's own clock is not seen. What is certain is bounded by two moments of the harness's clock: an op was issued before the
+//! wrapper could know of it, and an end was seen after it had come. So "too early" counts from the op, and "too late"
+//! gives the wrapper the machine's slack.
+
+use fake_cli::content::Output;
+use fake_cli::script::{Place, ROOT, Signal, Step, Then};
+use fake_cli::span::Span;
+
+use super::directed::{
+    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
+    start_hanging, start_holding, to_the_end,
+};
+use super::ending::{Cause, Ending, ending};
+use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
+use super::standing::{Answer, Hearing, Standing, hearing, standing_of};
+use super::verdicts::{broken, broken_unless, together};
+use super::{Judged, Rule, as_catalogued};
+use crate::promises::{Keeps, Promises};
+use crate::scenario::{Scenario, Verb};
+use crate::trace::Reason;
+use crate::verdict::{Level, Verdict};
+
+const LATE_GUARD: &str = "The slack is 250 ms or ten times the machine's measured noise; what exceeds it by less than four times the worst \
+    hiccup is unknown.";
+const LATE_MEASURED: &str = "All times are taken by the harness on one monotonic clock. A wrapper that never returned is late by as long as \
+    the harness waited.";
+
+/// The rules of this family.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |id, sentence, measured, guard, judge, directed| Rule {
+        id,
+        level: Level::Must,
+        sentence,
+        measured,
+        guard,
+        weigh: as_catalogued,
+        judged: Judged::Trace { judge, directed },
+    };
+    let later = |id, sentence, why| Rule {
+        id,
+        level: Level::Must,
+        sentence,
+        measured: LATE_MEASURED,
+        guard: LATE_GUARD,
+        weigh: as_catalogued,
+        judged: Judged::NotBuilt(why),
+    };
+    vec![
+        rule(
+            "D1",
+            "At its timeout a run returns within timeout, grace and slack, and the drain bound if a process out of reach holds the output.",
+            "From the root's hello, or the op if that came later, to the end that the host reports, against timeout + grace + slack.",
+            LATE_GUARD,
+            judge_d1,
+            directed_d1,
+        ),
+        rule(
+            "D2",
+            "A run is never ended by its timeout before the timeout is over.",
+            "From the op that started the run, which came before the wrapper's clock started, to the first TERM or the end that is reported as timed out.",
+            "Less than 10 ms too early is unknown: clocks tick.",
+            judge_d2,
+            directed_d2,
+        ),
+        rule(
+            "D3",
+            "When the child has exited while another process holds its output open, the run returns within the drain bound, 1 s if none is declared.",
+            "From the root's death to the end that the host reports, against drain + grace + slack.",
+            LATE_GUARD,
+            judge_d3,
+            directed_d3,
+        ),
+        rule(
+            "D4",
+            "A cancelled run returns within grace and slack if somebody is deaf, and within slack if everybody is polite.",
+            "From the first cancel to the end that the host reports. Whether the tree is polite follows from what each node had reported to have set.",
+            LATE_GUARD,
+            judge_d4,
+            directed_d4,
+        ),
+        Rule {
+            weigh: weigh_courtesy,
+            ..rule(
+                "D5",
+                "A stop asks by TERM first, and kills not before the grace is over and not later than grace and slack.",
+                "From the nodes' own logs of signals: a node that reports every signal and dies without a report was killed. The grace counts from \
+                    the cancel, or from the earliest moment of the timeout.",
+                "Only nodes that report every signal can show a kill that came too early. A second cancel may kill at once. Lateness within the \
+                    machine's noise is unknown.",
+                judge_d5,
+                directed_d5,
+            )
+        },
+        later(
+            "D6",
+            "A tree that stopped itself by SIGSTOP still dies in time.",
+            "stopped trees are scripted and judged by S1 and D4; they have no bound of their own yet",
+        ),
+        later(
+            "D7",
+            "Timeouts of zero, one millisecond and the largest number behave as numbers.",
+            "a scenario's limits end at one minute, and a root that is stopped before its hello tests nothing yet",
+        ),
+        later(
+            "D8",
+            "A process that cannot be killed (state D) leads to an answer of its own in bounded time, not to a hang.",
+            "it takes a frozen control group to make such a process, which the harness does not set up yet",
+        ),
+    ]
+}
+
+fn weigh_courtesy(promises: &Promises) -> Option<Level> {
+    (promises.grace == Keeps::Not).then_some(Level::Info)
+}
+
+// ---- D1, D3, D4: not late ----
+
+/// A run that has to have returned by a bound.
+struct Due<'f, 'a> {
+    facts: &'f Facts<'a>,
+    run: &'f Run<'a>,
+    from_us: u64,
+    bound_us: u64,
+    doubt: Option<String>,
+    /// What the time counts from, for people.
+    after: &'static str,
+}
+
+impl Due<'_, '_> {
+    fn judge(&self) -> Verdict {
+        let facts = self.facts;
+        let template_over_us = facts.host_gone().map(|(at_us, _)| at_us).filter(|_| facts.is_template());
+        let returned_us = self.run.ended.map(|(at_us, _)| at_us).or(template_over_us);
+        let hung = facts.host_fell_silent() && self.run.ended.is_none();
+        let Some(until_us) = (if hung { Some(facts.last_us()) } else { returned_us }) else {
+            return Verdict::Unknown("the trace does not say when the run returned".to_owned());
+        };
+        let took_us = until_us.saturating_sub(self.from_us);
+        let bound_us = self.bound_us.saturating_add(facts.slack_us());
+        let how = if hung { "had not returned" } else { "returned" };
+        let sentence =
+            format!("the run {how} {} after {}; the bound was {}", told(took_us), self.after, told(bound_us));
+        match facts.lateness(took_us, bound_us) {
+            Lateness::InTime if hung => Verdict::Unknown(format!("{sentence}; nobody waited longer")),
+            Lateness::InTime => Verdict::Kept,
+            Lateness::WithinNoise(_) => {
+                Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
+            }
+            Lateness::Late(_) => broken_unless(self.doubt.as_ref(), sentence),
+        }
+    }
+}
+
+fn judge_d1(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_timeouts(facts) {
+        return verdict;
+    }
+    each_run(facts, |run| {
+        let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
+        let (at_us, doubt) = ended_by(facts, run, Cause::TimedOut)?;
+        let grace_us = known_grace(facts)?;
+        let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
+        let after = "the child was up";
+        let from_us = up_us(run);
+        let bound_us = timeout_us.saturating_add(grace_us).saturating_add(drain_us);
+        Ok(Due { facts, run, from_us, bound_us, doubt, after }.judge())
+    })
+}
+
+fn judge_d3(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    each_run(facts, |run| {
+        let (exit_us, doubt) = ended_by(facts, run, Cause::Itself)?;
+        let held = held_open(run, exit_us).next().is_some();
+        if !held {
+            return Err("nobody held the output open when the root exited".to_owned());
+        }
+        let dead_us = run.root().and_then(|root| root.gone_us).unwrap_or(exit_us).max(exit_us);
+        // Whoever ends what is left asks it first.
+        let bound_us = facts.drain_us().saturating_add(facts.grace_us().unwrap_or(0));
+        let doubt = doubt.or_else(|| unknown_bound(facts)).or_else(|| stopped_meanwhile(run));
+        let after = "the root's exit, while its output was held open";
+        Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after }.judge())
+    })
+}
+
+fn judge_d4(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if facts.cannot(Verb::Cancel) {
+        return Verdict::NotRun("the subject cannot cancel".to_owned());
+    }
+    each_run(facts, |run| {
+        let (at_us, doubt) = ended_by(facts, run, Cause::Cancelled)?;
+        let grace_us = match slowest(facts, run, at_us) {
+            Patience::None => 0,
+            Patience::For(span) => known_grace(facts)?.min(micros(span)),
+            Patience::Grace => known_grace(facts)?,
+        };
+        let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
+        let after = if grace_us == 0 {
+            "the cancel of a polite tree"
+        } else {
+            "the cancel of a tree that is not polite"
+        };
+        let bound_us = grace_us.saturating_add(drain_us);
+        Ok(Due { facts, run, from_us: at_us, bound_us, doubt, after }.judge())
+    })
+}
+
+/// A verdict for each run that tests the rule, taken together.
+fn each_run<'f, 'a>(facts: &'f Facts<'a>, judge: impl Fn(&'f Run<'a>) -> Result<Verdict, String>) -> Verdict {
+    let verdicts = facts.runs().iter().map(|run| judge(run).unwrap_or_else(Verdict::Vacuous));
+    together(verdicts, || facts.because("no run was started"))
+}
+
+fn not_for_timeouts(facts: &Facts<'_>) -> Option<Verdict> {
+    let without = || Verdict::NotRun("the subject has no timeout".to_owned());
+    facts.fault().or_else(|| (facts.promises().timeout == Keeps::Not).then(without))
+}
+
+fn ended_by(facts: &Facts<'_>, run: &Run<'_>, wanted: Cause) -> Result<(u64, Option<String>), String> {
+    match ending(facts, run) {
+        Ending::By { cause, at_us, doubt } if cause == wanted => Ok((at_us, doubt)),
+        Ending::By { cause, .. } => {
+            Err(format!("the run {}, which is not what this rule is about", cause.told()))
+        }
+        Ending::None(why) => Err(why),
+    }
+}
+
+fn known_grace(facts: &Facts<'_>) -> Result<u64, String> {
+    facts.grace_us().ok_or_else(|| "the grace in force is not known: the scenario asks for none".to_owned())
+}
+
+/// From when a timeout certainly runs.
+fn up_us(run: &Run<'_>) -> u64 {
+    run.root().and_then(Node::hello_us).unwrap_or(0).max(run.issued_us)
+}
+
+fn unknown_bound(facts: &Facts<'_>) -> Option<String> {
+    let drain_unknown = facts.trace.limits.drain.is_none() && facts.promises().drain != Keeps::Not;
+    (drain_unknown || facts.grace_us().is_none())
+        .then(|| "the subject has bounds of its own that the scenario does not name".to_owned())
+}
+
+fn stopped_meanwhile(run: &Run<'_>) -> Option<String> {
+    let stopped = run.first_stop().is_some();
+    stopped.then(|| "the caller stopped the run before it returned".to_owned())
+}
+
+/// The nodes but the root that hold the root's output at a time.
+fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+    [Output::Stdout, Output::Stderr]
+        .into_iter()
+        .flat_map(|stream| run.holders(stream))
+        .filter(move |node| node.name != ROOT && node.alive_at(at_us))
+}
+
+fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
+    let script = &facts.trace.scenario.script;
+    held_open(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
+}
+
+/// For how long a tree may make its wrapper wait after TERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    None,
+    For(Span),
+    Grace,
+}
+
+fn slowest(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> Patience {
+    let script = &facts.trace.scenario.script;
+    run.nodes.iter().fold(Patience::None, |slowest, node| {
+        if node.dead_us().is_some_and(|dead_us| dead_us <= at_us) {
+            return slowest;
+        }
+        if !node.alive_at(at_us) {
+            // Born after the cancel: perhaps it was never asked.
+            return Patience::Grace;
+        }
+        match (hearing(script, node, at_us).answer, slowest) {
+            (Answer::Ends, slowest) => slowest,
+            (Answer::GoesOn | Answer::Stopped, _) | (_, Patience::Grace) => Patience::Grace,
+            (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
+            (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
+        }
+    })
+}
+
+// ---- D2: not early ----
+
+fn judge_d2(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_timeouts(facts) {
+        return verdict;
+    }
+    each_run(facts, |run| {
+        let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
+        if run.root().is_none() {
+            return Err(facts.because("the root never said hello"));
+        }
+        let told_so =
+            run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
+        let by_timeout = ended_by(facts, run, Cause::TimedOut);
+        let asked = asked_by_wrapper(run);
+        let Some(first_us) = [told_so, asked].into_iter().flatten().min() else {
+            // Nothing was seen of the timeout but its effect, and that came late enough.
+            return by_timeout.map(|_| Verdict::Kept);
+        };
+        Ok(not_early(first_us.saturating_sub(run.issued_us), timeout_us))
+    })
+}
+
+/// When a node was first asked to end by TERM from somebody, before the caller had done anything.
+fn asked_by_wrapper(run: &Run<'_>) -> Option<u64> {
+    let caller_us = run.stops.first().map_or(u64::MAX, |stop| stop.at_us);
+    let asked = |node: &Node<'_>| node.reported(Signal::Term).filter(|(_, sender)| *sender > 0);
+    run.nodes.iter().filter_map(asked).map(|(at_us, _)| at_us).filter(|at_us| *at_us < caller_us).min()
+}
+
+fn not_early(elapsed_us: u64, timeout_us: u64) -> Verdict {
+    if elapsed_us >= timeout_us {
+        return Verdict::Kept;
+    }
+    let sentence = format!(
+        "the run was ended as timed out {} after it was asked for; the timeout was {}",
+        told(elapsed_us),
+        told(timeout_us)
+    );
+    if elapsed_us.saturating_add(TICK_US) >= timeout_us {
+        Verdict::Unknown(format!("{sentence}; the tick of a clock may explain that"))
+    } else {
+        broken(sentence)
+    }
+}
+
+// ---- D5: courtesy ----
+
+fn judge_d5(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    each_run(facts, |run| {
+        let stop = Asking::of(facts, run)?;
+        let verdicts = run.nodes.iter().filter_map(|node| stop.treatment(node));
+        Ok(together(verdicts, || "no node of the root's group shows how it was asked and killed".to_owned()))
+    })
+}
+
+/// The moments of a stop.
+struct Asking<'f, 'a> {
+    facts: &'f Facts<'a>,
+    run: &'f Run<'a>,
+    /// The stop began not before this.
+    earliest_us: u64,
+    /// The stop was due by this.
+    latest_us: u64,
+    /// From then on the caller wants it to be over at once.
+    urged_us: u64,
+    grace_us: u64,
+    /// From then on deaths are the harness's doing.
+    looked_us: u64,
+    doubt: Option<String>,
+}
+
+impl<'f, 'a> Asking<'f, 'a> {
+    fn of(facts: &'f Facts<'a>, run: &'f Run<'a>) -> Result<Self, String> {
+        let (cause, earliest_us, doubt) = match ending(facts, run) {
+            Ending::By { cause: cause @ (Cause::Cancelled | Cause::TimedOut), at_us, doubt } => {
+                (cause, at_us, doubt)
+            }
+            Ending::By { cause, .. } => {
+                return Err(format!("the run {}: nobody was asked to end", cause.told()));
+            }
+            Ending::None(why) => return Err(why),
+        };
+        let timeout_us = facts.trace.limits.timeout.map_or(u64::MAX, micros);
+        let (latest_us, urges) = match cause {
+            Cause::TimedOut => (up_us(run).saturating_add(timeout_us), run.stops.first()),
+            _ => (earliest_us, run.stops.get(1)),
+        };
+        // A timeout inside the grace of a cancel may urge as well.
+        let timeout_moment_us = run.issued_us.saturating_add(timeout_us);
+        let timeout_urges_us = if cause == Cause::TimedOut { u64::MAX } else { timeout_moment_us };
+        Ok(Self {
+            facts,
+            run,
+            earliest_us,
+            latest_us,
+            urged_us: urges.map_or(u64::MAX, |stop| stop.at_us).min(timeout_urges_us),
+            grace_us: known_grace(facts)?,
+            looked_us: facts.trace.looks.first().map_or(u64::MAX, |look| look.at_us),
+            doubt,
+        })
+    }
+
+    /// What a node shows of the stop; nothing if it shows nothing.
+    fn treatment(&self, node: &Node<'_>) -> Option<Verdict> {
+        let script = &self.facts.trace.scenario.script;
+        let reached =
+            node.alive_at(self.earliest_us) && standing_of(script, self.run, node) == Some(Standing::Stayed);
+        if !reached {
+            return None;
+        }
+        let heard = hearing(script, node, self.earliest_us);
+        let asked = node.reported(Signal::Term).is_some();
+        let gone_us = node.gone_us.filter(|gone_us| *gone_us < self.looked_us);
+        match (heard.answer, node.exiting(), gone_us) {
+            (Answer::Stopped, ..) | (Answer::GoesOn, Some(_), _) | (_, None, None) => None,
+            // It left by itself after it was asked: that is how it should be.
+            (_, Some(_), _) => asked.then_some(Verdict::Kept),
+            (Answer::Ends, None, Some(_)) if !heard.reports => None,
+            (answer, None, Some(gone_us)) => Some(self.kill(node, heard, answer, gone_us, asked)),
+        }
+    }
+
+    /// A node that died without saying that it exits.
+    fn kill(&self, node: &Node<'_>, heard: Hearing, answer: Answer, gone_us: u64, asked: bool) -> Verdict {
+        let after_us = gone_us.saturating_sub(self.earliest_us);
+        let name = node.name;
+        if gone_us >= self.urged_us && after_us < self.grace_us {
+            return Verdict::Vacuous("the caller urged before the grace was over".to_owned());
+        }
+        let too_early = after_us.saturating_add(TICK_US) < self.grace_us;
+        let sentence = if too_early {
+            let asked = if asked { "" } else { " and without having got TERM" };
+            format!(
+                "{name} was killed {} after the stop began{asked}; the grace is {}",
+                told(after_us),
+                told(self.grace_us)
+            )
+        } else {
+            format!("{name} was killed without having got TERM")
+        };
+        if too_early || heard.reports && !asked {
+            return self.certainly(heard, too_early, sentence);
+        }
+        if answer != Answer::GoesOn {
+            return Verdict::Kept;
+        }
+        self.not_late(name, gone_us)
+    }
+
+    fn certainly(&self, heard: Hearing, too_early: bool, sentence: String) -> Verdict {
+        if !heard.reports_all {
+            return Verdict::Unknown(format!(
+                "{sentence}, or it died of another signal that it does not report"
+            ));
+        }
+        // A node that got no processor during the whole grace cannot have reported TERM. Where no grace is promised there is none to be
+        // starved in: whatever was sent, it was killed before it could react.
+        let starved = self.facts.trace.noise.max_us.saturating_mul(4) >= self.grace_us;
+        if !too_early && starved && self.facts.promises().grace != Keeps::Not {
+            return Verdict::Unknown(format!("{sentence}, or the machine gave it no time to say so"));
+        }
+        broken_unless(self.doubt.as_ref(), sentence)
+    }
+
+    fn not_late(&self, name: &str, gone_us: u64) -> Verdict {
+        let facts = self.facts;
+        let took_us = gone_us.saturating_sub(self.latest_us);
+        let sentence = || {
+            format!(
+                "{name} was killed {} after the stop was due; the grace is {}",
+                told(took_us),
+                told(self.grace_us)
+            )
+        };
+        match facts.lateness(took_us, self.grace_us.saturating_add(facts.slack_us())) {
+            Lateness::InTime => Verdict::Kept,
+            Lateness::WithinNoise(_) => {
+                Verdict::Unknown(format!("{}; this machine's noise may explain that", sentence()))
+            }
+            Lateness::Late(_) => broken_unless(self.doubt.as_ref(), sentence()),
+        }
+    }
+}
+
+// ---- Directed scenarios ----
+
+/// Longer than the slack, so that a polite tree that is made to sit it out shows.
+const LONG_GRACE: Span = Span::from_millis(3_000);
+
+fn directed_d1() -> Vec<Scenario> {
+    let [ready, hang] = ready_and_hang();
+    vec![
+        scenario(
+            "timeout-polite",
+            "The plainest timeout: a child that would end on TERM at once.",
+            &["D1", "D2", "S2"],
+            vec![ready.clone(), hang.clone()],
+            to_the_end(),
+        )
+        .with_timeout(TIMEOUT),
+        scenario(
+            "timeout-output-held-out-of-reach",
+            "The child is dead at its timeout, but a process in another session holds its output: waiting for the end of the output is waiting for ever.",
+            &["D1"],
+            vec![start_holding("holder", Place::OwnSession, vec![Step::Hang]), ready.clone(), hang.clone()],
+            to_the_end(),
+        )
+        .with_timeout(TIMEOUT),
+        scenario(
+            "timeout-during-flood",
+            "A child that writes as fast as it can keeps the reader busy; the timeout must be heard all the same.",
+            &["D1", "S2"],
+            vec![ready, Step::Flood { most: FLOOD }, hang],
+            to_the_end(),
+        )
+        .with_timeout(TIMEOUT),
+    ]
+}
+
+/// As much as a script may write to each of two streams.
+const FLOOD: u64 = fake_cli::script::MOST_BYTES / 2;
+
+fn directed_d2() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "timeout-not-early",
+            "A child that says when it is asked to end shows when the timeout fired.",
+            &["D2", "D1"],
+            [vec![on_term(Then::Exit(0))], ready_and_hang().to_vec()].concat(),
+            to_the_end(),
+        )
+        .with_timeout(Span::from_millis(150)),
+    ]
+}
+
+fn directed_d3() -> Vec<Scenario> {
+    let script = |place| vec![start_holding("holder", place, vec![Step::Hang]), emit("ready"), Step::Exit(0)];
+    vec![
+        scenario(
+            "exit-output-held-in-group",
+            "The child exits, a process of its group keeps the output open: reading to the end hangs.",
+            &["D3"],
+            script(Place::SameGroup),
+            to_the_end(),
+        ),
+        scenario(
+            "exit-output-held-out-of-reach",
+            "As before with a holder in another session, which the kill of the group does not reach: only a bound on the reading helps.",
+            &["D3", "O3"],
+            script(Place::OwnSession),
+            to_the_end(),
+        ),
+    ]
+}
+
+fn directed_d4() -> Vec<Scenario> {
+    let cancel = || once_ready(Verb::Cancel);
+    vec![
+        scenario(
+            "cancel-polite-tree-with-long-grace",
+            "Everybody ends on TERM at once, so nobody has to wait for a grace of three seconds.",
+            &["D4"],
+            [vec![start_hanging("helper", Place::SameGroup)], ready_and_hang().to_vec()].concat(),
+            cancel(),
+        )
+        .with_grace(LONG_GRACE),
+        scenario(
+            "cancel-polite-orphan-with-long-grace",
+            "TERM to direct children only leaves an orphan unasked, and the whole grace is waited for nothing.",
+            &["D4"],
+            [vec![start_hanging("orphan", Place::Orphan)], ready_and_hang().to_vec()].concat(),
+            cancel(),
+        )
+        .with_grace(LONG_GRACE),
+        scenario(
+            "cancel-busy-child",
+            "A child that uses all of a processor is no reason to return late.",
+            &["D4", "S1"],
+            vec![emit("ready"), Step::BusyHang],
+            cancel(),
+        ),
+        scenario(
+            "cancel-during-flood",
+            "A cancel in the middle of output must be heard by a reader that is never idle.",
+            &["D4", "S1"],
+            vec![emit("ready"), Step::Flood { most: FLOOD }, Step::Hang],
+            cancel(),
+        ),
+        scenario(
+            "cancel-fork-in-term-handler",
+            "A child that answers TERM with new children must still be gone after the grace, and they with it.",
+            &["D4", "S1"],
+            [vec![on_term(Then::Fork(2))], ready_and_hang().to_vec()].concat(),
+            cancel(),
+        ),
+    ]
+}
+
+fn directed_d5() -> Vec<Scenario> {
+    let patient = Span::from_millis(400);
+    let slowly = Then::ExitSlowly { takes: Span::from_millis(40), code: 0 };
+    vec![
+        scenario(
+            "cancel-logs-signals",
+            "A child that logs every signal and goes on shows when TERM came and, by its death, when KILL came.",
+            &["D5", "D4", "S1"],
+            [vec![Step::LogSignals], ready_and_hang().to_vec()].concat(),
+            once_ready(Verb::Cancel),
+        ),
+        scenario(
+            "cancel-cleans-up-within-the-grace",
+            "A child that needs 40 ms for its clean-up and has a grace of 400 ms must be allowed to finish.",
+            &["D5", "D4"],
+            [vec![Step::LogSignals, on_term(slowly.clone())], ready_and_hang().to_vec()].concat(),
+            once_ready(Verb::Cancel),
+        )
+        .with_grace(patient),
+        scenario(
+            "timeout-cleans-up-within-the-grace",
+            "As before, asked by the timeout.",
+            &["D5", "D1"],
+            [vec![Step::LogSignals, on_term(slowly)], ready_and_hang().to_vec()].concat(),
+            to_the_end(),
+        )
+        .with_timeout(TIMEOUT)
+        .with_grace(patient),
+        scenario(
+            "cancel-leader-gone-helper-cleans-up",
+            "The leader ends at once and its helper needs a moment: killing the group as soon as the leader is gone takes the helper's grace away.",
+            &["D5"],
+            vec![
+                on_term(Then::Exit(0)),
+                start(
+                    "helper",
+                    Place::SameGroup,
+                    vec![
+                        Step::LogSignals,
+                        on_term(Then::ExitSlowly { takes: Span::from_millis(60), code: 0 }),
+                        emit("set"),
+                        Step::Hang,
+                    ],
+                ),
+                await_event("helper.set"),
+                emit("ready"),
+                Step::Hang,
+            ],
+            vec![run(), after("root.ready", Verb::Cancel)],
+        )
+        .with_grace(patient),
+    ]
+}

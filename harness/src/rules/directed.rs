@@ -1,0 +1,133 @@
+//! Words for writing directed scenarios: scripts, ops and limits that are deterministic by gates, not by sleeps.
+
+use fake_cli::content::{Content, Output};
+use fake_cli::script::{Event, Name, Place, Reaction, Signal, Start, Stdio, Step, Then, Write};
+use fake_cli::span::Span;
+
+use crate::scenario::{self, Limits, Op, Scenario, Verb};
+
+/// The grace of directed scenarios that must sit it out.
+pub(super) const GRACE: Span = Span::from_millis(80);
+/// The timeout of directed scenarios.
+pub(super) const TIMEOUT: Span = Span::from_millis(120);
+/// The drain bound of directed scenarios.
+pub(super) const DRAIN: Span = Span::from_millis(100);
+
+/// A scenario with the limits that keep an audit short, and no timeout.
+pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>, ops: Vec<Op>) -> Scenario {
+    Scenario {
+        schema_url: None,
+        schema: scenario::SCHEMA,
+        name: name.to_owned(),
+        why: why.to_owned(),
+        rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        script,
+        ops,
+        limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
+        bystanders: false,
+        expect: None,
+    }
+}
+
+impl Scenario {
+    /// With a timeout.
+    pub(super) fn with_timeout(mut self, timeout: Span) -> Self {
+        self.limits.timeout = Some(timeout);
+        self
+    }
+
+    /// With another grace.
+    pub(super) fn with_grace(mut self, grace: Span) -> Self {
+        self.limits.grace = Some(grace);
+        self
+    }
+
+    /// With bystanders.
+    pub(super) fn with_bystanders(mut self) -> Self {
+        self.bystanders = true;
+        self
+    }
+}
+
+/// Start a run.
+pub(super) fn run() -> Op {
+    Op { verb: Verb::Run, after: None, delay: None }
+}
+
+/// Wait for the end of the newest run.
+pub(super) fn wait() -> Op {
+    Op { verb: Verb::Wait, after: None, delay: None }
+}
+
+/// Do this once that has happened.
+pub(super) fn after(event: &str, verb: Verb) -> Op {
+    Op { verb, after: Some(self::event(event)), delay: None }
+}
+
+/// Run, and do this once the root has said that it is ready.
+pub(super) fn once_ready(verb: Verb) -> Vec<Op> {
+    vec![run(), after("root.ready", verb)]
+}
+
+/// Run to the end.
+pub(super) fn to_the_end() -> Vec<Op> {
+    vec![run(), wait()]
+}
+
+fn event(text: &str) -> Event {
+    text.try_into().expect("an event of this program's own is one")
+}
+
+fn name(text: &str) -> Name {
+    text.try_into().expect("a name of this program's own is one")
+}
+
+/// Say that this point is reached.
+pub(super) fn emit(point: &str) -> Step {
+    Step::Emit(name(point))
+}
+
+/// Say ready, then hang.
+pub(super) fn ready_and_hang() -> [Step; 2] {
+    [emit("ready"), Step::Hang]
+}
+
+/// Wait at a gate.
+pub(super) fn await_event(text: &str) -> Step {
+    Step::Await(event(text))
+}
+
+/// React to a signal.
+pub(super) fn on(signal: Signal, then: Then) -> Step {
+    Step::On(Reaction { signal, then })
+}
+
+/// React to TERM.
+pub(super) fn on_term(then: Then) -> Step {
+    on(Signal::Term, then)
+}
+
+/// Start a node that holds none of the streams, so that no closed pipe ends it by luck.
+pub(super) fn start(node: &str, place: Place, script: Vec<Step>) -> Step {
+    Step::Start(Start { node: name(node), place, holds: Vec::new(), script })
+}
+
+/// Start a node that hangs and holds none of the streams.
+pub(super) fn start_hanging(node: &str, place: Place) -> Step {
+    start(node, place, vec![Step::Hang])
+}
+
+/// Start a node that holds the root's output.
+pub(super) fn start_holding(node: &str, place: Place, script: Vec<Step>) -> Step {
+    Step::Start(Start { node: name(node), place, holds: vec![Stdio::Stdout, Stdio::Stderr], script })
+}
+
+/// Write numbered records.
+pub(super) fn write(to: Output, bytes: u64) -> Step {
+    Step::Write(Write { to, bytes, content: Content::Records })
+}
+
+/// Write every byte value in turn.
+pub(super) fn write_binary(to: Output, bytes: u64) -> Step {
+    Step::Write(Write { to, bytes, content: Content::Binary })
+}

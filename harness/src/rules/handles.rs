@@ -1,0 +1,352 @@
+//! F: handles.
+
+use std::collections::BTreeMap;
+
+use fake_cli::control::Descriptor;
+use fake_cli::script::{Place, Step};
+
+use super::directed::{
+    TIMEOUT, after, once_ready, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
+};
+use super::facts::{Facts, Node, Run, told};
+use super::verdicts::together;
+use super::{Judged, Rule, as_catalogued};
+use crate::scenario::{Op, Scenario, Verb};
+use crate::trace::{Inventory, Point};
+use crate::verdict::{Finding, Level, Verdict};
+
+/// With fewer runs a first use of the runtime is not told from a leak.
+const LEAST_RUNS: usize = 3;
+
+/// The rules of this family.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |id, sentence, measured, guard, judged| Rule {
+        id,
+        level: Level::Must,
+        sentence,
+        measured,
+        guard,
+        weigh: as_catalogued,
+        judged,
+    };
+    vec![
+        rule(
+            "F1",
+            "The host holds no more handles after further equal runs than after the first.",
+            "The host's open descriptors are listed after each of at least three equal runs and compared by kind and number, and by target.",
+            "The first run warms up the runtime. Growth in one step only is unknown: a runtime may open something late.",
+            Judged::Trace { judge: judge_f1, directed: directed_f1 },
+        ),
+        rule(
+            "F2",
+            "When a run has ended, no pipe that was made for it is still open in the host.",
+            "Each node reports the pipes that are its descriptors 0, 1 and 2; their inodes are sought among the host's descriptors.",
+            "Only pipes that the host did not have before the run count, and only after time to close them.",
+            Judged::Trace { judge: judge_f2, directed: directed_f2 },
+        ),
+        rule(
+            "F3",
+            "The child gets descriptors 0, 1 and 2 and nothing else.",
+            "The root lists its open descriptors before it does anything else.",
+            "The fake leaves its own out; the harness hands down none, and closes what it was handed.",
+            Judged::Trace { judge: judge_f3, directed: directed_f3 },
+        ),
+        rule(
+            "F4",
+            "When two starts overlap, neither child gets the other's pipes.",
+            "Two runs are started at once; the pipes of each are sought in the other.",
+            "Exact, by inode.",
+            Judged::NotBuilt("no op starts two runs at the same moment yet"),
+        ),
+        rule(
+            "F5",
+            "F1 also holds when the start fails, or under a low limit of descriptors.",
+            "As F1, with starts that fail.",
+            "As F1.",
+            Judged::NotBuilt("a scenario cannot make a start fail yet"),
+        ),
+        rule(
+            "F6",
+            "A child that reads its input to the end sees the end.",
+            "The root reads its standard input and reports its end.",
+            "The host's own input is an open pipe, as a terminal would be.",
+            Judged::NotBuilt("what a wrapper promises for the child's input cannot be declared yet"),
+        ),
+    ]
+}
+
+// ---- F1 ----
+
+fn judge_f1(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_templates(facts) {
+        return verdict;
+    }
+    if !runs_are_equal(facts) {
+        return Verdict::Vacuous("the case has no three equal runs, one after the other".to_owned());
+    }
+    let inventories: Vec<&Inventory> =
+        facts.runs().iter().filter_map(|run| inventory(facts, Point::AfterRun(run.number))).collect();
+    let (Some(first), Some(last)) = (inventories.first(), inventories.last()) else {
+        return Verdict::Vacuous(facts.because("the host's handles were not listed"));
+    };
+    if inventories.len() < LEAST_RUNS {
+        return Verdict::Vacuous(facts.because("the host's handles were listed after fewer than three runs"));
+    }
+    let grown: Vec<(&str, Growth)> = kinds(last)
+        .into_keys()
+        .map(|kind| (kind, growth(&inventories, kind)))
+        .filter(|(_, growth)| growth.by > 0)
+        .collect();
+    let lasting: Vec<_> = grown.iter().filter(|(_, growth)| growth.steps >= 2).collect();
+    if !lasting.is_empty() {
+        let count = lasting.iter().map(|(_, growth)| growth.by).sum();
+        let sentence = grown_sentence(first, last, inventories.len(), lasting.iter().map(|(kind, _)| *kind));
+        return Verdict::Broken(Finding { sentence, count });
+    }
+    match grown.first() {
+        Some((kind, growth)) => Verdict::Unknown(format!(
+            "the host has {} more of {kind} than after the first run, but the number grew only once",
+            growth.by
+        )),
+        None => Verdict::Kept,
+    }
+}
+
+/// How a kind of handle grew from the first listing to the last.
+struct Growth {
+    by: u64,
+    steps: usize,
+}
+
+fn growth(inventories: &[&Inventory], kind: &str) -> Growth {
+    let counts: Vec<u64> =
+        inventories.iter().map(|inventory| *kinds(inventory).get(kind).unwrap_or(&0)).collect();
+    let by = counts.last().zip(counts.first()).map_or(0, |(last, first)| last.saturating_sub(*first));
+    Growth { by, steps: counts.windows(2).filter(|pair| pair[1] > pair[0]).count() }
+}
+
+fn kinds(inventory: &Inventory) -> BTreeMap<&str, u64> {
+    let mut kinds = BTreeMap::new();
+    for open in &inventory.descriptors {
+        *kinds.entry(kind(&open.target)).or_default() += 1;
+    }
+    kinds
+}
+
+/// `pipe` of `pipe:[123]`; the whole target where there is no inode in it.
+fn kind(target: &str) -> &str {
+    match target.split_once(":[") {
+        Some((kind, inode))
+            if inode.strip_suffix(']').is_some_and(|inode| inode.bytes().all(|b| b.is_ascii_digit())) =>
+        {
+            kind
+        }
+        _ => target,
+    }
+}
+
+fn grown_sentence<'k>(
+    first: &Inventory,
+    last: &Inventory,
+    runs: usize,
+    kinds: impl Iterator<Item = &'k str>,
+) -> String {
+    let kinds: Vec<&str> = kinds.collect();
+    let is_new = |open: &&Descriptor| {
+        kinds.contains(&kind(&open.target))
+            && first.descriptors.iter().all(|old| (old.fd, &old.target) != (open.fd, &open.target))
+    };
+    let new: Vec<String> = last
+        .descriptors
+        .iter()
+        .filter(is_new)
+        .take(4)
+        .map(|open| format!("fd {}: {} ({})", open.fd, open.target, open.mode))
+        .collect();
+    format!(
+        "after {runs} equal runs the host has {} descriptors, after the first it had {}; new are {}",
+        last.descriptors.len(),
+        first.descriptors.len(),
+        new.join(", ")
+    )
+}
+
+/// Whether the scenario's ops are the same for each run, and each run is waited for before the next is started.
+fn runs_are_equal(facts: &Facts<'_>) -> bool {
+    let ops = &facts.trace.scenario.ops;
+    let of_each_run: Vec<&[Op]> = ops.chunk_by(|_, next| next.verb != Verb::Run).collect();
+    of_each_run.len() >= LEAST_RUNS
+        && of_each_run
+            .iter()
+            .all(|ops| *ops == of_each_run[0] && ops.last().is_some_and(|op| op.verb == Verb::Wait))
+}
+
+fn not_for_templates(facts: &Facts<'_>) -> Option<Verdict> {
+    let gone =
+        || Verdict::NotRun("a command is gone when its run is over, and its handles with it".to_owned());
+    facts.fault().or_else(|| facts.is_template().then(gone))
+}
+
+fn inventory<'a>(facts: &Facts<'a>, point: Point) -> Option<&'a Inventory> {
+    facts.trace.inventories.iter().find(|inventory| inventory.point == point)
+}
+
+// ---- F2 ----
+
+fn judge_f2(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_templates(facts) {
+        return verdict;
+    }
+    let verdicts = facts.runs().iter().map(|run| stray_pipes(facts, run));
+    together(verdicts, || facts.because("no run was started"))
+}
+
+/// A pipe that a node reported as one of its standard descriptors.
+struct Pipe<'a> {
+    target: &'a str,
+    made_for: String,
+}
+
+fn stray_pipes(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
+    let pipes: Vec<Pipe<'_>> = run.nodes.iter().flat_map(standard_pipes).collect();
+    if pipes.is_empty() {
+        return Verdict::Vacuous(facts.because("no node reported a pipe as its descriptor 0, 1 or 2"));
+    }
+    let Some(over_us) = run.over_us() else {
+        return Verdict::Vacuous(facts.because("the run did not end"));
+    };
+    let (Some(before), Some(after)) =
+        (inventory(facts, Point::BeforeRun(run.number)), inventory(facts, Point::AfterRun(run.number)))
+    else {
+        return Verdict::Vacuous("the host's handles were not listed before and after the run".to_owned());
+    };
+    let stray: Vec<String> = after
+        .descriptors
+        .iter()
+        .filter(|open| before.descriptors.iter().all(|old| old.target != open.target))
+        .filter_map(|open| Some((open, pipes.iter().find(|pipe| pipe.target == open.target)?)))
+        .map(|(open, pipe)| {
+            format!("fd {}: {} end of the pipe made for {}", open.fd, end(open), pipe.made_for)
+        })
+        .collect();
+    if stray.is_empty() {
+        return Verdict::Kept;
+    }
+    let later_us = after.at_us.saturating_sub(over_us);
+    let sentence = format!("{}, still open {} after the run ended", stray.join(", "), told(later_us));
+    if later_us < facts.slack_us() {
+        return Verdict::Unknown(format!("{sentence}, which is too soon to tell"));
+    }
+    Verdict::Broken(Finding { sentence, count: stray.len() as u64 })
+}
+
+fn standard_pipes<'n>(node: &'n Node<'_>) -> impl Iterator<Item = Pipe<'n>> {
+    let standard = [(0, "stdin"), (1, "stdout"), (2, "stderr")].into_iter();
+    standard.filter_map(|(fd, stream)| {
+        let target = node.descriptor(fd).filter(|target| target.starts_with("pipe:["))?;
+        Some(Pipe { target, made_for: format!("{}.{stream}", node.name) })
+    })
+}
+
+fn end(open: &Descriptor) -> &'static str {
+    match open.mode.as_str() {
+        "r" => "read",
+        "w" => "write",
+        _ => "an",
+    }
+}
+
+// ---- F3 ----
+
+fn judge_f3(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    let verdicts = facts.runs().iter().map(|run| match run.root() {
+        None => Verdict::Vacuous(facts.because("the root never said hello")),
+        Some(root) => handed_down(root),
+    });
+    together(verdicts, || facts.because("no run was started"))
+}
+
+fn handed_down(root: &Node<'_>) -> Verdict {
+    let extra: Vec<String> = root
+        .extra_descriptors()
+        .map(|open| format!("fd {}: {} ({})", open.fd, open.target, open.mode))
+        .collect();
+    if extra.is_empty() {
+        return Verdict::Kept;
+    }
+    let sentence = format!("the root was started with {} beside 0, 1 and 2", extra.join(", "));
+    Verdict::Broken(Finding { sentence, count: extra.len() as u64 })
+}
+
+// ---- Directed scenarios ----
+
+fn four_times(ops: &[Op]) -> Vec<Op> {
+    [ops; 4].concat()
+}
+
+fn directed_f1() -> Vec<Scenario> {
+    let tree = || [vec![start_hanging("helper", Place::SameGroup)], ready_and_hang().to_vec()].concat();
+    vec![
+        scenario(
+            "handles-after-four-exits",
+            "A handle that each run leaves behind shows as growth from run to run.",
+            &["F1", "F2"],
+            vec![Step::Exit(0)],
+            four_times(&to_the_end()),
+        ),
+        scenario(
+            "handles-after-four-cancels",
+            "The way out by cancel often skips the closing that the way out by exit does.",
+            &["F1", "F2"],
+            tree(),
+            four_times(&[run(), after("root.ready", Verb::Cancel), wait()]),
+        ),
+        scenario(
+            "handles-after-four-timeouts",
+            "As before, by the wrapper's own timeout.",
+            &["F1", "F2"],
+            tree(),
+            four_times(&to_the_end()),
+        )
+        .with_timeout(TIMEOUT),
+    ]
+}
+
+fn directed_f2() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "pipes-after-exit",
+            "The pipes of a run must be closed with it: an open read end keeps a buffer, an open write end keeps a reader waiting.",
+            &["F2"],
+            vec![Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "pipes-after-cancel",
+            "As before, after a cancel.",
+            &["F2"],
+            ready_and_hang().to_vec(),
+            once_ready(Verb::Cancel),
+        ),
+        scenario(
+            "pipes-after-drop",
+            "As before, after the handle was dropped: what reads in the background must end too.",
+            &["F2"],
+            ready_and_hang().to_vec(),
+            once_ready(Verb::Drop),
+        ),
+    ]
+}
+
+fn directed_f3() -> Vec<Scenario> {
+    vec![scenario(
+        "descriptors-of-the-child",
+        "Each descriptor that is handed down by accident is a pipe that never ends or a file that stays locked.",
+        &["F3"],
+        vec![Step::Exit(0)],
+        to_the_end(),
+    )]
+}

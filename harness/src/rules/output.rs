@@ -1,0 +1,420 @@
+//! O: output.
+//!
+//! What a node has written is what it confirmed after the system call had returned: those bytes were in the pipe. A stream with one writer is
+//! compared by its hash too, for every prefix of it is known; of one with several writers only the length is.
+
+use fake_cli::content::{Content, Output, hash_of_prefix};
+use fake_cli::control::Report;
+use fake_cli::script::{Place, Signal, Step, Then};
+
+use super::directed::{
+    after, emit, on_term, once_ready, run, scenario, start_holding, to_the_end, write, write_binary,
+};
+use super::ending::{Cause, Ending, ending};
+use super::facts::{Facts, Node, Run};
+use super::verdicts::together;
+use super::{Judged, Rule, as_catalogued};
+use crate::scenario::{Scenario, Verb};
+use crate::trace::{Captured, Outcome};
+use crate::verdict::{Finding, Level, Verdict};
+
+const STREAMS: [Output; 2] = [Output::Stdout, Output::Stderr];
+/// Above this a wrapper may have a limit, if it says that it cut.
+const LIMITS_ARE_HIGHER: u64 = 1024 * 1024;
+
+const MEASURED: &str = "The bytes that the nodes confirmed to have written against the number and rolling hash of the bytes that the host captured.";
+const GUARD: &str = "Only confirmed bytes of nodes that hold the stream count; with several writers only lengths are compared.";
+
+/// The rules of this family.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |id, sentence, judged| Rule {
+        id,
+        level: Level::Must,
+        sentence,
+        measured: MEASURED,
+        guard: GUARD,
+        weigh: as_catalogued,
+        judged,
+    };
+    let later = |id, sentence, why| rule(id, sentence, Judged::NotBuilt(why));
+    vec![
+        rule(
+            "O1",
+            "When the child exits by itself, exactly what was written is captured, a last burst included.",
+            Judged::Trace { judge: judge_o1, directed: directed_o1 },
+        ),
+        rule(
+            "O2",
+            "After a stop, what is captured is a prefix of what was written, with at least everything that was written before the stop.",
+            Judged::Trace { judge: judge_o2, directed: directed_o2 },
+        ),
+        rule(
+            "O3",
+            "Captured output that is shorter than what was written is said to be cut.",
+            Judged::Trace { judge: judge_o3, directed: directed_o3 },
+        ),
+        later(
+            "O4",
+            "Nothing is captured twice.",
+            "O1 sees repeats at an exit; a judge for the other ways to end is missing",
+        ),
+        later(
+            "O5",
+            "The order within each stream is kept.",
+            "O1 and O2 see it in streams with one writer; a judge for several is missing",
+        ),
+        later(
+            "O6",
+            "Nothing of one stream shows in the other.",
+            "O1 and O2 see it in streams with one writer; a judge of its own is missing",
+        ),
+        later(
+            "O7",
+            "Nothing of one run shows in the next.",
+            "runs of a case write the same bytes, so they cannot be told apart yet",
+        ),
+        later(
+            "O8",
+            "A flood on both streams and an unread input do not block the run.",
+            "floods are judged by D1 and D4; hosts do not feed the child's input yet",
+        ),
+        later(
+            "O9",
+            "Every byte value passes unchanged.",
+            "binary output is judged by O1; a judge of its own is missing",
+        ),
+        later(
+            "O10",
+            "A child that closes its input early is no error by itself.",
+            "hosts do not feed the child's input yet",
+        ),
+    ]
+}
+
+/// A stream of a run that has an outcome.
+struct Stream<'f, 'a> {
+    run: &'f Run<'a>,
+    to: Output,
+    captured: Captured,
+    ended_us: u64,
+}
+
+impl Stream<'_, '_> {
+    fn writers(&self) -> Vec<&Node<'_>> {
+        self.run.holders(self.to).filter(|node| node.wrote(self.to, u64::MAX) > 0).collect()
+    }
+
+    fn written(&self, by_us: u64) -> u64 {
+        self.run.holders(self.to).map(|node| node.wrote(self.to, by_us)).sum()
+    }
+
+    /// Whether the captured bytes are the first ones of the stream; nothing where that cannot be known.
+    fn is_prefix(&self) -> Option<bool> {
+        let [writer] = self.writers()[..] else { return None };
+        let content = only_content(writer, self.to)?;
+        Some(hash_of_prefix(content, self.to, self.captured.bytes) == self.captured.hash)
+    }
+
+    fn name(&self) -> &'static str {
+        self.to.name()
+    }
+
+    /// Whether both streams are one pipe, so that what was captured of one may hold the other's bytes.
+    fn is_shared(&self) -> bool {
+        let Some(root) = self.run.root() else { return false };
+        let pipe = root.descriptor(1);
+        pipe.is_some() && pipe == root.descriptor(2)
+    }
+
+    /// Output that is short because of a limit, and said to be cut, is no loss that a rule forbids.
+    fn is_cut_by_limit(&self, written: u64) -> bool {
+        self.captured.complete == Some(false) && written > LIMITS_ARE_HIGHER
+    }
+}
+
+/// The kind of bytes that a node wrote to a stream; nothing if it wrote several.
+fn only_content(node: &Node<'_>, stream: Output) -> Option<Content> {
+    let mut kinds = node.reports.iter().filter_map(|heard| match heard.report {
+        Report::Wrote { to, content, .. } if *to == stream => Some(*content),
+        _ => None,
+    });
+    let first = kinds.next()?;
+    kinds.all(|kind| kind == first).then_some(first)
+}
+
+fn captured_of(outcome: &Outcome, stream: Output) -> Option<Captured> {
+    match stream {
+        Output::Stdout => outcome.stdout,
+        Output::Stderr => outcome.stderr,
+    }
+}
+
+/// A verdict for each captured stream of each run, taken together.
+fn each_stream(
+    facts: &Facts<'_>,
+    tested: impl Fn(&Run<'_>) -> Result<(), String>,
+    judge: impl Fn(&Stream<'_, '_>) -> Verdict,
+) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if !facts.promises().captures {
+        return Verdict::NotRun("the subject does not give the child's output back".to_owned());
+    }
+    let mut verdicts = Vec::new();
+    for run in facts.runs() {
+        match (tested(run), run.ended) {
+            (Err(why), _) => verdicts.push(Verdict::Vacuous(why)),
+            (Ok(()), None) => verdicts.push(Verdict::Vacuous(facts.because("the run has no outcome"))),
+            (Ok(()), Some((ended_us, outcome))) => {
+                verdicts.extend(STREAMS.into_iter().map(|to| match captured_of(outcome, to) {
+                    Some(captured) => judge(&Stream { run, to, captured, ended_us }),
+                    None => Verdict::NotRun(format!("the outcome gives no {} back", to.name())),
+                }));
+            }
+        }
+    }
+    together(verdicts, || facts.because("no run was started"))
+}
+
+fn broken(sentence: String, bytes: u64) -> Verdict {
+    Verdict::Broken(Finding { sentence, count: bytes })
+}
+
+// ---- O1 ----
+
+fn judge_o1(facts: &Facts<'_>) -> Verdict {
+    let tested = |run: &Run<'_>| match ending(facts, run) {
+        Ending::By { cause: Cause::Itself, doubt: None, .. } if run.first_stop().is_none() => Ok(()),
+        Ending::By { .. } => Err("the root was stopped".to_owned()),
+        Ending::None(why) => Err(why),
+    };
+    each_stream(facts, tested, complete_after_exit)
+}
+
+fn complete_after_exit(stream: &Stream<'_, '_>) -> Verdict {
+    let name = stream.name();
+    if stream.is_shared() {
+        return Verdict::Vacuous("both streams are one pipe".to_owned());
+    }
+    let held_until_us = stream.run.holders(stream.to).map(|node| node.exiting().map(|(at_us, _)| at_us));
+    let Some(all_left) = held_until_us.collect::<Option<Vec<u64>>>() else {
+        return complete_up_to_exit(stream);
+    };
+    let written = stream.written(u64::MAX);
+    let captured = stream.captured.bytes;
+    if written == 0 && captured == 0 {
+        return Verdict::Vacuous(format!("nothing was written to {name}"));
+    }
+    if all_left.iter().any(|left_us| *left_us > stream.ended_us) {
+        return complete_up_to_exit(stream);
+    }
+    if refused(stream) {
+        return Verdict::Unknown(format!(
+            "a write to {name} failed, so not all of it can have been captured"
+        ));
+    }
+    if captured < written && stream.is_cut_by_limit(written) {
+        return Verdict::Vacuous(format!("{name} is longer than a limit, and is said to be cut"));
+    }
+    if captured != written {
+        return broken(
+            format!("{written} bytes were written to {name}, {captured} were captured"),
+            written.abs_diff(captured),
+        );
+    }
+    match stream.is_prefix() {
+        Some(false) => broken(
+            format!("the {captured} bytes captured of {name} are not the ones that were written"),
+            captured,
+        ),
+        Some(true) | None => Verdict::Kept,
+    }
+}
+
+/// While others still hold the stream, only what was there when the root exited must have been captured.
+fn complete_up_to_exit(stream: &Stream<'_, '_>) -> Verdict {
+    let name = stream.name();
+    let exit_us = stream.run.root().and_then(Node::exiting).map_or(0, |(at_us, _)| at_us);
+    let written = stream.written(exit_us);
+    let captured = stream.captured.bytes;
+    if written == 0 {
+        return Verdict::Vacuous(format!("nothing was written to {name} before the root exited"));
+    }
+    if captured >= written {
+        return Verdict::Kept;
+    }
+    if stream.is_cut_by_limit(written) {
+        return Verdict::Vacuous(format!("{name} is longer than a limit, and is said to be cut"));
+    }
+    broken(
+        format!("{written} bytes were written to {name} before the root exited, {captured} were captured"),
+        written - captured,
+    )
+}
+
+fn refused(stream: &Stream<'_, '_>) -> bool {
+    stream
+        .run
+        .holders(stream.to)
+        .flat_map(|node| &node.reports)
+        .any(|heard| matches!(heard.report, Report::WriteFailed { to, .. } if *to == stream.to))
+}
+
+// ---- O2 ----
+
+fn judge_o2(facts: &Facts<'_>) -> Verdict {
+    let tested = |run: &Run<'_>| match ending(facts, run) {
+        Ending::By { cause: Cause::Cancelled | Cause::TimedOut, .. } => Ok(()),
+        Ending::By { cause, .. } => Err(format!("the run {}", cause.told())),
+        Ending::None(why) => Err(why),
+    };
+    each_stream(facts, tested, |stream| {
+        let Ending::By { at_us, .. } = ending(facts, stream.run) else {
+            return Verdict::Vacuous("nothing ended the run".to_owned());
+        };
+        prefix_after_stop(stream, at_us)
+    })
+}
+
+fn prefix_after_stop(stream: &Stream<'_, '_>, stop_us: u64) -> Verdict {
+    let name = stream.name();
+    if stream.is_shared() {
+        return Verdict::Vacuous("both streams are one pipe".to_owned());
+    }
+    let before = stream.written(stop_us);
+    let captured = stream.captured.bytes;
+    if before == 0 {
+        return Verdict::Vacuous(format!("nothing was confirmed as written to {name} before the stop"));
+    }
+    if captured < before && stream.is_cut_by_limit(before) {
+        return Verdict::Vacuous(format!("{name} is longer than a limit, and is said to be cut"));
+    }
+    if captured < before {
+        return broken(
+            format!("{before} bytes were written to {name} before the stop, {captured} were captured"),
+            before - captured,
+        );
+    }
+    match stream.is_prefix() {
+        Some(false) => broken(
+            format!("the {captured} bytes captured of {name} are no prefix of what was written"),
+            captured,
+        ),
+        Some(true) | None => Verdict::Kept,
+    }
+}
+
+// ---- O3 ----
+
+fn judge_o3(facts: &Facts<'_>) -> Verdict {
+    let tells_cut = facts.promises().tells_cut;
+    each_stream(facts, |_| Ok(()), |stream| said_to_be_cut(stream, tells_cut))
+}
+
+fn said_to_be_cut(stream: &Stream<'_, '_>, tells_cut: bool) -> Verdict {
+    let name = stream.name();
+    if stream.is_shared() {
+        return Verdict::Vacuous("both streams are one pipe".to_owned());
+    }
+    let written = stream.written(stream.ended_us);
+    let captured = stream.captured.bytes;
+    if captured >= written {
+        return Verdict::Vacuous(format!("nothing is missing of {name}"));
+    }
+    let sentence = |said| {
+        format!(
+            "{captured} of {written} bytes that were written to {name} were captured, and the outcome {said}"
+        )
+    };
+    match stream.captured.complete {
+        Some(false) => Verdict::Kept,
+        Some(true) => broken(sentence("says that it is all"), written - captured),
+        None if tells_cut => broken(sentence("does not say so"), written - captured),
+        None => Verdict::NotRun("its API cannot tell cut output from complete output".to_owned()),
+    }
+}
+
+// ---- Directed scenarios ----
+
+fn directed_o1() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "exit-after-burst",
+            "200 kB right before the exit are more than a pipe holds: who stops reading at the exit loses the rest.",
+            &["O1"],
+            vec![write(Output::Stdout, 200_000), Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-after-bursts-on-both-streams",
+            "Who reads one stream to its end before the other blocks a child that writes to both.",
+            &["O1"],
+            vec![
+                write(Output::Stderr, 150_000),
+                write(Output::Stdout, 150_000),
+                write(Output::Stderr, 150_000),
+                Step::Exit(0),
+            ],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-after-partial-line",
+            "A last line without its end is output too.",
+            &["O1"],
+            vec![write(Output::Stdout, 3 * 32 + 7), Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-after-binary-output",
+            "NUL bytes and invalid UTF-8 must pass unchanged.",
+            &["O1"],
+            vec![write_binary(Output::Stdout, 70_000), Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-after-crash-with-output",
+            "A child that crashes has written what it has written.",
+            &["O1"],
+            vec![write(Output::Stdout, 5_000), Step::Die(Signal::Segv)],
+            to_the_end(),
+        ),
+    ]
+}
+
+fn directed_o2() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "cancel-after-output",
+            "What the child wrote before it was stopped is often what tells why.",
+            &["O2"],
+            vec![write(Output::Stdout, 100_000), write(Output::Stderr, 1_000), emit("ready"), Step::Hang],
+            once_ready(Verb::Cancel),
+        ),
+        scenario(
+            "cancel-during-output",
+            "A stop in the middle of a burst may cut it anywhere, but not turn it around or drop its beginning.",
+            &["O2"],
+            vec![write(Output::Stdout, 100_000), emit("ready"), write(Output::Stdout, 400_000), Step::Hang],
+            once_ready(Verb::Cancel),
+        ),
+        scenario(
+            "cancel-deaf-child-with-output",
+            "After a KILL the pipe still holds what was written before it.",
+            &["O2"],
+            vec![on_term(Then::Ignore), write(Output::Stdout, 60_000), emit("ready"), Step::Hang],
+            vec![run(), after("root.ready", Verb::Cancel)],
+        ),
+    ]
+}
+
+fn directed_o3() -> Vec<Scenario> {
+    let flooder = vec![Step::Flood { most: fake_cli::script::MOST_BYTES / 2 }];
+    vec![scenario(
+        "exit-output-cut-out-of-reach",
+        "A process out of reach goes on writing after the child's exit: the reading must be cut somewhere, and the outcome must say so.",
+        &["O3", "D3"],
+        vec![start_holding("flooder", Place::OwnSession, flooder), emit("ready"), Step::Exit(0)],
+        to_the_end(),
+    )]
+}

@@ -1,0 +1,221 @@
+//! P: the owner's death.
+//!
+//! Here everybody counts, escaped or not: the owner is gone, so nobody else is left to end them.
+
+use fake_cli::script::{Place, Signal, Step, Then};
+
+use super::directed::{on_term, once_ready, ready_and_hang, scenario, start_hanging};
+use super::facts::{Facts, Lateness, Run, Stop, micros, told};
+use super::verdicts::{broken, together};
+use super::witness::{finding, sightings};
+use super::{Judged, Rule};
+use crate::promises::Promises;
+use crate::scenario::{Scenario, Verb};
+use crate::trace::{Look, Seen, Stage, Status};
+use crate::verdict::{Level, Verdict};
+
+const MEASURED: &str = "The harness ends the host while the tree is up, waits for everyone to go, until a generous cap, and then asks \
+    the kernel and the control connections who is alive, escaped or not.";
+const GUARD: &str = "Two witnesses must agree on each survivor. A host that outlives its signal tests nothing. Lateness within the \
+    machine's noise is unknown.";
+
+/// The rules of this family.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |id, sentence, judged| Rule {
+        id,
+        level: Level::Info,
+        sentence,
+        measured: MEASURED,
+        guard: GUARD,
+        weigh,
+        judged,
+    };
+    vec![
+        rule(
+            "P1",
+            "When the host is killed by SIGKILL, the whole tree is gone within the time that the subject declares.",
+            Judged::Trace { judge: judge_p1, directed: directed_p1 },
+        ),
+        rule(
+            "P2",
+            "When the host gets SIGTERM, SIGINT or SIGHUP, the whole tree is gone.",
+            Judged::Trace { judge: judge_p2, directed: directed_p2 },
+        ),
+        rule(
+            "P3",
+            "When the host panics, throws or exits, the whole tree is gone.",
+            Judged::NotBuilt("no op makes the host panic, throw or exit yet"),
+        ),
+        rule(
+            "P4",
+            "When the host loses its control connection, the whole tree is gone.",
+            Judged::NotBuilt("no op closes the host's control connection yet"),
+        ),
+        rule(
+            "P5",
+            "When the host is killed during a start, nothing of that start is left.",
+            Judged::NotBuilt("a gate within the wrapper's start is needed for that"),
+        ),
+    ]
+}
+
+fn weigh(promises: &Promises) -> Option<Level> {
+    promises.owner_death.map(|_| Level::Must)
+}
+
+fn judge_p1(facts: &Facts<'_>) -> Verdict {
+    judge(facts, |verb| verb == Verb::KillHost)
+}
+
+fn judge_p2(facts: &Facts<'_>) -> Verdict {
+    let term_is_cancel = facts.is_template()
+        && facts.trace.scenario.ops.iter().any(|op| op.verb == Verb::SignalHost(Signal::Term));
+    if term_is_cancel {
+        return Verdict::NotRun("TERM to a command is its cancel, which S1 judges".to_owned());
+    }
+    judge(facts, |verb| matches!(verb, Verb::SignalHost(_)))
+}
+
+fn judge(facts: &Facts<'_>, ends: fn(Verb) -> bool) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    let mut ended = Vec::new();
+    let mut untested = facts.because("the host was not ended in this way");
+    for run in facts.runs() {
+        let Some(stop) = run.stops.iter().find(|stop| ends(stop.verb)) else { continue };
+        let alive = run.root().is_some_and(|root| root.alive_at(stop.at_us));
+        if alive && run.over_us().is_none_or(|over_us| over_us > stop.at_us) {
+            ended.push((run, *stop));
+        } else {
+            "no run was under way when the host was ended".clone_into(&mut untested);
+        }
+    }
+    let Some((_, stop)) = ended.first() else { return Verdict::Vacuous(untested) };
+    if outlived(facts, *stop) {
+        return Verdict::Vacuous("the host outlived the signal, so its tree need not go".to_owned());
+    }
+    let Some(look) = facts.look(Stage::HostGone) else {
+        return Verdict::Unknown("nobody looked who was alive after the host was ended".to_owned());
+    };
+    let late = ended.iter().flat_map(|(run, _)| late_deaths(facts, run, look)).collect::<Vec<_>>();
+    together([left(facts, &ended, look)].into_iter().chain(late), String::new)
+}
+
+/// Whether the host went on until the harness killed it.
+fn outlived(facts: &Facts<'_>, stop: Stop) -> bool {
+    let killed = Status::Signaled(Signal::Kill.number());
+    stop.verb != Verb::KillHost && facts.host_gone().is_none_or(|(_, status)| status == killed)
+}
+
+fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
+    let concerned = |seen: &Seen| match &seen.node {
+        Some((run, _)) => ended.iter().any(|(ended, _)| ended.number == *run),
+        None => true,
+    };
+    let seen = sightings(facts, look);
+    let (certain, doubtful): (Vec<_>, Vec<_>) = seen
+        .iter()
+        .filter(|sighting| concerned(sighting.seen))
+        .partition(|sighting| sighting.doubt.is_none());
+    let survivors: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
+    let gone_us = facts.host_gone().map_or(ended[0].1.at_us, |(gone_us, _)| gone_us);
+    let later_us = look.at_us.saturating_sub(gone_us);
+    match (survivors.as_slice(), doubtful.first()) {
+        ([], None) if look.complete => Verdict::Kept,
+        ([], None) => {
+            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
+        }
+        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_default()),
+        (survivors, _) if later_us < due_us(facts) => Verdict::Unknown(format!(
+            "{} alive {} after the host was ended, but the look was taken before everyone had to be gone",
+            survivors.len(),
+            told(later_us)
+        )),
+        (survivors, _) => Verdict::Broken(finding(look, survivors, "the host was ended", later_us)),
+    }
+}
+
+/// How long after the owner's death everyone must be gone at the latest. A deaf tree is given its grace.
+fn due_us(facts: &Facts<'_>) -> u64 {
+    let promised_us = facts.promises().owner_death.map_or(0, micros);
+    promised_us.saturating_add(facts.grace_us().unwrap_or(0)).saturating_add(facts.slack_us())
+}
+
+/// Those that did go, but later than the subject promises.
+fn late_deaths<'v>(
+    facts: &'v Facts<'_>,
+    run: &'v Run<'_>,
+    look: &'v Look,
+) -> impl Iterator<Item = Verdict> + 'v {
+    let promised_us = facts.promises().owner_death.map(micros);
+    let host_gone_us = facts.host_gone().map(|(gone_us, _)| gone_us);
+    run.nodes.iter().filter_map(move |node| {
+        let promised_us = promised_us?;
+        let gone_us = node.gone_us.filter(|gone_us| *gone_us <= look.at_us)?;
+        let took_us = gone_us.saturating_sub(host_gone_us?);
+        match facts.lateness(took_us, promised_us.saturating_add(facts.slack_us())) {
+            Lateness::InTime => None,
+            Lateness::WithinNoise(_) => Some(Verdict::Unknown(format!(
+                "{} was gone {} after the host, {} were promised; this machine's noise may explain that",
+                node.name,
+                told(took_us),
+                told(promised_us)
+            ))),
+            Lateness::Late(_) => Some(broken(format!(
+                "{} was gone {} after the host, {} were promised",
+                node.name,
+                told(took_us),
+                told(promised_us)
+            ))),
+        }
+    })
+}
+
+// ---- Directed scenarios ----
+
+fn directed_p1() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "kill-host-tree",
+            "SIGKILL of the owner runs no clean-up code: nine wrappers in ten leave the whole tree alive.",
+            &["P1"],
+            [vec![start_hanging("helper", Place::SameGroup)], ready_and_hang().to_vec()].concat(),
+            once_ready(Verb::KillHost),
+        ),
+        scenario(
+            "kill-host-deaf-and-escaped",
+            "Whatever outlives the owner must reach deaf and escaped processes too.",
+            &["P1"],
+            [
+                vec![
+                    on_term(Then::Ignore),
+                    start_hanging("escaped", Place::OwnSession),
+                    start_hanging("daemon", Place::Daemon),
+                ],
+                ready_and_hang().to_vec(),
+            ]
+            .concat(),
+            once_ready(Verb::KillHost),
+        ),
+    ]
+}
+
+fn directed_p2() -> Vec<Scenario> {
+    let signals = [
+        ("signal-host-term-tree", Signal::Term, "SIGTERM is how services and containers are stopped."),
+        (
+            "signal-host-int-tree",
+            Signal::Int,
+            "SIGINT is Ctrl-C; only the foreground group gets it from the terminal.",
+        ),
+        ("signal-host-hup-tree", Signal::Hup, "SIGHUP comes when the terminal or the connection is lost."),
+    ];
+    let tree = || -> Vec<Step> {
+        [vec![start_hanging("helper", Place::SameGroup)], ready_and_hang().to_vec()].concat()
+    };
+    signals
+        .into_iter()
+        .map(|(name, signal, why)| scenario(name, why, &["P2"], tree(), once_ready(Verb::SignalHost(signal))))
+        .collect()
+}

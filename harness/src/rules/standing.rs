@@ -1,0 +1,283 @@
+//! Where a node stands, and how it hears TERM.
+
+use fake_cli::control::Report;
+use fake_cli::script::{Place, Reaction, Signal, Start, Step, Then};
+use fake_cli::span::Span;
+
+use super::facts::{Node, Run};
+
+/// Where a process stands relative to the root of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In the root's process group.
+    Stayed,
+    /// In another group of the root's session.
+    OwnGroup,
+    /// In another session.
+    OwnSession,
+    /// In another session, its parents gone on purpose: a daemon.
+    Daemonised,
+}
+
+/// The ids that tell where a process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+}
+
+/// Where a process with these ids stands. Group and session tell, and for a daemon what the script says of the node; parents do not,
+/// for whoever lost its parent has been adopted by the time of a look.
+pub fn standing(script: &[Step], run: &Run<'_>, node: &str, ids: Ids) -> Option<Standing> {
+    let root = run.root()?.hello?;
+    Some(if ids.sid != root.sid {
+        if is_of_a_daemon(script, node) { Standing::Daemonised } else { Standing::OwnSession }
+    } else if ids.pgid != root.pgid {
+        Standing::OwnGroup
+    } else {
+        Standing::Stayed
+    })
+}
+
+/// Where a node stood when it said hello.
+pub fn standing_of(script: &[Step], run: &Run<'_>, node: &Node<'_>) -> Option<Standing> {
+    let hello = node.hello?;
+    standing(script, run, node.name, Ids { pgid: hello.pgid, sid: hello.sid })
+}
+
+/// Whether the innermost place that took the node out of its session is a daemon's.
+fn is_of_a_daemon(script: &[Step], node: &str) -> bool {
+    innermost_session(script, node, None) == Some(Place::Daemon)
+}
+
+fn innermost_session(script: &[Step], node: &str, around: Option<Place>) -> Option<Place> {
+    script.iter().find_map(|step| match step {
+        Step::Start(start) => {
+            let place = match start.place {
+                Place::OwnSession | Place::Daemon => Some(start.place),
+                Place::SameGroup | Place::OwnGroup | Place::Orphan => around,
+            };
+            let name = start.node.as_str();
+            if name == node || forks_of(start, node) {
+                place
+            } else {
+                innermost_session(&start.script, node, place)
+            }
+        }
+        _ => None,
+    })
+}
+
+/// Whether `node` is one of those that a started node forks at a rate or in a handler.
+fn forks_of(start: &Start, node: &str) -> bool {
+    let numbered = |prefix: &str| {
+        node.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    start.script.iter().any(|step| match step {
+        Step::ForkAtRate(forks) => numbered(&format!("{}.", forks.node)),
+        Step::On(Reaction { then: Then::Fork(_), .. }) => numbered(&format!("{}.fork", start.node)),
+        _ => false,
+    })
+}
+
+/// How a node hears TERM at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    /// What it does about it.
+    pub answer: Answer,
+    /// Whether it reports it.
+    pub reports: bool,
+    /// Whether it reports every signal that can be caught, so that a death without a report is a KILL.
+    pub reports_all: bool,
+}
+
+/// What a node does about TERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It ends at once.
+    Ends,
+    /// It cleans up for this long, then ends.
+    EndsAfter(Span),
+    /// It goes on: it ignores, blocks, logs it.
+    GoesOn,
+    /// It is stopped, and cannot answer until somebody continues it.
+    Stopped,
+}
+
+impl Hearing {
+    /// Whether it is deaf: TERM reaches it and does not end it.
+    pub fn is_deaf(self) -> bool {
+        self.answer == Answer::GoesOn
+    }
+}
+
+/// How a node hears TERM at a time: what it started with, changed by the steps that it had reported as done by then.
+pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
+    let term = Signal::Term.number();
+    let (blocked, ignored) = node
+        .hello
+        .map_or((false, false), |hello| (hello.blocked.contains(&term), hello.ignored.contains(&term)));
+    let mut ears = Ears { blocked, blocked_for_good: blocked, stopped: false, then: None, logs_all: false };
+    if ignored {
+        ears.then = Some(&Then::Ignore);
+    }
+    let steps = steps_of(script, node.name).unwrap_or_default();
+    let done = node.reports.iter().filter(|heard| heard.own_us <= at_us);
+    for heard in done {
+        ears.after(heard.report, steps);
+    }
+    ears.hearing()
+}
+
+struct Ears<'s> {
+    blocked: bool,
+    /// By whoever started it: no later reaction of the script takes that away.
+    blocked_for_good: bool,
+    stopped: bool,
+    then: Option<&'s Then>,
+    logs_all: bool,
+}
+
+impl<'s> Ears<'s> {
+    fn after(&mut self, report: &Report, steps: &'s [Step]) {
+        let Report::Did { step, .. } = report else { return };
+        self.stopped = false;
+        match steps.get(*step) {
+            Some(Step::Stop) => self.stopped = true,
+            Some(Step::LogSignals) => {
+                self.set(&Then::Log);
+                self.logs_all = true;
+            }
+            Some(Step::On(reaction)) if reaction.signal == Signal::Term => self.set(&reaction.then),
+            // Some other signal may now end it unreported.
+            Some(Step::On(reaction)) if matches!(reaction.then, Then::Default) => self.logs_all = false,
+            // Handlers do not outlive an exec; what is ignored or blocked does.
+            Some(Step::ClearEnvironment) => {
+                self.logs_all = false;
+                if !matches!(self.then, Some(Then::Ignore)) {
+                    self.then = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, then: &'s Then) {
+        if matches!(then, Then::Block) {
+            self.blocked = true;
+        } else {
+            self.blocked = self.blocked_for_good;
+            self.then = Some(then);
+        }
+    }
+
+    fn hearing(&self) -> Hearing {
+        let answer = match self.then {
+            _ if self.stopped => Answer::Stopped,
+            _ if self.blocked => Answer::GoesOn,
+            None | Some(Then::Default | Then::Exit(_)) => Answer::Ends,
+            Some(Then::ExitSlowly { takes, .. }) => Answer::EndsAfter(*takes),
+            Some(Then::Ignore | Then::Block | Then::Log | Then::Fork(_)) => Answer::GoesOn,
+        };
+        let handled =
+            matches!(self.then, Some(Then::Exit(_) | Then::ExitSlowly { .. } | Then::Log | Then::Fork(_)));
+        Hearing { answer, reports: handled && !self.blocked && !self.stopped, reports_all: self.logs_all }
+    }
+}
+
+/// The script of a node; nothing for those that have none of their own.
+pub fn steps_of<'s>(script: &'s [Step], node: &str) -> Option<&'s [Step]> {
+    if node == fake_cli::script::ROOT {
+        return Some(script);
+    }
+    script.iter().find_map(|step| match step {
+        Step::Start(start) if start.node.as_str() == node => Some(start.script.as_slice()),
+        Step::Start(start) => steps_of(&start.script, node),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{self, steps};
+    use super::super::facts::Facts;
+    use super::*;
+
+    fn stands(script: &str, node: &str, ids: Ids) -> Option<Standing> {
+        let script = steps(script);
+        let trace = by_hand::case(script.clone()).run(0).hello(1, "root").trace();
+        let facts = Facts::of(&trace);
+        standing(&script, &facts.runs()[0], node, ids)
+    }
+
+    #[test]
+    fn group_and_session_tell_where_a_process_stands() {
+        let script = r#"[{"start": {"node": "a", "as": "own-session", "script": ["hang"]}}]"#;
+        let root = by_hand::ROOT_IDS;
+        assert_eq!(stands(script, "a", root), Some(Standing::Stayed));
+        assert_eq!(stands(script, "a", Ids { pgid: 7, ..root }), Some(Standing::OwnGroup));
+        assert_eq!(stands(script, "a", Ids { pgid: 7, sid: 7 }), Some(Standing::OwnSession));
+    }
+
+    #[test]
+    fn the_innermost_escape_counts_for_children_of_escaped_nodes_too() {
+        let script = r#"[{"start": {"node": "d", "as": "daemon", "script": [
+            {"start": {"node": "child", "script": [{"fork-at-rate": {"node": "w", "every": "1ms", "most": 2}}]}},
+            {"start": {"node": "s", "as": "own-session", "script": ["hang"]}}]}}]"#;
+        let away = Ids { pgid: 7, sid: 7 };
+        for (node, expected) in [
+            ("d", Standing::Daemonised),
+            ("child", Standing::Daemonised),
+            ("w.2", Standing::Daemonised),
+            ("s", Standing::OwnSession),
+            ("stranger", Standing::OwnSession),
+        ] {
+            assert_eq!(stands(script, node, away), Some(expected), "{node}");
+        }
+    }
+
+    fn hears(script: &str, done: &[usize], ignored: &[i32], blocked: &[i32]) -> Hearing {
+        let script = steps(script);
+        let hello = fake_cli::control::Hello {
+            ignored: ignored.to_vec(),
+            blocked: blocked.to_vec(),
+            ..by_hand::hello("root")
+        };
+        let mut case = by_hand::case(script.clone()).run(0).says(1, "root", Report::Hello(Box::new(hello)));
+        for step in done {
+            case = case.says(2, "root", Report::Did { step: *step, at_ns: 0 });
+        }
+        let trace = case.trace();
+        let facts = Facts::of(&trace);
+        hearing(&script, facts.runs()[0].root().unwrap(), 10_000)
+    }
+
+    #[test]
+    fn a_reaction_counts_from_the_moment_that_it_was_set() {
+        let script = r#"[{"on": {"signal": "TERM", "then": "ignore"}}, {"on": {"signal": "TERM", "then": {"exit": 3}}}]"#;
+        assert_eq!(hears(script, &[], &[], &[]).answer, Answer::Ends);
+        assert!(hears(script, &[0], &[], &[]).is_deaf());
+        let third = hears(script, &[0, 1], &[], &[]);
+        assert_eq!((third.answer, third.reports), (Answer::Ends, true));
+    }
+
+    #[test]
+    fn what_a_node_was_started_with_counts_too() {
+        assert!(hears("[]", &[], &[15], &[]).is_deaf());
+        assert!(hears("[]", &[], &[], &[15]).is_deaf());
+        // A signal that was blocked by whoever started the root stays blocked.
+        let logs = r#"["log-signals"]"#;
+        assert_eq!(hears(logs, &[0], &[], &[15]).answer, Answer::GoesOn);
+        assert!(!hears(logs, &[0], &[], &[15]).reports);
+        assert!(hears(logs, &[0], &[15], &[]).reports_all);
+    }
+
+    #[test]
+    fn a_stopped_node_cannot_answer() {
+        assert_eq!(hears(r#"["stop", "hang"]"#, &[0], &[], &[]).answer, Answer::Stopped);
+        assert_eq!(hears(r#"["stop", {"emit": "on"}]"#, &[0, 1], &[], &[]).answer, Answer::Ends);
+    }
+}

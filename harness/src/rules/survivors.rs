@@ -1,0 +1,706 @@
+//! S: survivors.
+//!
+//! Each survivor is charged to one rule. If it left the root's group, or is deaf while the root obeyed, to the rule of that escape (S4, S5, S11;
+//! S6 and S7 are not built, and nobody else is charged with theirs). Otherwise to the rule of what ended the run: S1,
+//! S2, S3 or S9. After the root's own end an escape is charged only to a subject that promises to end what is left: leaving a daemon behind on
+//! purpose is nobody's leak. When the host was ended from outside, P1 and P2 judge, and none of these.
+
+use fake_cli::script::{Place, ROOT, Signal, Step, Then};
+
+use super::directed::{
+    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
+    start_hanging, to_the_end,
+};
+use super::ending::{Cause, Ending, ending, is_cancel};
+use super::facts::{Facts, Node, Run};
+use super::standing::{Answer, Hearing, Ids, Standing, hearing, standing, standing_of};
+use super::witness::{Sighting, finding, name, sightings};
+use super::{Judged, Rule, as_catalogued};
+use crate::promises::{Keeps, Leftovers, Promises, Reach};
+use crate::scenario::{Op, Scenario, Verb};
+use crate::trace::{Look, Seen, Stage, Status};
+use crate::verdict::{Level, Verdict};
+
+const MEASURED: &str = "After the op the harness waits for everyone to go, until a generous cap; then it reads from the kernel who is a \
+    member of the case and asks the control connection of each.";
+const GUARD: &str = "Two witnesses must agree: the kernel's membership, sampled twice with the same identity, and the open control connection. \
+    If they disagree, or the look was not complete, the verdict is unknown.";
+
+/// The rules of this family.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |id, level, sentence, judge, directed| Rule {
+        id,
+        level,
+        sentence,
+        measured: MEASURED,
+        guard: GUARD,
+        weigh: as_catalogued,
+        judged: Judged::Trace { judge, directed },
+    };
+    let escape = |id, sentence, judge, directed| Rule {
+        weigh: weigh_escape,
+        ..rule(id, Level::Must, sentence, judge, directed)
+    };
+    let later = |id, sentence, measured, guard, why| Rule {
+        id,
+        level: Level::Must,
+        sentence,
+        measured,
+        guard,
+        weigh: as_catalogued,
+        judged: Judged::NotBuilt(why),
+    };
+    vec![
+        rule(
+            "S1",
+            Level::Must,
+            "After a cancel, no process of the child's group is left alive.",
+            judge_s1,
+            directed_s1,
+        ),
+        rule(
+            "S2",
+            Level::Must,
+            "After the wrapper's own timeout, no process of the child's group is left alive.",
+            judge_s2,
+            directed_s2,
+        ),
+        Rule {
+            weigh: weigh_leftovers,
+            ..rule(
+                "S3",
+                Level::Should,
+                "When the child exits by itself, what it left behind in its group is ended.",
+                judge_s3,
+                directed_s3,
+            )
+        },
+        escape("S4", "A stop also ends processes that called setsid.", judge_s4, directed_s4),
+        escape(
+            "S5",
+            "A stop also ends processes that became daemons: fork, setsid, fork, the middle one gone.",
+            judge_s5,
+            directed_s5,
+        ),
+        Rule {
+            weigh: weigh_escape,
+            ..later(
+                "S6",
+                "A stop also ends processes that moved to another process group of the child's session.",
+                MEASURED,
+                GUARD,
+                "processes in a group of their own are told apart and charged to no other rule, but have no judge of their own yet",
+            )
+        },
+        Rule {
+            weigh: weigh_escape,
+            ..later(
+                "S7",
+                "A stop also ends processes that were adopted by another subreaper within the tree.",
+                MEASURED,
+                GUARD,
+                "the fake cannot be a subreaper yet",
+            )
+        },
+        later(
+            "S8",
+            "A stop also ends processes that were forked between the wrapper's look and its kill.",
+            MEASURED,
+            GUARD,
+            "a gate on the wrapper's own system calls is needed to forge that moment; until then such a survivor is charged like any other",
+        ),
+        rule(
+            "S9",
+            Level::Must,
+            "After the handle was dropped, no process of the child's group is left alive.",
+            judge_s9,
+            directed_s9,
+        ),
+        later(
+            "S10",
+            "A start that failed leaves no process behind.",
+            MEASURED,
+            GUARD,
+            "a scenario cannot make a start fail yet",
+        ),
+        rule(
+            "S11",
+            Level::Must,
+            "When the leader exits on TERM and another process of its group does not, that one is killed at the end of the grace.",
+            judge_s11,
+            directed_s11,
+        ),
+    ]
+}
+
+fn weigh_escape(promises: &Promises) -> Option<Level> {
+    (promises.reach == Reach::Group).then_some(Level::Should)
+}
+
+fn weigh_leftovers(promises: &Promises) -> Option<Level> {
+    (promises.leftovers == Leftovers::Clean).then_some(Level::Must)
+}
+
+// ---- Judging ----
+
+/// A run that something ended, as a rule looks at it.
+struct Scene<'f, 'a> {
+    facts: &'f Facts<'a>,
+    run: &'f Run<'a>,
+    cause: Cause,
+    at_us: u64,
+    doubt: Option<String>,
+}
+
+/// What a rule of this family is about.
+struct Question {
+    /// What must have ended the run.
+    causes: &'static [Cause],
+    /// Why the run does not test the rule, if so.
+    untested: fn(&Scene<'_, '_>) -> Option<String>,
+    /// Whether a survivor is this rule's.
+    charged: fn(Charge) -> bool,
+}
+
+/// To what a survivor is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Charge {
+    /// To what ended the run: it stayed in the root's group.
+    Ending,
+    /// To the rule of its escape.
+    Escape(Standing),
+    /// To S11: it is deaf and the root obeyed.
+    Deaf,
+    /// To what ended the run or to S11: how the root died cannot be said.
+    EndingOrDeaf,
+    /// To nobody: it is the host's own helper.
+    Helper,
+    /// Whose it is cannot be said.
+    Unclear,
+}
+
+const BY_ENDING: fn(Charge) -> bool = |charge| charge == Charge::Ending;
+const STOPS: &[Cause] = &[Cause::Cancelled, Cause::TimedOut, Cause::Dropped];
+const STOPS_AND_EXIT: &[Cause] = &[Cause::Cancelled, Cause::TimedOut, Cause::Dropped, Cause::Itself];
+
+fn judge_s1(facts: &Facts<'_>) -> Verdict {
+    if facts.cannot(Verb::Cancel) {
+        return Verdict::NotRun("the subject cannot cancel".to_owned());
+    }
+    judge(facts, &Question { causes: &[Cause::Cancelled], untested: |_| None, charged: BY_ENDING })
+}
+
+fn judge_s2(facts: &Facts<'_>) -> Verdict {
+    if facts.promises().timeout == Keeps::Not {
+        return Verdict::NotRun("the subject has no timeout".to_owned());
+    }
+    judge(facts, &Question { causes: &[Cause::TimedOut], untested: |_| None, charged: BY_ENDING })
+}
+
+fn judge_s3(facts: &Facts<'_>) -> Verdict {
+    if facts.promises().leftovers == Leftovers::Leave {
+        return Verdict::NotRun("the subject declares that it leaves what the child leaves".to_owned());
+    }
+    let untested = |scene: &Scene<'_, '_>| {
+        let left_behind = scene.nodes_in_time(Standing::Stayed).any(|node| node.name != ROOT);
+        (!left_behind).then(|| "the root left nobody of its group behind".to_owned())
+    };
+    judge(facts, &Question { causes: &[Cause::Itself], untested, charged: BY_ENDING })
+}
+
+fn judge_s4(facts: &Facts<'_>) -> Verdict {
+    let untested =
+        |scene: &Scene<'_, '_>| scene.without(Standing::OwnSession, "no node with a session of its own");
+    judge_escape(facts, untested, |charge| charge == Charge::Escape(Standing::OwnSession))
+}
+
+fn judge_s5(facts: &Facts<'_>) -> Verdict {
+    let untested = |scene: &Scene<'_, '_>| scene.without(Standing::Daemonised, "no daemon");
+    judge_escape(facts, untested, |charge| charge == Charge::Escape(Standing::Daemonised))
+}
+
+fn judge_escape(
+    facts: &Facts<'_>,
+    untested: fn(&Scene<'_, '_>) -> Option<String>,
+    charged: fn(Charge) -> bool,
+) -> Verdict {
+    let causes = if facts.promises().leftovers == Leftovers::Clean { STOPS_AND_EXIT } else { STOPS };
+    judge(facts, &Question { causes, untested, charged })
+}
+
+fn judge_s9(facts: &Facts<'_>) -> Verdict {
+    if facts.is_template() {
+        return Verdict::NotRun("a command has no handle that could be dropped".to_owned());
+    }
+    if facts.cannot(Verb::Drop) {
+        return Verdict::NotRun("the subject cannot drop".to_owned());
+    }
+    judge(facts, &Question { causes: &[Cause::Dropped], untested: |_| None, charged: BY_ENDING })
+}
+
+fn judge_s11(facts: &Facts<'_>) -> Verdict {
+    let untested = |scene: &Scene<'_, '_>| {
+        let deaf = |node: &Node<'_>| node.name != ROOT && scene.hearing(node).is_deaf();
+        if !scene.nodes_in_time(Standing::Stayed).any(deaf) {
+            return Some("no node of the root's group but the root is deaf to TERM".to_owned());
+        }
+        match scene.leader() {
+            Leader::Obeyed | Leader::Unclear => None,
+            Leader::Killed => Some("the root was killed without being asked by TERM".to_owned()),
+            Leader::Disobeyed => Some("the root did not exit on TERM".to_owned()),
+        }
+    };
+    judge(facts, &Question { causes: STOPS, untested, charged: |charge| charge == Charge::Deaf })
+}
+
+/// What was found over all runs of a case.
+#[derive(Default)]
+struct Tally {
+    tested: bool,
+    untested: Option<String>,
+    unknown: Option<String>,
+    broken: Option<Verdict>,
+}
+
+fn judge(facts: &Facts<'_>, question: &Question) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    let mut tally = Tally::default();
+    for run in facts.runs() {
+        match scene(facts, run, question) {
+            Ok(scene) => scene.judge(question, &mut tally),
+            Err(why) => {
+                tally.untested.get_or_insert(why);
+            }
+        }
+    }
+    match tally {
+        Tally { broken: Some(verdict), .. } => verdict,
+        Tally { unknown: Some(why), .. } => Verdict::Unknown(why),
+        Tally { tested: true, .. } => Verdict::Kept,
+        Tally { untested, .. } => {
+            Verdict::Vacuous(untested.unwrap_or_else(|| facts.because("no run was started")))
+        }
+    }
+}
+
+/// The run as the question wants it, or why it does not test the rule.
+fn scene<'f, 'a>(
+    facts: &'f Facts<'a>,
+    run: &'f Run<'a>,
+    question: &Question,
+) -> Result<Scene<'f, 'a>, String> {
+    let (cause, at_us, doubt) = match ending(facts, run) {
+        Ending::By { cause, at_us, doubt } => (cause, at_us, doubt),
+        Ending::None(why) => return Err(why),
+    };
+    if run.stops.iter().any(|stop| stop.verb.ends_host() && !is_cancel(facts, stop.verb)) {
+        return Err("the host was ended, which P1 and P2 judge".to_owned());
+    }
+    if !question.causes.contains(&cause) {
+        return Err(format!("the run {}, which is not what this rule is about", cause.told()));
+    }
+    let scene = Scene { facts, run, cause, at_us, doubt };
+    match (question.untested)(&scene) {
+        Some(why) => Err(why),
+        None => Ok(scene),
+    }
+}
+
+impl Scene<'_, '_> {
+    fn judge(&self, question: &Question, tally: &mut Tally) {
+        let Some(look) = self.look() else {
+            let why = "nobody looked who was alive after the run";
+            if self.facts.host_fell_silent() {
+                tally.untested.get_or_insert_with(|| format!("the host never finished, so {why}"));
+            } else {
+                tally.unknown.get_or_insert_with(|| why.to_owned());
+            }
+            return;
+        };
+        tally.tested = true;
+        let mut survivors = Vec::new();
+        for sighting in sightings(self.facts, look).iter().filter(|sighting| self.concerns(sighting.seen)) {
+            match self.weigh(look, sighting, question) {
+                Found::Survivor => survivors.push(sighting.seen),
+                Found::Perhaps(why) => {
+                    tally.unknown.get_or_insert(why);
+                }
+                Found::OfNoConcern => {}
+            }
+        }
+        if survivors.is_empty() {
+            if !look.complete {
+                tally.unknown.get_or_insert_with(|| {
+                    "the look did not see everyone, so nobody seen proves nothing".to_owned()
+                });
+            }
+        } else if let Some(doubt) = &self.doubt {
+            tally.unknown.get_or_insert_with(|| format!("{} was left, but {doubt}", name(survivors[0])));
+        } else if tally.broken.is_none() {
+            let later_us = look.at_us.saturating_sub(self.at_us);
+            tally.broken = Some(Verdict::Broken(finding(look, &survivors, self.cause.after(), later_us)));
+        }
+    }
+
+    /// The look that shows what this run left: with the host alive; for a command, whose exit is the end of the run, after that.
+    fn look(&self) -> Option<&Look> {
+        if self.facts.is_template() {
+            self.facts.look(Stage::HostGone)
+        } else if self.facts.host_fell_silent() {
+            None
+        } else {
+            self.facts.look(Stage::Quiesce)
+        }
+    }
+
+    fn weigh(&self, look: &Look, sighting: &Sighting<'_>, question: &Question) -> Found {
+        let seen = sighting.seen;
+        let charge = self.charge(seen);
+        let perhaps = match charge {
+            Charge::EndingOrDeaf => (question.charged)(Charge::Ending) || (question.charged)(Charge::Deaf),
+            Charge::Unclear => true,
+            _ => false,
+        };
+        if perhaps {
+            return Found::Perhaps(format!(
+                "{} was left; to which rule it is to be charged cannot be said",
+                name(seen)
+            ));
+        }
+        if !(question.charged)(charge) {
+            return Found::OfNoConcern;
+        }
+        if let Some(doubt) = &sighting.doubt {
+            return Found::Perhaps(doubt.clone());
+        }
+        if look.at_us < self.due_us() {
+            return Found::Perhaps(format!(
+                "{} was alive, but the look was taken before everyone had to be gone",
+                name(seen)
+            ));
+        }
+        Found::Survivor
+    }
+
+    /// When everyone has to be gone: a dropped handle leaves the grace to be climbed after it.
+    fn due_us(&self) -> u64 {
+        let over_us = match (self.cause, self.facts.grace_us()) {
+            (Cause::Dropped, Some(grace_us)) => self.at_us.saturating_add(grace_us),
+            (Cause::Dropped, None) => u64::MAX,
+            _ => self.run.over_us().unwrap_or(self.at_us),
+        };
+        over_us.saturating_add(self.facts.slack_us())
+    }
+
+    /// Whether a process may be of this run.
+    fn concerns(&self, seen: &Seen) -> bool {
+        seen.node.as_ref().is_none_or(|(run, _)| *run == self.run.number)
+    }
+
+    fn charge(&self, seen: &Seen) -> Charge {
+        let Some((_, node)) = &seen.node else { return self.charge_stranger(seen) };
+        let ids = Ids { pgid: seen.pgid, sid: seen.sid };
+        match standing(self.script(), self.run, node, ids) {
+            None => Charge::Unclear,
+            Some(Standing::Stayed) => self.charge_stayed(node),
+            Some(escaped) => Charge::Escape(escaped),
+        }
+    }
+
+    fn charge_stayed(&self, node: &str) -> Charge {
+        let is_deaf = |node: &Node<'_>| self.hearing(node).is_deaf();
+        if node == ROOT || !self.run.node(node).is_some_and(is_deaf) || self.cause == Cause::Itself {
+            return Charge::Ending;
+        }
+        match self.leader() {
+            Leader::Obeyed => Charge::Deaf,
+            Leader::Unclear => Charge::EndingOrDeaf,
+            Leader::Killed | Leader::Disobeyed => Charge::Ending,
+        }
+    }
+
+    /// A process that is no node is the run's if it stands between host and root, or in a group that was made for the run.
+    fn charge_stranger(&self, seen: &Seen) -> Charge {
+        let Some(root) = self.run.root().and_then(|root| root.hello) else { return Charge::Unclear };
+        let host = self.facts.host_pid();
+        let launched_it = seen.pid == root.ppid && host != Some(seen.pid);
+        let group_of_the_run =
+            root.pgid == root.pid || host.is_some_and(|host| root.pgid != host) && root.pgid == root.ppid;
+        if launched_it || group_of_the_run && seen.pgid == root.pgid {
+            Charge::Ending
+        } else if host == Some(seen.ppid) {
+            Charge::Helper
+        } else {
+            Charge::Unclear
+        }
+    }
+
+    fn script(&self) -> &[Step] {
+        &self.facts.trace.scenario.script
+    }
+
+    fn hearing(&self, node: &Node<'_>) -> Hearing {
+        hearing(self.script(), node, self.at_us)
+    }
+
+    /// The nodes that stood there when the run was ended.
+    fn nodes_in_time(&self, wanted: Standing) -> impl Iterator<Item = &Node<'_>> {
+        let alive = self.run.nodes.iter().filter(|node| node.name == ROOT || node.alive_at(self.at_us));
+        alive.filter(move |node| standing_of(self.script(), self.run, node) == Some(wanted))
+    }
+
+    fn without(&self, wanted: Standing, why: &str) -> Option<String> {
+        let any = self.nodes_in_time(wanted).any(|node| node.name != ROOT);
+        (!any).then(|| format!("{why} was there in time"))
+    }
+
+    /// How the root came to its end.
+    fn leader(&self) -> Leader {
+        let Some(root) = self.run.root() else { return Leader::Unclear };
+        let heard = self.hearing(root);
+        if matches!(heard.answer, Answer::GoesOn | Answer::Stopped) || root.dead_us().is_none() {
+            return Leader::Disobeyed;
+        }
+        let asked = root.reported(Signal::Term).is_some();
+        if heard.reports {
+            return match (asked, root.exiting()) {
+                (true, Some(_)) => Leader::Obeyed,
+                (true, None) => Leader::Disobeyed,
+                (false, _) => Leader::Killed,
+            };
+        }
+        let status = self.run.ended.and_then(|(_, outcome)| outcome.status);
+        let others_asked = self.run.nodes.iter().any(|node| node.reported(Signal::Term).is_some());
+        match status {
+            Some(Status::Signaled(signal)) if signal == Signal::Term.number() => Leader::Obeyed,
+            Some(Status::Signaled(signal)) if signal == Signal::Kill.number() => Leader::Killed,
+            _ if others_asked => Leader::Obeyed,
+            _ => Leader::Unclear,
+        }
+    }
+}
+
+/// What a sighting means for a rule.
+enum Found {
+    Survivor,
+    Perhaps(String),
+    OfNoConcern,
+}
+
+/// How the root came to its end after a stop.
+enum Leader {
+    /// It was asked by TERM and exited.
+    Obeyed,
+    /// It was killed without being asked.
+    Killed,
+    /// It was deaf, stopped, or is still there.
+    Disobeyed,
+    /// It is dead, by TERM or by KILL.
+    Unclear,
+}
+
+// ---- Directed scenarios ----
+
+/// A root beside a node that stands there, both of which hang.
+fn hanging_beside(node: &str, place: Place) -> Vec<Step> {
+    [vec![start_hanging(node, place)], ready_and_hang().to_vec()].concat()
+}
+
+fn until_timeout() -> Vec<Op> {
+    to_the_end()
+}
+
+fn directed_s1() -> Vec<Scenario> {
+    let cancel = || once_ready(Verb::Cancel);
+    vec![
+        scenario(
+            "cancel-tree",
+            "The plainest leak: the wrapper ends the child and forgets the child's child.",
+            &["S1"],
+            hanging_beside("helper", Place::SameGroup),
+            cancel(),
+        ),
+        scenario(
+            "cancel-orphan",
+            "A double fork without setsid stays in the group: its parent is gone, so a walk over children misses it and the group's kill reaches it.",
+            &["S1"],
+            hanging_beside("orphan", Place::Orphan),
+            cancel(),
+        ),
+        scenario(
+            "cancel-deaf-root",
+            "A child that ignores TERM must be killed when the grace is over.",
+            &["S1", "D4"],
+            [vec![on_term(Then::Ignore)], hanging_beside("helper", Place::SameGroup)].concat(),
+            cancel(),
+        ),
+        scenario(
+            "cancel-blocked-term",
+            "A blocked signal stays pending and no handler can see it; only KILL helps, as with an ignored one.",
+            &["S1", "D4"],
+            [vec![on_term(Then::Block)], ready_and_hang().to_vec()].concat(),
+            cancel(),
+        ),
+        scenario(
+            "cancel-stopped-child",
+            "A stopped process answers no TERM until it is continued; KILL ends it all the same.",
+            &["S1", "D4"],
+            vec![start("sleeper", Place::SameGroup, vec![Step::Stop, Step::Hang]), emit("ready"), Step::Hang],
+            cancel(),
+        ),
+        scenario(
+            "cancel-twice-within-the-grace",
+            "The second cancel inside the first one's grace finds the most: the first one's clean-up is often abandoned half-way.",
+            &["S1", "K5", "D4"],
+            [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
+            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Cancel)],
+        ),
+        scenario(
+            "cancel-after-stdout-was-closed",
+            "The end of the output is not the end of the child; a wrapper that takes it for one stops looking.",
+            &["S1"],
+            vec![
+                start_hanging("helper", Place::SameGroup),
+                Step::Close(fake_cli::script::Stdio::Stdout),
+                Step::Close(fake_cli::script::Stdio::Stderr),
+                emit("ready"),
+                Step::Hang,
+            ],
+            cancel(),
+        ),
+        scenario(
+            "cancel-with-empty-environment",
+            "A mark in the environment does not find a process that cleared it.",
+            &["S1"],
+            vec![
+                start("bare", Place::SameGroup, vec![Step::ClearEnvironment, emit("bare"), Step::Hang]),
+                await_event("bare.bare"),
+                emit("ready"),
+                Step::Hang,
+            ],
+            cancel(),
+        ),
+    ]
+}
+
+fn after_ready(verb: Verb) -> Op {
+    after("root.ready", verb)
+}
+
+fn directed_s2() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "timeout-tree",
+            "At its own timeout a wrapper often kills the child alone, and the child's child lives on.",
+            &["S2", "D1", "D2"],
+            hanging_beside("helper", Place::SameGroup),
+            until_timeout(),
+        )
+        .with_timeout(TIMEOUT),
+        scenario(
+            "timeout-deaf-root",
+            "A child that ignores TERM must not outlive the timeout and the grace.",
+            &["S2", "D1", "D2", "D5"],
+            [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
+            until_timeout(),
+        )
+        .with_timeout(TIMEOUT),
+    ]
+}
+
+fn directed_s3() -> Vec<Scenario> {
+    vec![
+        scenario(
+            "exit-leaves-child",
+            "The child exits by itself and leaves a quiet process of its group behind: nobody asked for that one, and nobody ends it.",
+            &["S3"],
+            vec![start_hanging("leftover", Place::SameGroup), emit("ready"), Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-leaves-orphan",
+            "As before, with a leftover that lost its parent long ago.",
+            &["S3"],
+            vec![start_hanging("leftover", Place::Orphan), emit("ready"), Step::Exit(3)],
+            to_the_end(),
+        ),
+    ]
+}
+
+/// The same escape in each of the ways to stop a run.
+fn escapes(place: Place, rule: &str, kind: &str, why: &str) -> Vec<Scenario> {
+    let name = |way: &str| format!("{way}-{kind}");
+    let script = || hanging_beside("escaped", place);
+    vec![
+        scenario(&name("cancel"), why, &[rule], script(), once_ready(Verb::Cancel)),
+        scenario(&name("timeout"), why, &[rule], script(), until_timeout()).with_timeout(TIMEOUT),
+        scenario(&name("drop"), why, &[rule], script(), once_ready(Verb::Drop)),
+    ]
+}
+
+fn directed_s4() -> Vec<Scenario> {
+    escapes(
+        Place::OwnSession,
+        "S4",
+        "own-session",
+        "A process that called setsid left the group: whoever kills the group does not reach it.",
+    )
+}
+
+fn directed_s5() -> Vec<Scenario> {
+    escapes(
+        Place::Daemon,
+        "S5",
+        "daemon",
+        "A daemon has another session and another parent: neither the group nor a walk over children reaches it.",
+    )
+}
+
+fn directed_s9() -> Vec<Scenario> {
+    let drop = || once_ready(Verb::Drop);
+    vec![
+        scenario(
+            "drop-tree",
+            "Dropping the handle is the commonest cancel in asynchronous code, and ends the direct child at best.",
+            &["S9"],
+            hanging_beside("helper", Place::SameGroup),
+            drop(),
+        ),
+        scenario(
+            "drop-deaf-root",
+            "After a drop nobody waits any more, yet a child that ignores TERM must still be killed.",
+            &["S9"],
+            [vec![on_term(Then::Ignore)], hanging_beside("helper", Place::SameGroup)].concat(),
+            drop(),
+        ),
+        scenario(
+            "cancel-then-drop",
+            "A handle that is dropped inside the grace of its cancel must not take the rest of the clean-up with it.",
+            &["S1"],
+            [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
+            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Drop)],
+        ),
+    ]
+}
+
+fn directed_s11() -> Vec<Scenario> {
+    // The root says that TERM reached it before it exits, so that the way it died is certain.
+    let script = || {
+        vec![
+            on_term(Then::Exit(0)),
+            start("deaf", Place::SameGroup, vec![on_term(Then::Ignore), emit("deaf"), Step::Hang]),
+            await_event("deaf.deaf"),
+            emit("ready"),
+            Step::Hang,
+        ]
+    };
+    let why = "The leader exits on TERM, so the wrapper is satisfied and never comes to the KILL that the deaf grandchild needs.";
+    vec![
+        scenario("cancel-deaf-grandchild", why, &["S11", "D4"], script(), once_ready(Verb::Cancel)),
+        scenario("timeout-deaf-grandchild", why, &["S11", "D1"], script(), until_timeout())
+            .with_timeout(TIMEOUT),
+        scenario("drop-deaf-grandchild", why, &["S11"], script(), once_ready(Verb::Drop)),
+    ]
+}

@@ -1,0 +1,88 @@
+//! Who was alive at a look, and whether two witnesses say so.
+
+use super::facts::{Facts, told};
+use crate::trace::{Look, Seen};
+use crate::verdict::Finding;
+
+/// How many are named in a sentence; the others are counted.
+const MOST_NAMED: usize = 3;
+
+/// A process that a look saw alive.
+#[derive(Clone, Debug)]
+pub struct Sighting<'a> {
+    /// What the kernel said of it.
+    pub seen: &'a Seen,
+    /// Why the second witness does not agree, if so. With a doubt it is no survivor for certain.
+    pub doubt: Option<String>,
+}
+
+/// Everyone alive at a look; zombies are not.
+pub fn sightings<'a>(facts: &Facts<'_>, look: &'a Look) -> Vec<Sighting<'a>> {
+    let alive = |seen: &&Seen| !is_dead(seen) || seen.connected;
+    look.seen.iter().filter(alive).map(|seen| Sighting { seen, doubt: doubt(facts, look, seen) }).collect()
+}
+
+/// Whether the kernel calls it a zombie or dead.
+pub fn is_dead(seen: &Seen) -> bool {
+    matches!(seen.state, 'Z' | 'X' | 'x')
+}
+
+fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
+    let listed = look.sysinfo.as_ref().map(|pids| pids.contains(&seen.pid));
+    let dead_before = seen.node.as_ref().is_some_and(|(run, name)| {
+        let run = facts.runs().iter().find(|known| known.number == *run);
+        let gone_us = run.and_then(|run| run.node(name)).and_then(|node| node.gone_us);
+        gone_us.is_some_and(|gone_us| gone_us <= look.at_us)
+    });
+    let why = if is_dead(seen) {
+        "the kernel calls it dead, but its control connection is open"
+    } else if seen.state == 'D' {
+        "it is uninterruptible (state D), so it may be dying"
+    } else if seen.samples < 2 {
+        "it was seen only once"
+    } else if dead_before {
+        "its death had been seen before"
+    } else if listed == Some(false) {
+        "the second scanner does not list it"
+    } else if seen.node.is_some() && !seen.connected {
+        "its control connection is closed"
+    } else if seen.node.is_none() && listed.is_none() {
+        "it is no node and only one witness saw it"
+    } else {
+        return None;
+    };
+    Some(format!("{}: {why}", name(seen)))
+}
+
+/// What a process is called in a sentence.
+pub fn name(seen: &Seen) -> String {
+    let who = match &seen.node {
+        Some((_, node)) => node.clone(),
+        None => format!("{:?}, which is no node", seen.comm),
+    };
+    let age = if seen.age_us == 0 { String::new() } else { format!(", {} old", told(seen.age_us)) };
+    format!("{who} (pid {}, group {}, session {}{age})", seen.pid, seen.pgid, seen.sid)
+}
+
+/// The finding that these were alive this long after something.
+pub fn finding(look: &Look, survivors: &[&Seen], after: &str, later_us: u64) -> Finding {
+    let mut names: Vec<String> = survivors.iter().take(MOST_NAMED).map(|seen| name(seen)).collect();
+    if survivors.len() > MOST_NAMED {
+        names.push(format!("{} more", survivors.len() - MOST_NAMED));
+    }
+    let were = if survivors.len() == 1 { "was" } else { "were" };
+    let second = if survivors.iter().all(|seen| seen.connected) {
+        "by an open control connection"
+    } else {
+        "by a second scanner"
+    };
+    Finding {
+        sentence: format!(
+            "{} {were} alive {} after {after}; seen twice by {}, and {second}",
+            names.join(", "),
+            told(later_us),
+            look.method.sentence(),
+        ),
+        count: survivors.len() as u64,
+    }
+}
