@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 
-use crate::crew::{Crew, Source};
+use crate::crew::{Crew, CrewError, Effort, Source};
 use crate::promises::Promises;
 use crate::rules::Rule;
 use crate::scenario::Scenario;
@@ -49,6 +49,9 @@ pub struct Audit {
     pub seed: u64,
     /// Whether the audit was interrupted before its end.
     pub interrupted: bool,
+    /// What of the harness itself failed, so that the audit could not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// The subjects, in the order in which they were audited.
     pub subjects: Vec<SubjectReport>,
     /// What could not be done and is no finding: failures that could not be saved, cases that the harness lost.
@@ -69,9 +72,11 @@ pub struct SubjectReport {
     pub grade: String,
     /// How many cases ran.
     pub cases: u64,
+    /// How many cases the harness lost, beside those.
+    pub lost: u64,
     /// How long they took together, in seconds.
     pub seconds: f64,
-    /// Which part of the cases' time the harness spent on looking and judging: 0 to 1.
+    /// What the headcount itself costs of a case: processor time of the harness for each second of a case's time.
     pub harness_share: f64,
     /// The command that it is, where it is one: for the line that replays a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,8 +164,14 @@ pub struct Waiver {
 pub trait RunsCases {
     /// How processes are counted.
     fn tier(&self) -> Tier;
+    /// How much work was done so far.
+    fn effort(&self) -> Effort;
     /// Runs what the source gives against a subject until the source has no more or wants to stop.
-    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source);
+    ///
+    /// # Errors
+    ///
+    /// When the harness itself cannot go on.
+    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError>;
 }
 
 impl RunsCases for Crew {
@@ -168,8 +179,12 @@ impl RunsCases for Crew {
         self.tier()
     }
 
-    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) {
-        self.run(subject, source);
+    fn effort(&self) -> Effort {
+        self.effort()
+    }
+
+    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+        self.run(subject, source)
     }
 }
 
@@ -195,16 +210,18 @@ pub fn run(
     let begun = Instant::now();
     let mut subjects = Vec::new();
     let mut notes = Vec::new();
+    let mut fault = None;
     for (index, subject) in plan.subjects.iter().enumerate() {
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) || fault.is_some() {
             break;
         }
         let left = plan.subjects.len() - index;
         let share = plan.budget.map(|budget| budget.saturating_sub(begun.elapsed()) / left as u32);
         let sources = Sources { plan, subject, deadline: share.map(|share| Instant::now() + share), stop };
         let mut source = CaseSource::new(sources, keeper, observer);
-        crew.run(subject, &mut source);
-        let (report, faults) = source.finish();
+        let own_before = crew.effort().own;
+        fault = crew.run(subject, &mut source).err().map(|error| error.to_string());
+        let (report, faults) = source.finish(crew.effort().own.saturating_sub(own_before));
         subjects.push(report);
         notes.extend(faults);
     }
@@ -214,6 +231,7 @@ pub fn run(
         tier: crew.tier(),
         seed: plan.seed,
         interrupted: stop.load(Ordering::Relaxed),
+        fault,
         subjects,
         notes,
     }

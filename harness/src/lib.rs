@@ -7,13 +7,17 @@
 
 pub mod audit;
 pub mod canary;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod contain;
 pub mod crew;
+pub mod doctor;
 pub mod generate;
 pub mod host;
 pub mod launch;
 pub mod promises;
 pub mod reentry;
+pub mod replay;
 pub mod report;
 pub mod roll;
 pub mod rules;

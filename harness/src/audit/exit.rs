@@ -91,6 +91,9 @@ pub fn of_audit(audit: &Audit, strict: bool, only: Option<&str>) -> Exit {
     if audit.interrupted {
         return Exit::Interrupted;
     }
+    if audit.fault.is_some() {
+        return Exit::OurFault;
+    }
     let counted = audit.subjects.iter().filter(|subject| only.is_none_or(|only| subject.name == only));
     counted
         .map(|subject| of_subject(subject, strict))
@@ -104,7 +107,9 @@ pub fn of_subject(subject: &SubjectReport, strict: bool) -> Exit {
         subject.rules.iter().any(|rule| rule.level == level && rule.verdict == verdict)
     };
     let decided = subject.rules.iter().any(|rule| rule.verdict != VerdictKind::NotRun);
-    if subject.cases == 0 || !decided {
+    if subject.cases == 0 && subject.lost > 0 {
+        Exit::OurFault
+    } else if subject.cases == 0 || !decided {
         Exit::NoCase
     } else if has(Level::Must, VerdictKind::Broken) {
         Exit::MustBroken
@@ -131,6 +136,7 @@ mod tests {
             promises: Promises::default(),
             grade: String::new(),
             cases: rules.len() as u64,
+            lost: 0,
             seconds: 1.0,
             harness_share: 0.0,
             command: None,
@@ -175,6 +181,7 @@ mod tests {
             tier: Tier::T3,
             seed: 1,
             interrupted: false,
+            fault: None,
             subjects: vec![subject("childminder", &kept), subject("tokio", &broken)],
             notes: Vec::new(),
         };

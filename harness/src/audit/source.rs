@@ -39,10 +39,11 @@ pub(super) struct CaseSource<'a> {
     generated: u64,
     tallies: Vec<Tally>,
     info: Option<SubjectInfo>,
+    taken: u64,
     cases: u64,
     begun: Instant,
-    cost: Cost,
-    faults: Faults,
+    case_time: Duration,
+    lost: Lost,
 }
 
 /// Where a scenario that is not generated stands.
@@ -51,16 +52,9 @@ struct Place {
     index: u64,
 }
 
-/// How long cases took and how much of that was the harness's own.
-#[derive(Default)]
-struct Cost {
-    cases: Duration,
-    harness: Duration,
-}
-
 /// Cases that the harness lost.
 #[derive(Default)]
-struct Faults {
+struct Lost {
     count: u64,
     first: Option<String>,
 }
@@ -87,18 +81,19 @@ impl<'a> CaseSource<'a> {
             generated: 0,
             tallies: vec![Tally::default(); sources.plan.rules.len()],
             info: None,
+            taken: 0,
             cases: 0,
             begun: Instant::now(),
-            cost: Cost::default(),
-            faults: Faults::default(),
+            case_time: Duration::ZERO,
+            lost: Lost::default(),
             sources,
             keeper,
             observer,
         }
     }
 
-    /// What the cases say together, and what went wrong on our side.
-    pub(super) fn finish(self) -> (SubjectReport, Vec<String>) {
+    /// What the cases say together, and what went wrong on our side. `own` is the harness's processor time for them.
+    pub(super) fn finish(self, own: Duration) -> (SubjectReport, Vec<String>) {
         let subject = self.sources.subject;
         let seconds = self.begun.elapsed().as_secs_f64();
         let promises = self.promises();
@@ -113,11 +108,8 @@ impl<'a> CaseSource<'a> {
             .collect::<Vec<_>>();
         self.keeper
             .remove_all_but(&rules.iter().filter_map(|rule| rule.saved.as_ref()).collect::<BTreeSet<_>>());
-        let notes = self.faults.first.map(|first| {
-            format!(
-                "{}: {} of {} cases were lost by the harness: {first}",
-                subject.name, self.faults.count, self.cases
-            )
+        let notes = self.lost.first.map(|first| {
+            format!("{}: the harness lost {} cases; the first: {first}", subject.name, self.lost.count)
         });
         let report = SubjectReport {
             name: subject.name.clone(),
@@ -126,7 +118,8 @@ impl<'a> CaseSource<'a> {
             grade: grade(&rules).to_string(),
             cases: self.cases,
             seconds,
-            harness_share: self.cost.share(),
+            lost: self.lost.count,
+            harness_share: own.as_secs_f64() / self.case_time.as_secs_f64().max(f64::MIN_POSITIVE),
             command: command_of(subject),
             rules,
         };
@@ -220,42 +213,31 @@ impl Source for CaseSource<'_> {
     }
 
     fn take(&mut self, trace: Trace) -> bool {
-        self.cases += 1;
-        if let CaseEnd::OurFault(why) = &trace.end {
-            self.faults.count += 1;
-            self.faults.first.get_or_insert_with(|| why.clone());
+        match &trace.end {
+            CaseEnd::OurFault(why) => {
+                self.lost.count += 1;
+                self.lost.first.get_or_insert_with(|| why.clone());
+            }
+            CaseEnd::Inapplicable(_) => {}
+            CaseEnd::Completed | CaseEnd::HostSilent => {
+                self.cases += 1;
+                self.info.get_or_insert_with(|| trace.subject.clone());
+            }
         }
-        let judging = Instant::now();
         self.judge(&trace);
-        self.cost.add(&trace, judging.elapsed());
-        self.info.get_or_insert(trace.subject);
-        self.observer.case_done(
-            &self.sources.subject.name,
-            self.cases,
-            self.sources.plan.cases.map(|most| most.max(self.fixed_count)),
-        );
+        self.case_time += duration_of(&trace);
+        self.taken += 1;
+        let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
+        self.observer.case_done(&self.sources.subject.name, self.taken, of);
         !self.is_over()
     }
 }
 
-impl Cost {
-    /// Of a case's time the harness's own is what passes between the last thing that happened and the end of a look, and
-    /// judging.
-    fn add(&mut self, trace: &Trace, judging: Duration) {
-        let micros = |look: &crate::trace::Look| look.at_us;
-        let last_moment = trace.moments.last().map_or(0, |moment| moment.at_us);
-        let end = trace.looks.iter().map(micros).max().unwrap_or(0).max(last_moment);
-        let looking = trace.looks.iter().map(|look| {
-            let before = trace.moments.iter().map(|moment| moment.at_us).filter(|&at| at <= look.at_us).max();
-            look.at_us - before.unwrap_or(look.at_us)
-        });
-        self.harness += Duration::from_micros(looking.sum()) + judging;
-        self.cases += Duration::from_micros(end) + judging;
-    }
-
-    fn share(&self) -> f64 {
-        if self.cases.is_zero() { 0.0 } else { self.harness.as_secs_f64() / self.cases.as_secs_f64() }
-    }
+/// How long a case took, as far as its trace tells.
+fn duration_of(trace: &Trace) -> Duration {
+    let moments = trace.moments.iter().map(|moment| moment.at_us);
+    let last = moments.chain(trace.looks.iter().map(|look| look.at_us)).max();
+    Duration::from_micros(last.unwrap_or(0))
 }
 
 fn directed_of(rule: &Rule) -> Vec<Scenario> {
@@ -285,6 +267,7 @@ mod tests {
     use super::*;
     use crate::audit::tally::tests::RULES;
     use crate::audit::{RunsCases, Waiver, run};
+    use crate::crew::{CrewError, Effort};
     use crate::report::timeline::tests::cancelled_tree;
     use crate::trace::Tier;
     use crate::verdict::VerdictKind;
@@ -299,13 +282,18 @@ mod tests {
             Tier::T3
         }
 
-        fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) {
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
             while let Some(scenario) = source.next() {
                 self.given.push(scenario.name.clone());
                 if !source.take(Trace { scenario, ..cancelled_tree() }) {
-                    return;
+                    break;
                 }
             }
+            Ok(())
         }
     }
 

@@ -111,6 +111,21 @@ impl Tally {
         }
     }
 
+    /// In how many cases it was broken.
+    pub fn broken(&self) -> u64 {
+        self.broken
+    }
+
+    /// Why the first case with a verdict of this kind has it.
+    pub fn why(&self, verdict: VerdictKind) -> Option<&str> {
+        match verdict {
+            VerdictKind::Unknown => self.why_unknown.as_deref(),
+            VerdictKind::Vacuous => self.why_vacuous.as_deref(),
+            VerdictKind::NotRun => self.why_not_run.as_deref(),
+            VerdictKind::Kept | VerdictKind::Broken => None,
+        }
+    }
+
     /// What is reported of the rule.
     pub fn report(self, rule: &Rule, level: Level, waived: Option<String>) -> RuleReport {
         let verdict = if waived.is_some() { VerdictKind::NotRun } else { self.combined() };

@@ -303,6 +303,7 @@ mod tests {
             promises: Promises::default(),
             grade: grade(&rules).to_string(),
             cases: 150,
+            lost: 0,
             seconds: 7.5,
             harness_share: 0.031,
             command: name
@@ -338,6 +339,7 @@ mod tests {
             tier: Tier::T3,
             seed: 1,
             interrupted: false,
+            fault: None,
             subjects: vec![
                 subject(
                     "childminder",
