@@ -104,6 +104,9 @@ pub struct Hello {
     pub sid: i32,
     /// Its open descriptors, those of the fake itself left out.
     pub descriptors: Vec<Descriptor>,
+    /// How many more did not fit into the message.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub descriptors_left_out: usize,
     /// Numbers of the signals in its mask.
     pub blocked: Vec<i32>,
     /// Numbers of the signals that it ignores.
@@ -112,6 +115,11 @@ pub struct Hello {
     pub environment: usize,
     /// When it says so, on its monotonic clock.
     pub at_ns: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// An open descriptor.

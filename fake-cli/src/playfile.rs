@@ -3,9 +3,11 @@
 //! The fake is started under a path of its own for each run, and its play file stands beside it, so that it is found with
 //! an empty environment and whatever the arguments are: the kernel says under which path a program was started.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::script::{self, Step};
@@ -16,6 +18,9 @@ pub const SUFFIX: &str = ".play.json";
 
 /// Largest play file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
+
+/// How long a node lives when only a list of steps is given.
+pub const TTL_ALONE: Span = Span::from_millis(60_000);
 
 /// What one start of the fake plays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,20 +62,63 @@ impl PlayFile {
     ///
     /// A sentence that names the file, the place and what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let refuse = |problem: String| format!("{}: {problem}", path.display());
-        let length = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?.len();
-        if length > MOST_FILE_BYTES {
-            return Err(refuse(format!("{length} bytes, at most {MOST_FILE_BYTES} are read")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let mut reader = serde_json::Deserializer::from_str(&text);
-        let file: Self = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| refuse(format!("{}: {}", error.path(), error.inner())))?;
-        reader.end().map_err(|error| refuse(error.to_string()))?;
-        script::check(&file.script).map_err(|refused| refuse(refused.to_string()))?;
-        if file.ttl > script::MOST_TIME {
-            return Err(refuse(format!("ttl: {} is longer than {}", file.ttl, script::MOST_TIME)));
-        }
-        Ok(file)
+        read_text(path).and_then(|text| Self::parse(&text)).map_err(|problem| named(path, &problem))
     }
+
+    /// Reads and checks a file that holds either a play file or only a list of steps, which gets
+    /// [`TTL_ALONE`] to live.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file, the place and what to do.
+    pub fn read_script(path: &Path) -> Result<Self, String> {
+        let parse = |text: String| {
+            if text.trim_start().starts_with('[') {
+                let script = parse_json(&text, "script")?;
+                Self { control: None, run: 0, ttl: TTL_ALONE, script }.checked()
+            } else {
+                Self::parse(&text)
+            }
+        };
+        read_text(path).and_then(parse).map_err(|problem| named(path, &problem))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_json::<Self>(text, "")?.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        script::check(&self.script).map_err(|refused| refused.to_string())?;
+        if self.ttl > script::MOST_TIME {
+            return Err(format!("ttl: {} is longer than {}", self.ttl, script::MOST_TIME));
+        }
+        Ok(self)
+    }
+}
+
+fn named(path: &Path, problem: &str) -> String {
+    format!("{}: {problem}", path.display())
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > MOST_FILE_BYTES {
+        return Err(format!("more than {MOST_FILE_BYTES} bytes, which is the most that is read"));
+    }
+    Ok(text)
+}
+
+/// `root` is how the place of the whole is named in messages.
+fn parse_json<T: DeserializeOwned>(text: &str, root: &str) -> Result<T, String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let place = error.path().to_string();
+        let place = if place == "." { root.to_owned() } else { format!("{root}{place}") };
+        if place.is_empty() { error.inner().to_string() } else { format!("{place}: {}", error.inner()) }
+    })?;
+    reader.end().map_err(|error| error.to_string())?;
+    Ok(value)
 }

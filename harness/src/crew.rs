@@ -1,10 +1,30 @@
 //! The crew: persistent warden processes that run cases side by side.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use crate::canary::Canary;
+use crate::reentry::FLAG;
+use crate::run::Case;
 use crate::scenario::Scenario;
 use crate::subject::SubjectSpec;
-use crate::trace::{Tier, Trace};
+use crate::trace::{CaseEnd, Tier, Trace};
+use crate::warden::{Finished, Message};
+use crate::workplace::Workplace;
+
+/// How long a warden may take to enter its container.
+const READY_CAP: Duration = Duration::from_secs(20);
+/// How long a warden may take for a case: far more than the caps inside a case allow together.
+const CASE_CAP: Duration = Duration::from_secs(150);
+/// How long a probe of a tier may take.
+const PROBE_CAP: Duration = Duration::from_secs(10);
 
 /// What a crew is to be like.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +70,86 @@ pub struct TierProbe {
     pub tier: Tier,
     /// Nothing if it works here, else why not.
     pub lacks: Option<String>,
-    /// How it works here: as root, in a user namespace.
-    pub how: String,
+    /// How it works.
+    pub how: &'static str,
 }
 
-/// Which tiers this machine has, strongest first. Starts short-lived processes.
+/// Which tiers this machine has, strongest first. Starts a short-lived process for each.
 pub fn probe_tiers() -> Vec<TierProbe> {
-    todo!()
+    [
+        (Tier::T3, "a pid and mount namespace for each warden, its own /proc"),
+        (Tier::T2, "a cgroup (v2) for each warden, which is a subreaper"),
+        (Tier::T1, "each warden is a subreaper and walks the children"),
+    ]
+    .into_iter()
+    .map(|(tier, how)| TierProbe { tier, lacks: probe_tier(tier).err(), how })
+    .collect()
+}
+
+fn probe_tier(tier: Tier) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut child = Command::new(program)
+        .args([FLAG, "probe", tier.name()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("the probe could not be started: {error}"))?;
+    let status =
+        wait_until(&mut child, Instant::now() + PROBE_CAP).map_err(|error| format!("the probe: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        // Without its words there is still its status.
+        drop(std::io::Read::read_to_string(&mut stderr, &mut text));
+    }
+    let why = text.trim().trim_start_matches("headcount: ");
+    Err(if why.is_empty() { status.to_string() } else { why.to_owned() })
+}
+
+/// Waits for a process of ours, and kills it at the deadline.
+pub(crate) fn wait_until(child: &mut Child, deadline: Instant) -> std::io::Result<std::process::ExitStatus> {
+    let pidfd = rustix::process::pidfd_open(
+        rustix::process::Pid::from_child(child),
+        rustix::process::PidfdFlags::empty(),
+    )?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout =
+        rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    // Interrupted or too late: then it is killed, and its status says so.
+    if !matches!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(1)) {
+        child.kill()?;
+    }
+    child.wait()
+}
+
+/// How much work the crew has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Cases that were run.
+    pub cases: u64,
+    /// Wall time of [`Crew::run`].
+    pub wall: Duration,
+    /// Processor time of the wardens themselves: starting, watching, counting, sweeping.
+    pub own: Duration,
+    /// Processor time of everything that was started, the wardens included.
+    pub total: Duration,
 }
 
 /// Persistent warden processes.
-pub struct Crew {}
+#[derive(Debug)]
+pub struct Crew {
+    tier: Tier,
+    fallback: Vec<TierProbe>,
+    wardens: Vec<Option<Warden>>,
+    folder: Workplace,
+    canary: Canary,
+    started: u64,
+    effort: Effort,
+}
 
 impl Crew {
     /// Starts the wardens.
@@ -68,18 +157,260 @@ impl Crew {
     /// # Errors
     ///
     /// When the machine lacks the tier, or processes cannot be started.
-    pub fn start(_options: &CrewOptions) -> Result<Self, CrewError> {
-        todo!()
+    pub fn start(options: &CrewOptions) -> Result<Self, CrewError> {
+        let fault = |error: std::io::Error| CrewError::Start(error.to_string());
+        let (tier, fallback) = choose_tier(options.tier)?;
+        let mut crew = Self {
+            tier,
+            fallback,
+            wardens: Vec::new(),
+            folder: Workplace::make().map_err(fault)?,
+            canary: Canary::start().map_err(fault)?,
+            started: 0,
+            effort: Effort::default(),
+        };
+        for _ in 0..jobs(options.jobs) {
+            let warden = crew.start_warden()?;
+            crew.wardens.push(Some(warden));
+        }
+        Ok(crew)
     }
 
     /// The tier in use.
     pub fn tier(&self) -> Tier {
-        todo!()
+        self.tier
+    }
+
+    /// Stronger tiers that this machine lacks, with the reason.
+    pub fn fallback(&self) -> &[TierProbe] {
+        &self.fallback
+    }
+
+    /// How many wardens there are.
+    pub fn jobs(&self) -> usize {
+        self.wardens.len()
+    }
+
+    /// How much work was done so far.
+    pub fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// Runs what the source gives against a subject, many at a time, until the source has no more or wants to stop; then waits for
     /// the cases under way. Cases whose rules are about time run at most one a core.
-    pub fn run(&mut self, _subject: &SubjectSpec, _source: &mut dyn Source) {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// When a warden cannot be replaced.
+    pub fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+        let began = Instant::now();
+        let (sender, results) = mpsc::channel();
+        let mut state = Rounds { going: true, timed_under_way: 0, put_back: VecDeque::new(), under_way: 0 };
+        loop {
+            for index in 0..self.wardens.len() {
+                if self.wardens[index].is_none() {
+                    continue;
+                }
+                let Some(scenario) = state.next(source) else { break };
+                let warden = self.wardens[index].take().expect("it was just looked at");
+                state.under_way += 1;
+                warden.begin(index, Case { scenario, subject: subject.clone() }, sender.clone());
+            }
+            if state.under_way == 0 {
+                break;
+            }
+            let done: Done = results.recv().expect("the crew itself holds a sender");
+            state.under_way -= 1;
+            state.timed_under_way -= usize::from(is_about_time(&done.case.scenario));
+            self.wardens[done.index] = Some(match done.warden {
+                Some(warden) => warden,
+                None => self.start_warden()?,
+            });
+            self.effort.cases += 1;
+            self.effort.own += Duration::from_micros(done.finished.own_us);
+            self.effort.total += Duration::from_micros(done.finished.total_us);
+            let mut trace = *done.finished.trace;
+            trace.noise = self.canary.noise_since(done.began);
+            if !source.take(trace) {
+                state.going = false;
+            }
+        }
+        self.effort.wall += began.elapsed();
+        Ok(())
+    }
+
+    fn start_warden(&mut self) -> Result<Warden, CrewError> {
+        self.started += 1;
+        let folder = self.folder.path().join(format!("w{}", self.started));
+        Warden::start(self.tier, folder).map_err(CrewError::Start)
+    }
+}
+
+/// What is under way in a run of the crew.
+struct Rounds {
+    going: bool,
+    timed_under_way: usize,
+    put_back: VecDeque<Scenario>,
+    under_way: usize,
+}
+
+impl Rounds {
+    /// The next scenario that may start now. One about time is put back while every core has one.
+    fn next(&mut self, source: &mut dyn Source) -> Option<Scenario> {
+        let has_room = self.timed_under_way < cores();
+        if has_room && let Some(scenario) = self.put_back.pop_front() {
+            self.timed_under_way += 1;
+            return Some(scenario);
+        }
+        while self.going {
+            let scenario = source.next()?;
+            if !is_about_time(&scenario) {
+                return Some(scenario);
+            }
+            if has_room {
+                self.timed_under_way += 1;
+                return Some(scenario);
+            }
+            self.put_back.push_back(scenario);
+        }
+        // Whoever wants to stop does not get what was put back either.
+        self.put_back.clear();
+        None
+    }
+}
+
+/// Whether a scenario is directed at a rule about time.
+fn is_about_time(scenario: &Scenario) -> bool {
+    scenario.rules.iter().any(|rule| rule.starts_with('D') || rule == "X3")
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Cases mostly wait, so there are many wardens to a core.
+fn jobs(asked: usize) -> usize {
+    if asked > 0 { asked.min(64) } else { (cores() * 8).clamp(4, 32) }
+}
+
+fn choose_tier(asked: Option<Tier>) -> Result<(Tier, Vec<TierProbe>), CrewError> {
+    let probes = probe_tiers();
+    if let Some(asked) = asked {
+        let probe = probes.into_iter().find(|probe| probe.tier == asked).expect("every tier is probed");
+        return match probe.lacks {
+            None => Ok((asked, Vec::new())),
+            Some(why) => Err(CrewError::TierLacking(format!(
+                "tier {} does not work on this machine: {why}; headcount doctor shows which do",
+                asked.name()
+            ))),
+        };
+    }
+    let chosen = probes.iter().position(|probe| probe.lacks.is_none());
+    match chosen {
+        Some(index) => Ok((probes[index].tier, probes[..index].to_vec())),
+        None => Err(CrewError::TierLacking(
+            probes
+                .iter()
+                .map(|probe| format!("{}: {}", probe.tier.name(), probe.lacks.as_deref().unwrap_or("")))
+                .collect::<Vec<_>>()
+                .join("; "),
+        )),
+    }
+}
+
+#[derive(Debug)]
+struct Warden {
+    child: Child,
+    socket: UnixStream,
+    folder: PathBuf,
+}
+
+/// A case that is finished, with the warden that ran it if that is still of use.
+struct Done {
+    index: usize,
+    case: Case,
+    warden: Option<Warden>,
+    finished: Finished,
+    began: Instant,
+}
+
+impl Warden {
+    fn start(tier: Tier, folder: PathBuf) -> Result<Self, String> {
+        let say = |error: std::io::Error| format!("starting a warden: {error}");
+        std::fs::create_dir(&folder).map_err(say)?;
+        let (socket, other) = UnixStream::pair().map_err(say)?;
+        let child = Command::new(std::env::current_exe().map_err(say)?)
+            .args([FLAG, "warden", tier.name()])
+            .arg(&folder)
+            .stdin(OwnedFd::from(other))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(say)?;
+        let mut warden = Self { child, socket, folder };
+        match warden.receive(READY_CAP) {
+            Ok(Message::Ready) => Ok(warden),
+            Ok(_) => Err("a warden spoke out of turn".to_owned()),
+            Err(why) => Err(format!("a warden did not start: {why}")),
+        }
+    }
+
+    /// Runs a case in a thread of its own and sends what became of it.
+    fn begin(mut self, index: usize, case: Case, results: mpsc::Sender<Done>) {
+        std::thread::spawn(move || {
+            let began = Instant::now();
+            let done = match self.run(&case) {
+                Ok(finished) => Done { index, case, warden: Some(self), finished, began },
+                Err(why) => {
+                    let mut trace = crate::run::empty_trace(&case, Tier::T1);
+                    trace.end = CaseEnd::OurFault(format!("the warden was lost: {why}"));
+                    let finished = Finished { trace: Box::new(trace), own_us: 0, total_us: 0 };
+                    Done { index, case, warden: None, finished, began }
+                }
+            };
+            // Nobody receives any more: the crew is being dropped.
+            drop(results.send(done));
+        });
+    }
+
+    fn run(&mut self, case: &Case) -> Result<Finished, String> {
+        let mut line = serde_json::to_vec(case).map_err(|error| error.to_string())?;
+        line.push(b'\n');
+        (&self.socket).write_all(&line).map_err(|error| error.to_string())?;
+        match self.receive(CASE_CAP)? {
+            Message::Finished(finished) => Ok(finished),
+            Message::Ready => Err("it spoke out of turn".to_owned()),
+        }
+    }
+
+    fn receive(&mut self, cap: Duration) -> Result<Message, String> {
+        self.socket.set_read_timeout(Some(cap)).map_err(|error| error.to_string())?;
+        let mut line = Vec::new();
+        // A fresh reader each time loses nothing: a warden sends one line and then waits to be told more.
+        let count = BufReader::new(&self.socket).read_until(b'\n', &mut line).map_err(|error| match error
+            .kind()
+        {
+            std::io::ErrorKind::WouldBlock => format!("no answer for {cap:?}"),
+            _ => error.to_string(),
+        })?;
+        if count == 0 {
+            return Err("it has ended".to_owned());
+        }
+        serde_json::from_slice(&line).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Warden {
+    /// Closing the socket tells the warden to empty its container and end; one that does not is killed, and what was in
+    /// its pid namespace with it.
+    fn drop(&mut self) {
+        drop(self.socket.shutdown(std::net::Shutdown::Both));
+        if let Err(error) = wait_until(&mut self.child, Instant::now() + READY_CAP) {
+            eprintln!("headcount: a warden could not be waited for: {error}");
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            eprintln!("headcount: {}: {error}", self.folder.display());
+        }
     }
 }

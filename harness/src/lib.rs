@@ -5,10 +5,30 @@
 //! the [`roll`]; what happened is a [`trace`]; the [`rules`] judge it and give a [`verdict`]; an [`audit`] does that
 //! for many cases, and a [`report`] tells a person.
 
+pub mod audit;
+pub mod canary;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod contain;
 pub mod crew;
+pub mod doctor;
+pub mod generate;
+pub mod host;
+pub mod launch;
 pub mod promises;
+pub mod reentry;
+pub mod replay;
+pub mod report;
+pub mod roll;
 pub mod rules;
+pub mod run;
+pub mod scan;
 pub mod scenario;
 pub mod subject;
+#[cfg(feature = "cli")]
+pub mod subjects;
+pub mod suite;
 pub mod trace;
 pub mod verdict;
+mod warden;
+mod workplace;

@@ -1,2 +1,8 @@
 //! The `headcount` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    headcount::reentry::reenter(headcount::subjects::in_rust);
+    headcount::cli::main()
+}

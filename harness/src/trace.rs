@@ -178,6 +178,18 @@ pub enum Status {
     Signaled(i32),
 }
 
+impl From<std::process::ExitStatus> for Status {
+    /// The status of a process that has ended.
+    fn from(status: std::process::ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, Some(signal)) => Self::Signaled(signal),
+            (None, None) => unreachable!("wait reports an exit or a signal"),
+        }
+    }
+}
+
 /// Why a run ended, as the wrapper says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -359,6 +371,8 @@ pub enum CaseEnd {
     Completed,
     /// The host did not finish in the longest time that it was given.
     HostSilent,
+    /// The subject cannot do what the scenario needs; no process was started.
+    Inapplicable(String),
     /// The harness itself could not do it; nothing can be said of the subject.
     OurFault(String),
 }

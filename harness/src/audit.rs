@@ -1,0 +1,268 @@
+//! The audit: many cases of many subjects, and what they say together.
+//!
+//! For each subject a [`source`] gives first the directed scenarios of the rules asked for, then those of files, then
+//! generated ones, and judges each trace that comes back; a [`tally`] for each rule combines the verdicts; the first and
+//! smallest failure of each is [`save`]d before anything else happens to it. The worst class of what is broken is the
+//! [`grade`], and the [`exit`] code.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fake_cli::span::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::crew::{Crew, CrewError, Effort, Source};
+use crate::promises::Promises;
+use crate::rules::Rule;
+use crate::scenario::Scenario;
+use crate::subject::SubjectSpec;
+use crate::trace::Tier;
+use crate::verdict::{Level, VerdictKind};
+
+pub mod exit;
+pub mod grade;
+pub mod save;
+pub mod select;
+pub mod source;
+pub mod tally;
+
+use save::Keeper;
+use source::{CaseSource, Sources};
+
+/// Version of the audit's JSON.
+pub const SCHEMA: u32 = 1;
+/// Cases of a subject where neither a number nor a budget is asked for.
+pub const DEFAULT_CASES: u64 = 150;
+/// Budget where neither a number nor a budget is asked for: a default audit is over within a minute.
+pub const DEFAULT_BUDGET: Duration = Duration::from_secs(50);
+/// Seed of generated scenarios where none is asked for.
+pub const DEFAULT_SEED: u64 = 1;
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Version of the format.
+    pub schema: u32,
+    /// How processes were counted.
+    pub tier: Tier,
+    /// Seed of the generated scenarios.
+    pub seed: u64,
+    /// Whether the audit was interrupted before its end.
+    pub interrupted: bool,
+    /// What of the harness itself failed, so that the audit could not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// The subjects, in the order in which they were audited.
+    pub subjects: Vec<SubjectReport>,
+    /// What could not be done and is no finding: failures that could not be saved, cases that the harness lost.
+    pub notes: Vec<String>,
+}
+
+/// What an audit found of one subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubjectReport {
+    /// Its name.
+    pub name: String,
+    /// Its version, where known.
+    pub version: String,
+    /// What it promises, in the words that `--promise` takes.
+    #[serde(with = "as_words")]
+    pub promises: Promises,
+    /// A letter and the reason for its cap.
+    pub grade: String,
+    /// How many cases ran.
+    pub cases: u64,
+    /// How many cases the harness lost, beside those.
+    pub lost: u64,
+    /// How long they took together, in seconds.
+    pub seconds: f64,
+    /// What the headcount itself costs of a case: processor time of the harness for each second of a case's time.
+    pub harness_share: f64,
+    /// The command that it is, where it is one: for the line that replays a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// Each rule asked for, in the catalogue's order.
+    pub rules: Vec<RuleReport>,
+}
+
+/// A subject that is a command template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The words behind `--`.
+    pub words: Vec<String>,
+    /// The name under which the fake is put on `PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fake_as: Option<String>,
+}
+
+/// What the cases say of one rule together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleReport {
+    /// The rule's id.
+    pub id: String,
+    /// The promise, as one sentence.
+    pub sentence: String,
+    /// What it weighs for this subject.
+    pub level: Level,
+    /// The combined verdict.
+    pub verdict: VerdictKind,
+    /// In how many cases it was kept.
+    pub kept: u64,
+    /// In how many it was broken.
+    pub broken: u64,
+    /// In how many the evidence did not suffice.
+    pub unknown: u64,
+    /// How many did not come to the point where it matters.
+    pub vacuous: u64,
+    /// The part of the decided cases in which it was broken; nothing where none was decided.
+    pub rate: Option<f64>,
+    /// The scenario that shows the failure best.
+    pub scenario: Option<String>,
+    /// What was found there, or why the verdict is unknown or vacuous.
+    pub detail: Option<String>,
+    /// Why it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many survivors, zombies, handles or bytes the failure counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Where the failing scenario was saved; its trace stands beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<save::Saved>,
+}
+
+/// What an audit is to do.
+pub struct Plan {
+    /// Whom to audit, one after another.
+    pub subjects: Vec<SubjectSpec>,
+    /// Which rules to judge, in the catalogue's order.
+    pub rules: Vec<&'static Rule>,
+    /// Scenarios from files, run after the directed ones.
+    pub scenarios: Vec<Scenario>,
+    /// How many cases of each subject, the directed ones included, which all run however few are asked for.
+    pub cases: Option<u64>,
+    /// The time for all subjects together.
+    pub budget: Option<Duration>,
+    /// Seed of the generated scenarios.
+    pub seed: u64,
+    /// Rules that are not run for some subjects, and why.
+    pub waived: Vec<Waiver>,
+}
+
+/// A rule that is not run for a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiver {
+    /// The subject's name.
+    pub subject: String,
+    /// The rule's id.
+    pub rule: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Who runs cases. The seam for tests; everyone else has a [`Crew`].
+pub trait RunsCases {
+    /// How processes are counted.
+    fn tier(&self) -> Tier;
+    /// How much work was done so far.
+    fn effort(&self) -> Effort;
+    /// Runs what the source gives against a subject until the source has no more or wants to stop.
+    ///
+    /// # Errors
+    ///
+    /// When the harness itself cannot go on.
+    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError>;
+}
+
+impl RunsCases for Crew {
+    fn tier(&self) -> Tier {
+        self.tier()
+    }
+
+    fn effort(&self) -> Effort {
+        self.effort()
+    }
+
+    fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+        self.run(subject, source)
+    }
+}
+
+/// Who wants to know how far an audit is.
+pub trait Observer {
+    /// A case of this subject is done: so many of so many, where that is known.
+    fn case_done(&mut self, subject: &str, done: u64, of: Option<u64>);
+}
+
+/// Nobody wants to know.
+impl Observer for () {
+    fn case_done(&mut self, _subject: &str, _done: u64, _of: Option<u64>) {}
+}
+
+/// Audits each subject of a plan until it is done, the budget is spent, or `stop` is set.
+pub fn run(
+    plan: &Plan,
+    crew: &mut dyn RunsCases,
+    keeper: &mut Keeper,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Audit {
+    let begun = Instant::now();
+    let mut subjects = Vec::new();
+    let mut notes = Vec::new();
+    let mut fault = None;
+    for (index, subject) in plan.subjects.iter().enumerate() {
+        if stop.load(Ordering::Relaxed) || fault.is_some() {
+            break;
+        }
+        let left = plan.subjects.len() - index;
+        let share = plan.budget.map(|budget| budget.saturating_sub(begun.elapsed()) / left as u32);
+        let sources = Sources { plan, subject, deadline: share.map(|share| Instant::now() + share), stop };
+        let mut source = CaseSource::new(sources, keeper, observer);
+        let own_before = crew.effort().own;
+        fault = crew.run(subject, &mut source).err().map(|error| error.to_string());
+        let (report, faults) = source.finish(crew.effort().own.saturating_sub(own_before));
+        subjects.push(report);
+        notes.extend(faults);
+    }
+    notes.extend(keeper.take_notes());
+    Audit {
+        schema: SCHEMA,
+        tier: crew.tier(),
+        seed: plan.seed,
+        interrupted: stop.load(Ordering::Relaxed),
+        fault,
+        subjects,
+        notes,
+    }
+}
+
+impl SubjectReport {
+    /// Cases a second.
+    pub fn pace(&self) -> f64 {
+        if self.seconds > 0.0 { self.cases as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+/// Promises as the words of `--promise`.
+mod as_words {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Promises;
+
+    pub(super) fn serialize<S: Serializer>(promises: &Promises, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(promises)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Promises, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The limits of time that a plan gets where the caller asks for neither a number of cases nor a budget.
+pub fn bounds(cases: Option<u64>, budget: Option<Span>) -> (Option<u64>, Option<Duration>) {
+    match (cases, budget) {
+        (None, None) => (Some(DEFAULT_CASES), Some(DEFAULT_BUDGET)),
+        (cases, budget) => (cases, budget.map(Span::get)),
+    }
+}

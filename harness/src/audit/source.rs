@@ -1,0 +1,366 @@
+//! Where an audit's cases come from and where their traces go: the directed scenarios, then files, then generated ones.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::crew::Source;
+use crate::generate::{Generator, Shape};
+use crate::promises::Promises;
+use crate::rules::facts::Facts;
+use crate::rules::{Judged, Rule};
+use crate::scenario::Scenario;
+use crate::subject::{Drive, SubjectSpec};
+use crate::trace::{CaseEnd, SubjectInfo, Trace};
+use crate::verdict::{Finding, Verdict};
+
+use super::grade::grade;
+use super::save::Keeper;
+use super::tally::{Failure, Origin, Rank, Tally};
+use super::{Command, Observer, Plan, SubjectReport};
+
+/// What a source draws from.
+pub(super) struct Sources<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) subject: &'a SubjectSpec,
+    pub(super) deadline: Option<Instant>,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// The cases of one subject.
+pub(super) struct CaseSource<'a> {
+    sources: Sources<'a>,
+    keeper: &'a mut Keeper,
+    observer: &'a mut dyn Observer,
+    fixed: VecDeque<Scenario>,
+    fixed_count: u64,
+    places: HashMap<String, Place>,
+    generator: Generator,
+    generated: u64,
+    tallies: Vec<Tally>,
+    info: Option<SubjectInfo>,
+    taken: u64,
+    cases: u64,
+    begun: Instant,
+    case_time: Duration,
+    lost: Lost,
+}
+
+/// Where a scenario that is not generated stands.
+struct Place {
+    from_file: bool,
+    index: u64,
+}
+
+/// Cases that the harness lost.
+#[derive(Default)]
+struct Lost {
+    count: u64,
+    first: Option<String>,
+}
+
+impl<'a> CaseSource<'a> {
+    pub(super) fn new(sources: Sources<'a>, keeper: &'a mut Keeper, observer: &'a mut dyn Observer) -> Self {
+        let directed = sources.plan.rules.iter().flat_map(|rule| directed_of(rule));
+        let files = sources.plan.scenarios.iter().cloned();
+        let mut places = HashMap::new();
+        let mut fixed = VecDeque::new();
+        for (from_file, scenario) in
+            directed.map(|scenario| (false, scenario)).chain(files.map(|scenario| (true, scenario)))
+        {
+            let index = fixed.len() as u64;
+            if places.insert(scenario.name.clone(), Place { from_file, index }).is_none() {
+                fixed.push_back(scenario);
+            }
+        }
+        Self {
+            fixed_count: fixed.len() as u64,
+            fixed,
+            places,
+            generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
+            generated: 0,
+            tallies: vec![Tally::default(); sources.plan.rules.len()],
+            info: None,
+            taken: 0,
+            cases: 0,
+            begun: Instant::now(),
+            case_time: Duration::ZERO,
+            lost: Lost::default(),
+            sources,
+            keeper,
+            observer,
+        }
+    }
+
+    /// What the cases say together, and what went wrong on our side. `own` is the harness's processor time for them.
+    pub(super) fn finish(self, own: Duration) -> (SubjectReport, Vec<String>) {
+        let subject = self.sources.subject;
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let promises = self.promises();
+        let waived = |rule: &Rule| {
+            let mut waivers = self.sources.plan.waived.iter();
+            let waiver = waivers.find(|waiver| waiver.subject == subject.name && waiver.rule == rule.id)?;
+            Some(waiver.why.clone())
+        };
+        let rules = self.sources.plan.rules.iter().zip(self.tallies);
+        let rules = rules
+            .map(|(rule, tally)| tally.report(rule, rule.level_for(&promises), waived(rule)))
+            .collect::<Vec<_>>();
+        self.keeper
+            .remove_all_but(&rules.iter().filter_map(|rule| rule.saved.as_ref()).collect::<BTreeSet<_>>());
+        let notes = self.lost.first.map(|first| {
+            format!("{}: the harness lost {} cases; the first: {first}", subject.name, self.lost.count)
+        });
+        let report = SubjectReport {
+            name: subject.name.clone(),
+            version: self.info.map(|info| info.version).unwrap_or_default(),
+            promises,
+            grade: grade(&rules).to_string(),
+            cases: self.cases,
+            seconds,
+            lost: self.lost.count,
+            harness_share: own.as_secs_f64() / self.case_time.as_secs_f64().max(f64::MIN_POSITIVE),
+            command: command_of(subject),
+            rules,
+        };
+        (report, notes.into_iter().collect())
+    }
+
+    fn promises(&self) -> Promises {
+        match (&self.info, &self.sources.subject.drive) {
+            (Some(info), _) => info.promises,
+            (None, Drive::Template { promises, .. }) => *promises,
+            (None, _) => Promises::default(),
+        }
+    }
+
+    /// Whether there is a reason to give no more scenarios.
+    fn is_over(&self) -> bool {
+        self.sources.stop.load(Ordering::Relaxed)
+            || self.sources.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn next_generated(&mut self) -> Option<Scenario> {
+        let any_rule_is_judged =
+            self.sources.plan.rules.iter().any(|rule| matches!(rule.judged, Judged::Trace { .. }));
+        let most = self.sources.plan.cases.unwrap_or(u64::MAX).saturating_sub(self.fixed_count);
+        if !any_rule_is_judged || self.generated >= most {
+            return None;
+        }
+        let scenario = self.generator.scenario(self.generated);
+        self.generated += 1;
+        Some(scenario)
+    }
+
+    /// How well this scenario shows a failure of this rule.
+    fn rank(&self, scenario: &Scenario, rule: &str) -> Rank {
+        let size = scenario.to_json().len();
+        match self.places.get(&scenario.name) {
+            None => Rank { origin: Origin::Generated, size, index: index_of(&scenario.name) },
+            Some(place) => {
+                let origin = match place.from_file {
+                    true => Origin::File,
+                    false if scenario.rules.iter().any(|directed| directed == rule) => Origin::Directed,
+                    false => Origin::DirectedElsewhere,
+                };
+                // The catalogue's order says more of them than their size.
+                Rank { origin, size: 0, index: place.index }
+            }
+        }
+    }
+
+    /// Judges a trace, saves it if it shows a failure better than what was seen before, and counts.
+    fn judge(&mut self, trace: &Trace) {
+        let facts = Facts::of(trace);
+        let verdicts = self.sources.plan.rules.iter().map(|rule| rule.judge(&facts)).collect::<Vec<_>>();
+        let better = self.shows_better(&trace.scenario, &verdicts);
+        if !better.is_empty() {
+            let broken = verdicts.iter().zip(&self.sources.plan.rules);
+            let broken = broken.filter(|(verdict, _)| matches!(verdict, Verdict::Broken(_)));
+            let broken = broken.map(|(_, rule)| rule.id).collect::<Vec<_>>();
+            let saved = self.keeper.save(trace, &broken);
+            for (index, rank, finding) in better {
+                let scenario = trace.scenario.name.clone();
+                self.tallies[index].show(Failure { rank, scenario, finding, saved: saved.clone() });
+            }
+        }
+        for (tally, verdict) in self.tallies.iter_mut().zip(&verdicts) {
+            tally.add(verdict);
+        }
+    }
+
+    /// The rules that this case shows to be broken better than any case before.
+    fn shows_better(&self, scenario: &Scenario, verdicts: &[Verdict]) -> Vec<(usize, Rank, Finding)> {
+        let mut better = Vec::new();
+        for (index, verdict) in verdicts.iter().enumerate() {
+            if let Verdict::Broken(finding) = verdict {
+                let rank = self.rank(scenario, self.sources.plan.rules[index].id);
+                if self.tallies[index].wants(rank) {
+                    better.push((index, rank, finding.clone()));
+                }
+            }
+        }
+        better
+    }
+}
+
+impl Source for CaseSource<'_> {
+    fn next(&mut self) -> Option<Scenario> {
+        if self.is_over() {
+            return None;
+        }
+        self.fixed.pop_front().or_else(|| self.next_generated())
+    }
+
+    fn take(&mut self, trace: Trace) -> bool {
+        match &trace.end {
+            CaseEnd::OurFault(why) => {
+                self.lost.count += 1;
+                self.lost.first.get_or_insert_with(|| why.clone());
+            }
+            CaseEnd::Inapplicable(_) => {}
+            CaseEnd::Completed | CaseEnd::HostSilent => {
+                self.cases += 1;
+                self.info.get_or_insert_with(|| trace.subject.clone());
+            }
+        }
+        self.judge(&trace);
+        self.case_time += duration_of(&trace);
+        self.taken += 1;
+        let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
+        self.observer.case_done(&self.sources.subject.name, self.taken, of);
+        !self.is_over()
+    }
+}
+
+/// How long a case took, as far as its trace tells.
+fn duration_of(trace: &Trace) -> Duration {
+    let moments = trace.moments.iter().map(|moment| moment.at_us);
+    let last = moments.chain(trace.looks.iter().map(|look| look.at_us)).max();
+    Duration::from_micros(last.unwrap_or(0))
+}
+
+fn directed_of(rule: &Rule) -> Vec<Scenario> {
+    match rule.judged {
+        Judged::Trace { directed, .. } => directed(),
+        Judged::Suite(_) | Judged::NotBuilt(_) => Vec::new(),
+    }
+}
+
+/// The index in the name of a generated scenario.
+fn index_of(name: &str) -> u64 {
+    name.rsplit('-').next().and_then(|index| index.parse().ok()).unwrap_or(0)
+}
+
+/// The command of a subject that was given as one; those built in are named instead.
+fn command_of(subject: &SubjectSpec) -> Option<Command> {
+    match &subject.drive {
+        Drive::Template { words, fake_as, .. } if words.join(" ") == subject.name => {
+            Some(Command { words: words.clone(), fake_as: fake_as.clone() })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::tally::tests::RULES;
+    use crate::audit::{RunsCases, Waiver, run};
+    use crate::crew::{CrewError, Effort};
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::trace::Tier;
+    use crate::verdict::VerdictKind;
+
+    /// Answers each scenario with a hand-made trace.
+    struct PaperCrew {
+        given: Vec<String>,
+    }
+
+    impl RunsCases for PaperCrew {
+        fn tier(&self) -> Tier {
+            Tier::T3
+        }
+
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+            while let Some(scenario) = source.next() {
+                self.given.push(scenario.name.clone());
+                if !source.take(Trace { scenario, ..cancelled_tree() }) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn subject(name: &str) -> SubjectSpec {
+        SubjectSpec { name: name.to_owned(), drive: Drive::Reentry { subject: name.to_owned() } }
+    }
+
+    fn plan(cases: u64) -> Plan {
+        let text = r#"{"schema": 1, "name": "from-file", "why": "a test", "script": ["hang"], "ops": [{"do": "run"}]}"#;
+        Plan {
+            subjects: vec![subject("childminder"), subject("tokio")],
+            rules: RULES.iter().collect(),
+            scenarios: vec![Scenario::from_json(text).unwrap()],
+            cases: Some(cases),
+            budget: None,
+            seed: 9,
+            waived: vec![Waiver {
+                subject: "tokio".to_owned(),
+                rule: "P1".to_owned(),
+                why: "not asked".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn directed_scenarios_come_first_then_files_then_generated_ones_and_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut crew = PaperCrew { given: Vec::new() };
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let audit = run(&plan(5), &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        let expected = ["plain", "d1-broken", "from-file", "generated-9-0", "generated-9-1"];
+        assert_eq!(crew.given, [expected, expected].concat());
+        assert_eq!(audit.subjects.iter().map(|subject| subject.cases).collect::<Vec<_>>(), [5, 5]);
+    }
+
+    #[test]
+    fn a_broken_rule_shows_its_directed_scenario_and_where_it_was_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut crew = PaperCrew { given: Vec::new() };
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let audit = run(&plan(5), &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        let rules = &audit.subjects[0].rules;
+        let verdicts = rules.iter().map(|rule| rule.verdict.name()).collect::<Vec<_>>();
+        assert_eq!(verdicts, ["broken", "vacuous", "broken", "broken", "not-run"]);
+        assert_eq!((rules[0].kept, rules[0].broken, rules[0].rate), (4, 1, Some(0.2)));
+        assert_eq!(rules[2].scenario.as_deref(), Some("d1-broken"));
+        assert_eq!(rules[2].detail.as_deref(), Some("d1-broken left 2"));
+        assert!(rules[2].saved.as_ref().unwrap().scenario.ends_with("d1-broken.json"));
+        assert_eq!(audit.subjects[0].grade, "D: S1 leaves 2, D1 broken");
+        let waived = &audit.subjects[1].rules[3];
+        assert_eq!((waived.verdict, waived.reason.as_deref()), (VerdictKind::NotRun, Some("not asked")));
+    }
+
+    #[test]
+    fn an_audit_ends_at_once_when_it_is_told_to() {
+        let mut crew = PaperCrew { given: Vec::new() };
+        let audit = run(&plan(5), &mut crew, &mut Keeper::new(None), &mut (), &AtomicBool::new(true));
+        assert!(audit.interrupted && audit.subjects.is_empty() && crew.given.is_empty());
+    }
+
+    #[test]
+    fn few_cases_do_not_cut_the_directed_ones() {
+        let mut crew = PaperCrew { given: Vec::new() };
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        run(&plan(1), &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        assert_eq!(crew.given[..3], ["plain", "d1-broken", "from-file"]);
+        assert_eq!(crew.given.len(), 6);
+    }
+}

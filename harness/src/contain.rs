@@ -1,0 +1,283 @@
+//! Tiers: how a warden keeps everything that a case starts within reach, and knows exactly who is left.
+//!
+//! Identity comes from the kernel. In a pid namespace (T3) the whole `/proc` is the case's; in a cgroup (T2) the kernel
+//! lists the members; as a subreaper (T1) the warden walks the children. In each of them "nobody is left" is the
+//! kernel's own word: the warden has no child any more.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sched::CloneFlags;
+use nix::unistd::ForkResult;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use crate::scan::{self, Stat};
+use crate::trace::{Method, Tier};
+
+/// Longest time that a sweep may take.
+const SWEEP_CAP: Duration = Duration::from_secs(5);
+/// How often a look is repeated when something was forked meanwhile.
+const MOST_LOOKS: u32 = 40;
+
+/// What keeps a case's processes within reach. Belongs to the process that entered it.
+#[derive(Debug)]
+pub enum Container {
+    /// This process is the init of a pid namespace with its own `/proc`.
+    Namespace,
+    /// This process is a subreaper, and its cases run in this cgroup.
+    Cgroup(PathBuf),
+    /// This process is a subreaper.
+    Subreaper,
+}
+
+/// Who is in a container besides the warden.
+#[derive(Debug)]
+pub struct Members {
+    /// Everyone, zombies included.
+    pub all: Vec<Stat>,
+    /// Whether that is everyone.
+    pub complete: bool,
+    /// How it was found.
+    pub method: Method,
+}
+
+impl Container {
+    /// Enters a container of this tier. For T3 this forks: only the new namespace's init returns; the process that called waits
+    /// for it and ends.
+    ///
+    /// Must be called by a process with one thread.
+    ///
+    /// # Errors
+    ///
+    /// Which step the machine refused, and why.
+    pub fn enter(tier: Tier) -> Result<Self, String> {
+        match tier {
+            Tier::T3 => enter_namespace(),
+            Tier::T2 => {
+                become_subreaper()?;
+                make_cgroup().map(Self::Cgroup)
+            }
+            Tier::T1 => become_subreaper().map(|()| Self::Subreaper),
+        }
+    }
+
+    /// Puts the calling process, which is about to become a host, into the container.
+    ///
+    /// # Errors
+    ///
+    /// When the cgroup does not take it.
+    pub fn admit_self(&self) -> io::Result<()> {
+        match self {
+            Self::Cgroup(place) => fs::write(place.join("cgroup.procs"), "0"),
+            Self::Namespace | Self::Subreaper => Ok(()),
+        }
+    }
+
+    /// Everyone in the container but the warden.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's lists cannot be read.
+    pub fn members(&self, host: Option<i32>) -> io::Result<Members> {
+        let own = std::process::id() as i32;
+        match self {
+            Self::Namespace => look_at_namespace(own),
+            Self::Cgroup(place) => {
+                let text = fs::read_to_string(place.join("cgroup.procs"))?;
+                let all = text.lines().filter_map(|line| scan::stat(line.parse().ok()?)).collect();
+                Ok(Members { all, complete: true, method: Method::Cgroup })
+            }
+            Self::Subreaper => Ok(look_by_walk(own, host)),
+        }
+    }
+
+    /// Ends everyone that is left in the container and reaps until the kernel says that nobody is. Answers who was still there.
+    ///
+    /// # Errors
+    ///
+    /// When somebody does not die in time; says who.
+    pub fn sweep(&self) -> Result<Vec<Stat>, String> {
+        let deadline = Instant::now() + SWEEP_CAP;
+        let mut swept: Vec<Stat> = Vec::new();
+        while !reap_all() {
+            let members = self.members(None).map_err(|error| format!("sweep: {error}"))?;
+            for stat in members.all.iter().filter(|stat| !stat.is_zombie()) {
+                kill_exactly(stat);
+                if !swept.iter().any(|seen| (seen.pid, seen.start_ticks) == (stat.pid, stat.start_ticks)) {
+                    swept.push(stat.clone());
+                }
+            }
+            if Instant::now() > deadline {
+                let left =
+                    members.all.iter().map(|stat| format!("{} ({}, {})", stat.pid, stat.comm, stat.state));
+                return Err(format!(
+                    "not dead {SWEEP_CAP:?} after SIGKILL: {}",
+                    left.collect::<Vec<_>>().join(", ")
+                ));
+            }
+            wait_for_a_death(&members.all);
+        }
+        Ok(swept)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Self::Cgroup(place) = self
+            && let Err(error) = fs::remove_dir(&*place)
+        {
+            eprintln!("headcount: {}: {error}", place.display());
+        }
+    }
+}
+
+/// Waits a moment for one of these to die, so that the next look finds fewer.
+fn wait_for_a_death(all: &[Stat]) {
+    let pidfds: Vec<OwnedFd> = all.iter().filter(|stat| !stat.is_zombie()).filter_map(open_exactly).collect();
+    let mut fds: Vec<_> = pidfds
+        .iter()
+        .map(|pidfd| rustix::event::PollFd::from_borrowed_fd(pidfd.as_fd(), rustix::event::PollFlags::IN))
+        .collect();
+    let a_moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+    if let Err(error) = rustix::event::poll(&mut fds, Some(&a_moment)) {
+        // The caller looks again, until its deadline.
+        debug_assert_eq!(error, rustix::io::Errno::INTR);
+    }
+}
+
+/// A pidfd of exactly this process; nothing if it is gone or its pid means somebody else now.
+pub fn open_exactly(stat: &Stat) -> Option<OwnedFd> {
+    if stat.pid <= 1 {
+        return None;
+    }
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(stat.pid)?, PidfdFlags::empty()).ok()?;
+    // Read again after the pidfd is open: if the start is the same, the pidfd is of the process that we saw.
+    (scan::stat(stat.pid)?.start_ticks == stat.start_ticks).then_some(pidfd)
+}
+
+/// Kills exactly this process, or nobody.
+fn kill_exactly(stat: &Stat) {
+    let Some(pidfd) = open_exactly(stat) else { return };
+    match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
+        // It may have died by itself, which is as good.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => eprintln!("headcount: killing {} ({}): {error}", stat.pid, stat.comm),
+    }
+}
+
+/// Reaps every zombie of the warden. True if the kernel says that no child is left, so nobody is.
+pub fn reap_all() -> bool {
+    loop {
+        match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return true,
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
+fn look_at_namespace(own: i32) -> io::Result<Members> {
+    let mut all = Vec::new();
+    for _ in 0..MOST_LOOKS {
+        let before = scan::last_pid()?;
+        all = scan::everyone()?;
+        all.retain(|stat| stat.pid != own);
+        if scan::last_pid()? == before {
+            return Ok(Members { all, complete: true, method: Method::Namespace });
+        }
+    }
+    Ok(Members { all, complete: false, method: Method::Namespace })
+}
+
+fn look_by_walk(own: i32, host: Option<i32>) -> Members {
+    let roots: Vec<i32> = std::iter::once(own).chain(host).collect();
+    let mut all = scan::descendants(&roots);
+    for _ in 0..MOST_LOOKS {
+        let again = scan::descendants(&roots);
+        let same = again.iter().map(|stat| stat.pid).eq(all.iter().map(|stat| stat.pid));
+        all = again;
+        if same {
+            return Members { all, complete: true, method: Method::Walk };
+        }
+    }
+    Members { all, complete: false, method: Method::Walk }
+}
+
+fn become_subreaper() -> Result<(), String> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| format!("prctl(PR_SET_CHILD_SUBREAPER): {error}"))
+}
+
+fn make_cgroup() -> Result<PathBuf, String> {
+    let own = scan::own_cgroup().ok_or("no cgroup v2 hierarchy is mounted")?;
+    let place = own.join(format!("headcount-{}", std::process::id()));
+    fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    if !place.join("cgroup.procs").exists() {
+        return Err(format!("{}: no cgroup.procs", place.display()));
+    }
+    Ok(place)
+}
+
+fn enter_namespace() -> Result<Container, String> {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if !uid.is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    nix::sched::unshare(flags).map_err(|error| format!("unshare({}): {error}", namespace_names(flags)))?;
+    if !uid.is_root() {
+        map_ids(uid.as_raw(), gid.as_raw())?;
+    }
+    match fork().map_err(|error| format!("fork into the pid namespace: {error}"))? {
+        ForkResult::Parent { child } => {
+            // This process is only the way out of the namespace: it ends as its init does.
+            loop {
+                match nix::sys::wait::waitpid(child, None) {
+                    Ok(nix::sys::wait::WaitStatus::Exited(_, code)) => std::process::exit(code),
+                    Ok(nix::sys::wait::WaitStatus::Signaled(..)) => std::process::exit(70),
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(_) => std::process::exit(70),
+                }
+            }
+        }
+        ForkResult::Child => {
+            mount_own_proc()?;
+            Ok(Container::Namespace)
+        }
+    }
+}
+
+fn namespace_names(flags: CloneFlags) -> &'static str {
+    if flags.contains(CloneFlags::CLONE_NEWUSER) { "user, pid, mount" } else { "pid, mount" }
+}
+
+fn map_ids(uid: u32, gid: u32) -> Result<(), String> {
+    let write = |path: &str, text: String| fs::write(path, text).map_err(|error| format!("{path}: {error}"));
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
+fn mount_own_proc() -> Result<(), String> {
+    use nix::mount::{MsFlags, mount};
+    let nothing = None::<&Path>;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+        .map_err(|error| format!("making the mounts private: {error}"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
+        .map_err(|error| format!("mounting /proc: {error}"))
+}
+
+/// Forks this process, which has one thread.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+#[expect(unsafe_code, reason = "fork has no safe form")]
+pub fn fork() -> nix::Result<ForkResult> {
+    // SAFETY: the warden has one thread, so the child has no lock that a lost thread holds.
+    unsafe { nix::unistd::fork() }
+}

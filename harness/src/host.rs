@@ -1,0 +1,185 @@
+//! The host: the process that the wrapper lives in, and the protocol that drives it.
+//!
+//! JSON, one message a line, over a Unix socket whose path the host is given; never over its standard input or output,
+//! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fake_cli::span::Span;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::promises::Promises;
+use crate::scenario::Limits;
+use crate::subject::{Cancels, DynSubject, Job};
+use crate::trace::Outcome;
+
+/// What the warden tells the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// Start a run.
+    Run {
+        /// Its number, from 1.
+        run: u32,
+        /// What to start, without arguments.
+        program: PathBuf,
+        /// The limits to ask the wrapper for.
+        limits: Limits,
+    },
+    /// Cancel a run in the wrapper's own idiom.
+    Cancel {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
+    /// Drop the handle of a run.
+    Drop {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
+    /// End as an application would.
+    Bye,
+}
+
+/// What the host answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// The first message.
+    Hello {
+        /// What the subject promises.
+        promises: Promises,
+        /// Its version.
+        version: String,
+    },
+    /// A run has ended.
+    Ended {
+        /// Which.
+        run: u32,
+        /// How.
+        outcome: Outcome,
+    },
+    /// An op is done: `cancel` returned, the handle is dropped.
+    Done {
+        /// Index of the op.
+        op: usize,
+    },
+    /// The subject has no such op.
+    Unimplemented {
+        /// Index of the op.
+        op: usize,
+    },
+    /// An op failed.
+    Failed {
+        /// Index of the op.
+        op: usize,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Runs this process as a host until it is told to end.
+///
+/// # Errors
+///
+/// When the socket cannot be reached or breaks.
+pub(crate) fn serve(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(take_orders(subject, socket))
+    // The runtime is dropped here, as at the end of an application.
+}
+
+async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
+    let stream = UnixStream::connect(socket).await?;
+    let (reader, mut writer) = stream.into_split();
+    let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
+    let sender = tokio::spawn(async move {
+        while let Some(answer) = outbox.recv().await {
+            let mut line = serde_json::to_vec(&answer).expect("an answer has string keys only");
+            line.push(b'\n');
+            writer.write_all(&line).await?;
+        }
+        std::io::Result::Ok(())
+    });
+    let mut host = Host { subject, answers, runs: HashMap::new() };
+    host.answer(Answer::Hello { promises: host.subject.promises(), version: host.subject.version() });
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Order::Run { run, program, limits } => host.start(run, program, limits),
+            Order::Cancel { op, run } => host.cancel(op, run),
+            Order::Drop { op, run } => host.drop_run(op, run).await,
+            Order::Bye => break,
+        }
+    }
+    drop(host);
+    // The writer ends when the last run that could still answer is gone; a run that hangs must not keep the host.
+    if tokio::time::timeout(std::time::Duration::from_millis(100), sender).await.is_err() {
+        // What it had to say is of no use any more.
+    }
+    Ok(())
+}
+
+struct Host {
+    subject: Arc<dyn DynSubject>,
+    answers: mpsc::UnboundedSender<Answer>,
+    runs: HashMap<u32, (Cancels, JoinHandle<()>)>,
+}
+
+impl Host {
+    fn answer(&self, answer: Answer) {
+        // The receiver ends with the connection, and then there is nobody to tell.
+        drop(self.answers.send(answer));
+    }
+
+    fn start(&mut self, run: u32, program: PathBuf, limits: Limits) {
+        let (job, cancels) = Job::new(
+            program,
+            limits.timeout.map(Span::get),
+            limits.grace.map(Span::get),
+            limits.drain.map(Span::get),
+        );
+        let future = self.subject.clone().run(job);
+        let answers = self.answers.clone();
+        let task = tokio::spawn(async move {
+            let outcome = future.await;
+            drop(answers.send(Answer::Ended { run, outcome }));
+        });
+        self.runs.insert(run, (cancels, task));
+    }
+
+    fn cancel(&self, op: usize, run: u32) {
+        match self.runs.get(&run) {
+            Some((cancels, _)) => {
+                cancels.cancel();
+                self.answer(Answer::Done { op });
+            }
+            None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
+        }
+    }
+
+    /// Done is said when the future is gone, not when its end was asked for.
+    async fn drop_run(&mut self, op: usize, run: u32) {
+        match self.runs.remove(&run) {
+            Some((_, task)) => {
+                task.abort();
+                match task.await {
+                    Err(error) if error.is_panic() => {
+                        self.answer(Answer::Failed { op, why: error.to_string() })
+                    }
+                    _ => self.answer(Answer::Done { op }),
+                }
+            }
+            None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
+        }
+    }
+}

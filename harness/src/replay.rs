@@ -1,0 +1,436 @@
+//! Replaying scenario files: each as often as asked for, against what it expects.
+//!
+//! A replay takes the same path as an audit: a source of scenarios, a crew, the rules. A scenario that expects nothing of a
+//! subject must break no rule that weighs *must* for it.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::audit::RunsCases;
+use crate::audit::tally::Tally;
+use crate::crew::{CrewError, Source};
+use crate::promises::Promises;
+use crate::rules::Rule;
+use crate::rules::facts::Facts;
+use crate::scenario::{Refused, Scenario};
+use crate::subject::SubjectSpec;
+use crate::trace::{CaseEnd, Trace};
+use crate::verdict::{Level, Verdict, VerdictKind};
+
+/// Deepest folder below the one given that is searched.
+const MOST_FOLDERS: usize = 8;
+/// Most files that are read.
+const MOST_FILES: usize = 10_000;
+/// How often a case is run again where the machine was too busy to tell.
+const MORE_TRIES: u32 = 3;
+
+/// A scenario with the file that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScenarioFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What stands in it.
+    pub scenario: Scenario,
+}
+
+/// The scenarios of files and folders: of a folder every `*.json` in it and below, in the order of their names, traces left out.
+///
+/// # Errors
+///
+/// The first file that is refused; a folder without scenarios.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Refused> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let before = files.len();
+            collect(path, MOST_FOLDERS, &mut files)?;
+            if files.len() == before {
+                return Err(refused(path, "holds no scenario; they end in .json"));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files
+        .into_iter()
+        .map(|path| Scenario::read(&path).map(|scenario| ScenarioFile { path, scenario }))
+        .collect()
+}
+
+fn collect(folder: &Path, levels: usize, files: &mut Vec<PathBuf>) -> Result<(), Refused> {
+    let failed = |error: std::io::Error| refused(folder, &format!("cannot be read: {error}"));
+    let mut entries = std::fs::read_dir(folder)
+        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+        .map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let kind = entry.file_type().map_err(failed)?;
+        if name.starts_with('.') {
+            continue;
+        }
+        if kind.is_dir() && levels > 0 {
+            collect(&entry.path(), levels - 1, files)?;
+        } else if name.ends_with(".json") && !name.ends_with(".trace.json") {
+            files.push(entry.path());
+        }
+        if files.len() > MOST_FILES {
+            return Err(refused(folder, &format!("more than {MOST_FILES} files; name a smaller folder")));
+        }
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, problem: &str) -> Refused {
+    Refused { file: Some(path.to_owned()), place: String::new(), problem: problem.to_owned() }
+}
+
+/// What became of one scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replayed {
+    /// The file.
+    pub file: PathBuf,
+    /// The scenario's name.
+    pub name: String,
+    /// The subject that it was replayed with.
+    pub subject: String,
+    /// How many cases ran.
+    pub cases: u64,
+    /// Every rule with a verdict.
+    pub verdicts: Vec<Found>,
+    /// What is not as expected. Nothing here: the expectation is met.
+    pub unmet: Vec<Unmet>,
+}
+
+impl Replayed {
+    /// Whether it is as expected.
+    pub fn is_met(&self) -> bool {
+        self.unmet.is_empty()
+    }
+}
+
+/// What the cases of a scenario say of a rule together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The rule's id.
+    pub rule: String,
+    /// The combined verdict.
+    pub verdict: VerdictKind,
+    /// In how many cases it was broken.
+    pub broken: u64,
+}
+
+/// What is not as expected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unmet {
+    /// The rule's id.
+    pub rule: String,
+    /// What was expected.
+    pub expected: VerdictKind,
+    /// What was found.
+    pub found: VerdictKind,
+    /// The evidence or the reason.
+    pub detail: Option<String>,
+    /// A case that shows it.
+    #[serde(skip)]
+    pub trace: Option<Box<Trace>>,
+}
+
+/// What to replay.
+pub struct Plan<'a> {
+    /// The scenarios.
+    pub files: &'a [ScenarioFile],
+    /// The subject.
+    pub subject: &'a SubjectSpec,
+    /// How often each is run.
+    pub times: u32,
+    /// The rules to judge.
+    pub rules: &'a [&'static Rule],
+}
+
+/// Replays scenarios and tells of each whether it is as expected, in the order of the files.
+///
+/// # Errors
+///
+/// When the harness itself cannot go on.
+pub fn run(plan: &Plan<'_>, crew: &mut dyn RunsCases, stop: &AtomicBool) -> Result<Vec<Replayed>, CrewError> {
+    let mut source = ReplaySource::new(plan, stop);
+    crew.run(plan.subject, &mut source)?;
+    Ok(source.files.into_iter().map(|file| file.finish(plan)).collect())
+}
+
+/// Gives each scenario as often as asked for, side by side.
+struct ReplaySource<'a> {
+    plan: &'a Plan<'a>,
+    stop: &'a AtomicBool,
+    queue: VecDeque<usize>,
+    files: Vec<FileState<'a>>,
+}
+
+/// What is known of one scenario so far.
+struct FileState<'a> {
+    file: &'a ScenarioFile,
+    tallies: Vec<Tally>,
+    cases: u64,
+    under_way: u32,
+    tries_left: u32,
+    promises: Promises,
+    shown: Vec<Option<(Box<Trace>, String)>>,
+    last: Option<Box<Trace>>,
+}
+
+impl<'a> ReplaySource<'a> {
+    fn new(plan: &'a Plan<'a>, stop: &'a AtomicBool) -> Self {
+        let state = |file| FileState {
+            file,
+            tallies: vec![Tally::default(); plan.rules.len()],
+            cases: 0,
+            under_way: 0,
+            tries_left: MORE_TRIES,
+            promises: Promises::default(),
+            shown: vec![None; plan.rules.len()],
+            last: None,
+        };
+        let files = plan.files.iter().map(state).collect::<Vec<_>>();
+        let queue = (0..plan.times).flat_map(|_| 0..plan.files.len()).collect();
+        Self { plan, stop, queue, files }
+    }
+}
+
+impl Source for ReplaySource<'_> {
+    fn next(&mut self) -> Option<Scenario> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let index = self.queue.pop_front()?;
+        self.files[index].under_way += 1;
+        Some(self.files[index].file.scenario.clone())
+    }
+
+    fn take(&mut self, trace: Trace) -> bool {
+        // Two files may hold the same scenario.
+        let is_it = |state: &FileState<'_>| state.under_way > 0 && state.file.scenario == trace.scenario;
+        let index = self.files.iter().position(is_it).expect("the crew gives back what it was given");
+        let facts = Facts::of(&trace);
+        let verdicts = self.plan.rules.iter().map(|rule| rule.judge(&facts)).collect::<Vec<_>>();
+        let state = &mut self.files[index];
+        state.under_way -= 1;
+        if state.tries_left > 0 && state.is_undecided(self.plan, &trace, &verdicts) {
+            state.tries_left -= 1;
+            self.queue.push_back(index);
+        } else {
+            state.take(trace, &verdicts);
+        }
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl FileState<'_> {
+    /// Whether what is expected could not be told, because the machine was busy or the harness failed.
+    fn is_undecided(&self, plan: &Plan<'_>, trace: &Trace, verdicts: &[Verdict]) -> bool {
+        let expected = self.expected(plan);
+        let asked = |rule: &Rule| expected.is_none_or(|expected| expected.verdicts.contains_key(rule.id));
+        let weighs = |rule: &Rule| rule.level_for(&trace.subject.promises) == Level::Must;
+        matches!(trace.end, CaseEnd::OurFault(_))
+            || plan.rules.iter().zip(verdicts).any(|(rule, verdict)| {
+                verdict.kind() == VerdictKind::Unknown && asked(rule) && (expected.is_some() || weighs(rule))
+            })
+    }
+
+    fn take(&mut self, trace: Trace, verdicts: &[Verdict]) {
+        self.cases += u64::from(matches!(trace.end, CaseEnd::Completed | CaseEnd::HostSilent));
+        self.promises = trace.subject.promises;
+        let trace = Box::new(trace);
+        for (index, verdict) in verdicts.iter().enumerate() {
+            self.tallies[index].add(verdict);
+            if let Verdict::Broken(finding) = verdict {
+                self.shown[index].get_or_insert_with(|| (trace.clone(), finding.sentence.clone()));
+            }
+        }
+        self.last = Some(trace);
+    }
+
+    /// What the file expects of this subject. What it expects of another says nothing of this one.
+    fn expected(&self, plan: &Plan<'_>) -> Option<&crate::scenario::Expect> {
+        self.file.scenario.expect.as_ref().filter(|expect| expect.subject == plan.subject.name)
+    }
+
+    fn finish(mut self, plan: &Plan<'_>) -> Replayed {
+        let unmet = match self.expected(plan).cloned() {
+            Some(expect) => {
+                let wanted = expect.verdicts.iter();
+                wanted.filter_map(|(rule, &expected)| self.compare(plan, rule, expected)).collect()
+            }
+            None => self.must_rules_broken(plan),
+        };
+        let found = plan.rules.iter().zip(&self.tallies).map(|(rule, tally)| Found {
+            rule: rule.id.to_owned(),
+            verdict: tally.combined(),
+            broken: tally.broken(),
+        });
+        Replayed {
+            file: self.file.path.clone(),
+            name: self.file.scenario.name.clone(),
+            subject: plan.subject.name.clone(),
+            cases: self.cases,
+            verdicts: found.filter(|found| found.verdict != VerdictKind::NotRun).collect(),
+            unmet,
+        }
+    }
+
+    fn must_rules_broken(&mut self, plan: &Plan<'_>) -> Vec<Unmet> {
+        let weighs = |rule: &&&'static Rule| rule.level_for(&self.promises) == Level::Must;
+        let ids = plan.rules.iter().filter(weighs).map(|rule| rule.id).collect::<Vec<_>>();
+        let broken = ids.into_iter().filter_map(|id| {
+            let unmet = self.compare(plan, id, VerdictKind::Kept)?;
+            (unmet.found == VerdictKind::Broken).then_some(unmet)
+        });
+        let mut unmet = broken.collect::<Vec<_>>();
+        if self.cases == 0 {
+            unmet.push(self.nothing_ran());
+        }
+        unmet
+    }
+
+    fn nothing_ran(&self) -> Unmet {
+        let why = self.last.as_ref().and_then(|trace| match &trace.end {
+            CaseEnd::OurFault(why) | CaseEnd::Inapplicable(why) => Some(why.clone()),
+            CaseEnd::Completed | CaseEnd::HostSilent => None,
+        });
+        Unmet {
+            rule: "any".to_owned(),
+            expected: VerdictKind::Kept,
+            found: VerdictKind::NotRun,
+            detail: why,
+            trace: None,
+        }
+    }
+
+    /// How a rule differs from what is expected of it, if it does.
+    fn compare(&mut self, plan: &Plan<'_>, rule: &str, expected: VerdictKind) -> Option<Unmet> {
+        let Some(index) = plan.rules.iter().position(|candidate| candidate.id == rule) else {
+            return Some(Unmet {
+                rule: rule.to_owned(),
+                expected,
+                found: VerdictKind::NotRun,
+                detail: Some("there is no such rule, or it was not asked for".to_owned()),
+                trace: None,
+            });
+        };
+        let tally = &self.tallies[index];
+        let found = tally.combined();
+        if found == expected {
+            return None;
+        }
+        let (trace, detail) = match self.shown[index].take() {
+            Some((trace, sentence)) => (Some(trace), Some(sentence)),
+            None => (self.last.clone(), tally.why(found).map(str::to_owned)),
+        };
+        Some(Unmet { rule: rule.to_owned(), expected, found, detail, trace })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::tally::tests::RULES;
+    use crate::crew::Effort;
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::subject::Drive;
+    use crate::trace::Tier;
+
+    /// Answers each scenario with a hand-made trace.
+    struct PaperCrew;
+
+    impl RunsCases for PaperCrew {
+        fn tier(&self) -> Tier {
+            Tier::T3
+        }
+
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+            while let Some(scenario) = source.next() {
+                let mut trace = Trace { scenario, ..cancelled_tree() };
+                trace.subject.name = subject.name.clone();
+                source.take(trace);
+            }
+            Ok(())
+        }
+    }
+
+    fn file(name: &str, expect: &str) -> ScenarioFile {
+        let text = format!(
+            r#"{{"schema": 1, "name": "{name}", "why": "a test", "script": ["hang"], "ops": [{{"do": "run"}}]{expect}}}"#
+        );
+        ScenarioFile { path: format!("{name}.json").into(), scenario: Scenario::from_json(&text).unwrap() }
+    }
+
+    fn replay(name: &str, expect: &str, times: u32) -> Replayed {
+        let subject = SubjectSpec {
+            name: "childminder".to_owned(),
+            drive: Drive::Reentry { subject: "childminder".to_owned() },
+        };
+        let files = [file(name, expect)];
+        let rules = RULES.iter().collect::<Vec<_>>();
+        let plan = Plan { files: &files, subject: &subject, times, rules: &rules };
+        run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap().remove(0)
+    }
+
+    #[test]
+    fn without_an_expectation_no_must_rule_may_be_broken() {
+        assert!(replay("fine", "", 3).is_met());
+        assert_eq!(replay("fine", "", 3).cases, 3);
+        let replayed = replay("broken", "", 1);
+        let unmet = replayed.unmet.iter().map(|unmet| unmet.rule.as_str()).collect::<Vec<_>>();
+        // P1 weighs nothing for this subject.
+        assert_eq!(unmet, ["S1", "D1"]);
+        assert_eq!(replayed.unmet[0].detail.as_deref(), Some("broken left 2"));
+        assert!(replayed.unmet[0].trace.is_some());
+    }
+
+    #[test]
+    fn an_expectation_is_met_exactly_or_not_at_all() {
+        let expect = |rule: &str, verdict: &str, subject: &str| {
+            format!(r#", "expect": {{"subject": "{subject}", "verdicts": {{"{rule}": "{verdict}"}}}}"#)
+        };
+        assert!(replay("broken", &expect("S1", "broken", "childminder"), 2).is_met());
+        assert!(replay("fine", &expect("S1", "kept", "childminder"), 1).is_met());
+        let unmet = replay("fine", &expect("S1", "broken", "childminder"), 1).unmet;
+        assert_eq!((unmet[0].expected, unmet[0].found), (VerdictKind::Broken, VerdictKind::Kept));
+        assert!(!replay("fine", &expect("X99", "kept", "childminder"), 1).is_met());
+        // What is expected of another subject is not expected of this one.
+        assert!(replay("fine", &expect("S1", "broken", "tokio"), 1).is_met());
+    }
+
+    #[test]
+    fn a_case_that_could_not_be_told_is_tried_again_a_few_times() {
+        let replayed = replay("unknown", "", 1);
+        assert_eq!(replayed.cases, 1);
+        let found = replayed.verdicts.iter().find(|found| found.rule == "S1").unwrap();
+        assert_eq!(found.verdict, VerdictKind::Unknown);
+    }
+
+    #[test]
+    fn a_folder_is_read_in_order_without_traces_and_an_empty_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(&[folder.path().to_owned()]).unwrap_err().to_string().contains("holds no scenario"));
+        std::fs::create_dir(folder.path().join("more")).unwrap();
+        for name in ["b.json", "a.json", "more/c.json"] {
+            std::fs::write(folder.path().join(name), file("fine", "").scenario.to_json()).unwrap();
+        }
+        for name in ["a.trace.json", ".hidden.json", "notes.md"] {
+            std::fs::write(folder.path().join(name), "no scenario").unwrap();
+        }
+        let files = read(&[folder.path().to_owned()]).unwrap();
+        let names = files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap().to_owned());
+        assert_eq!(names.collect::<Vec<_>>(), ["a.json", "b.json", "c.json"]);
+        assert!(read(&["missing.json".into()]).unwrap_err().to_string().contains("missing.json"));
+    }
+}

@@ -1,0 +1,164 @@
+//! The roll call: every node that said hello, and whether it is alive.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use fake_cli::control::{Hello, MOST_MESSAGE_BYTES, Order, Report};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags};
+
+/// Where nodes come to say hello.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+}
+
+impl Listener {
+    /// Listens at a path.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made there.
+    pub fn bind(path: &std::path::Path) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        rustix::net::listen(&socket, 512)?;
+        Ok(Self { socket })
+    }
+
+    /// The next connection that waits; nothing if none does.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is broken.
+    pub fn accept(&self) -> io::Result<Option<Connection>> {
+        match rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => {
+                let pidfd = peer_pidfd(&socket);
+                Ok(Some(Connection { socket: Some(socket), pidfd }))
+            }
+            Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The peer's pidfd, by the connection where the kernel can (Linux 6.5), else by its pid, which the open connection keeps
+/// from meaning somebody else only as long as the peer lives; nothing if it is gone.
+fn peer_pidfd(socket: &OwnedFd) -> Option<OwnedFd> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    if let Ok(pidfd) = getsockopt(socket, sockopt::PeerPidfd) {
+        return Some(pidfd);
+    }
+    let credentials = getsockopt(socket, sockopt::PeerCredentials).ok()?;
+    rustix::process::pidfd_open(Pid::from_raw(credentials.pid())?, PidfdFlags::empty()).ok()
+}
+
+/// A connection of a node.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Option<OwnedFd>,
+    pidfd: Option<OwnedFd>,
+}
+
+/// What came from a connection.
+#[derive(Debug)]
+pub enum Received {
+    /// A report.
+    Report(Report),
+    /// Nothing at the moment.
+    Nothing,
+    /// The node closed it, or is dead.
+    End,
+    /// Something that is no report.
+    Garbage(String),
+}
+
+impl Connection {
+    /// The next message.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let Some(socket) = &self.socket else { return Received::End };
+        debug_assert!(buffer.len() >= MOST_MESSAGE_BYTES);
+        match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Received::End,
+            Ok((count, _)) => match serde_json::from_slice(&buffer[..count]) {
+                Ok(report) => Received::Report(report),
+                Err(error) => Received::Garbage(error.to_string()),
+            },
+            Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
+            Err(_) => Received::End,
+        }
+    }
+
+    /// Opens a gate. A node that is gone needs no gate opened.
+    pub fn send(&self, order: &Order) {
+        if let Some(socket) = &self.socket {
+            let message = serde_json::to_vec(order).expect("an order has string keys only");
+            if let Err(error) = rustix::net::send(socket, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            {
+                debug_assert!(matches!(error, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN), "{error}");
+            }
+        }
+    }
+
+    /// Its socket, while it is open.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// A node on the roll.
+#[derive(Debug)]
+pub struct Node {
+    /// What it said of itself.
+    pub hello: Hello,
+    /// Its connection.
+    pub connection: Connection,
+    /// It is about to replace itself by exec, so the connection's end is not its death.
+    pub reexec: bool,
+    /// It is dead.
+    pub gone: bool,
+    /// The event that it waits for at a gate.
+    pub waits: Option<fake_cli::script::Event>,
+}
+
+impl Node {
+    /// Whether its connection is open.
+    pub fn is_connected(&self) -> bool {
+        self.connection.socket.is_some()
+    }
+
+    /// Closes the connection after its end was seen.
+    pub fn disconnect(&mut self) {
+        self.connection.socket = None;
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the kernel says that it is dead. Without a pidfd the end of its connection has to do.
+    pub fn is_dead(&self) -> bool {
+        match self.pidfd() {
+            Some(pidfd) => is_readable(pidfd),
+            None => !self.is_connected(),
+        }
+    }
+}
+
+/// Whether a descriptor is readable now; of a pidfd: whether the process is dead.
+pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(1)) && !fds[0].revents().is_empty()
+}

@@ -1,0 +1,298 @@
+//! Taking in whatever happens: hellos, reports, answers, deaths.
+
+use super::*;
+
+impl Runner<'_> {
+    pub(super) fn next_wakeup(&self) -> Instant {
+        let mut wakeup = self.deadline;
+        if let Some(op) = self.case.scenario.ops.get(self.next_op) {
+            let due = match self.open_since {
+                Some(since) => since + op.delay.map_or(Duration::ZERO, Span::get),
+                None => self.gate_since + GATE_CAP_AFTER_END,
+            };
+            let now = Instant::now();
+            // A gate that is late is looked at again at its longer cap.
+            wakeup =
+                wakeup.min(if due > now { due } else { (self.gate_since + GATE_CAP).max(now + LOOK_AGAIN) });
+        }
+        for run in &self.runs {
+            if let Some(pending) = &run.inventory {
+                wakeup = wakeup.min(pending.next);
+            }
+        }
+        wakeup
+    }
+
+    pub(super) fn wait_for_events(&mut self, until: Instant) -> Result<(), Stop> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+        ];
+        if let Some(host) = &self.host {
+            if host.gone.is_none() {
+                fds.push(PollFd::from_borrowed_fd(host.pidfd.as_fd(), PollFlags::IN));
+            }
+            if let Some(link) = &host.link {
+                fds.push(PollFd::from_borrowed_fd(link.stream.as_fd(), PollFlags::IN));
+            }
+        }
+        let connections =
+            self.nodes.iter().map(|node| &node.connection).chain(self.strangers.iter().map(|(c, _)| c));
+        fds.extend(
+            connections
+                .filter_map(Connection::socket)
+                .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)),
+        );
+        // A node that closed its connection and still lives is waited for by its pidfd.
+        for node in self.nodes.iter().filter(|node| !node.gone && !node.is_connected()) {
+            fds.extend(node.pidfd().map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+        }
+        poll_until(&mut fds, until)?;
+        let orphaned = !fds[0].revents().is_empty();
+        drop(fds);
+        if orphaned {
+            return Err(Stop::Orphaned);
+        }
+        self.take_connections()?;
+        self.take_reports();
+        self.take_answers()?;
+        self.take_deaths()
+    }
+
+    pub(super) fn take_connections(&mut self) -> Result<(), Stop> {
+        while let Some(connection) = self.listener.accept()? {
+            self.strangers.push((connection, Instant::now()));
+        }
+        let mut index = 0;
+        while index < self.strangers.len() {
+            match self.strangers[index].0.receive(&mut self.buffer) {
+                Received::Report(Report::Hello(hello)) => {
+                    let (connection, _) = self.strangers.swap_remove(index);
+                    self.enroll(*hello, connection);
+                }
+                Received::Nothing => index += 1,
+                Received::End => {
+                    // It died before it could say who it is.
+                    self.strangers.swap_remove(index);
+                }
+                Received::Report(_) | Received::Garbage(_) => {
+                    return Err(Stop::Fault(
+                        "something that is no node connected to the control socket".to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn enroll(&mut self, hello: Hello, connection: Connection) {
+        let (run, name) = (hello.run, hello.node.clone());
+        self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
+        self.happen_in(run, format!("{name}.hello"));
+        let same = |node: &Node| node.hello.pid == hello.pid && node.hello.start_ticks == hello.start_ticks;
+        match self.nodes.iter().position(same) {
+            Some(index) => {
+                // What it said before it replaced itself may still be on its way.
+                self.take_reports_of(index);
+                let node = &mut self.nodes[index];
+                node.connection = connection;
+                node.reexec = false;
+            }
+            None => self.nodes.push(Node { hello, connection, reexec: false, gone: false, waits: None }),
+        }
+    }
+
+    pub(super) fn take_reports(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.take_reports_of(index);
+        }
+    }
+
+    fn take_reports_of(&mut self, index: usize) {
+        loop {
+            match self.nodes[index].connection.receive(&mut self.buffer) {
+                Received::Report(report) => self.take_report(index, report),
+                Received::Nothing => return,
+                Received::End => return self.nodes[index].disconnect(),
+                Received::Garbage(why) => {
+                    self.trace.end = CaseEnd::OurFault(format!("a node sent what is no report: {why}"));
+                    return self.nodes[index].disconnect();
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_report(&mut self, index: usize, report: Report) {
+        let (run, name) = (self.nodes[index].hello.run, self.nodes[index].hello.node.clone());
+        let own_ns = match &report {
+            Report::Emit { at_ns, .. }
+            | Report::Did { at_ns, .. }
+            | Report::Signal { at_ns, .. }
+            | Report::Exiting { at_ns, .. } => Some(*at_ns),
+            _ => None,
+        };
+        self.note_report(run, &name, report.clone(), own_ns);
+        match report {
+            Report::Emit { name: event, .. } => self.happen_in(run, format!("{name}.{event}")),
+            Report::Signal { signal, .. } => {
+                self.happen_in(run, format!("{name}.{}", fake_cli::script::Signal::name_of(signal)));
+            }
+            Report::Did { step, .. } => self.happen_in(run, format!("{name}.did-{step}")),
+            Report::Exiting { .. } => self.happen_in(run, format!("{name}.exiting")),
+            Report::Reexec => self.nodes[index].reexec = true,
+            Report::Waits { event } => {
+                if self.has_happened(&event) {
+                    self.nodes[index].connection.send(&control::Order::Pass { event });
+                } else {
+                    self.nodes[index].waits = Some(event);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn take_answers(&mut self) -> Result<(), Stop> {
+        for line in self.read_lines()? {
+            let answer: Answer = serde_json::from_slice(&line)
+                .map_err(|error| Stop::Fault(format!("the host sent what is no answer: {error}")))?;
+            match answer {
+                Answer::Hello { promises, version } => {
+                    self.trace.subject.promises = promises;
+                    self.trace.subject.version = version;
+                    self.trace.limits = promises.limits(self.case.scenario.limits);
+                    self.happened.insert("host.hello".to_owned());
+                    self.gate_since = Instant::now();
+                }
+                Answer::Ended { run, outcome } => self.run_ended(run, outcome),
+                Answer::Done { op } => {
+                    self.note(What::Done { op });
+                    self.finish_drop(op);
+                    self.done(op);
+                }
+                Answer::Unimplemented { op } => {
+                    self.note(What::Unimplemented { op });
+                    self.finish_drop(op);
+                }
+                Answer::Failed { op, why } => {
+                    self.note(What::OpFailed { op, why });
+                    self.finish_drop(op);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_drop(&mut self, op: usize) {
+        if self.case.scenario.ops[op].verb == Verb::Drop {
+            self.pending_drops = self.pending_drops.saturating_sub(1);
+            // A dropped run says no end; its handles count from now on.
+            if let Some(run) = self.runs.last().map(|run| run.number) {
+                self.await_handles(run);
+            }
+        }
+    }
+
+    pub(super) fn read_lines(&mut self) -> Result<Vec<Vec<u8>>, Stop> {
+        let Some(host) = &mut self.host else { return Ok(Vec::new()) };
+        let Some(link) = &mut host.link else { return Ok(Vec::new()) };
+        let mut closed = false;
+        loop {
+            let mut chunk = [0; 16 * 1024];
+            match link.stream.read(&mut chunk) {
+                Ok(0) => {
+                    closed = true;
+                    break;
+                }
+                Ok(count) => link.received.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The host was killed; its death is noticed by its pidfd.
+                Err(_) => break,
+            }
+        }
+        let mut lines = Vec::new();
+        while let Some(end) = link.received.iter().position(|byte| *byte == b'\n') {
+            let rest = link.received.split_off(end + 1);
+            lines.push(std::mem::replace(&mut link.received, rest));
+        }
+        if closed {
+            host.link = None;
+        }
+        Ok(lines)
+    }
+
+    pub(super) fn take_deaths(&mut self) -> Result<(), Stop> {
+        self.take_host_death()?;
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
+            let connection_over = !node.is_connected();
+            if !node.gone && connection_over && node.is_dead() {
+                self.nodes[index].gone = true;
+                let (run, name) = (self.nodes[index].hello.run, self.nodes[index].hello.node.clone());
+                self.note(What::Gone { run, node: name.clone() });
+                self.happen_in(run, format!("{name}.gone"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_host_death(&mut self) -> Result<(), Stop> {
+        if self.host.as_ref().is_none_or(|host| host.gone.is_some() || !is_readable(host.pidfd.as_fd())) {
+            return Ok(());
+        }
+        // What it said last is read before its end is noted.
+        self.take_answers()?;
+        let Some(host) = self.host.as_mut() else { return Ok(()) };
+        let waited = rustix::process::waitid(
+            WaitId::PidFd(host.pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
+        let Ok(Some(status)) = waited else {
+            return Err(Stop::Fault("the host's status was lost".to_owned()));
+        };
+        let status = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Status::Exited(code as i32),
+            (None, Some(signal)) => Status::Signaled(signal as i32),
+            (None, None) => return Err(Stop::Fault("the host ended in no known way".to_owned())),
+        };
+        host.gone = Some(status);
+        host.link = None;
+        let template = self.is_template();
+        self.note(What::HostGone { status });
+        self.happen("host.gone".to_owned());
+        if template {
+            let outcome = self.template_outcome(status);
+            let run = self.runs.last().map_or(1, |run| run.number);
+            self.run_ended(run, outcome);
+        }
+        Ok(())
+    }
+
+    /// A command says how it ended by its own status, and gives back what its child wrote to the descriptors it was given.
+    pub(super) fn template_outcome(&self, status: Status) -> Outcome {
+        let host = self.host.as_ref().expect("it has just ended");
+        let captured = |path: &Path| fs::read(path).ok().map(|bytes| Captured::of(&bytes, None));
+        let captures = self.trace.subject.promises.captures;
+        Outcome {
+            reason: Reason::Unsaid,
+            status: Some(status),
+            stdout: captures.then(|| captured(&host.stdout)).flatten(),
+            stderr: captures.then(|| captured(&host.stderr)).flatten(),
+        }
+    }
+
+    pub(super) fn run_ended(&mut self, number: u32, outcome: Outcome) {
+        self.note(What::Ended { run: number, outcome });
+        self.await_handles(number);
+        self.happen_in(number, "run.ended".to_owned());
+    }
+
+    pub(super) fn await_handles(&mut self, number: u32) {
+        let counts = !self.is_template() && !self.host_is_gone();
+        if let Some(run) = self.runs.iter_mut().find(|run| run.number == number) {
+            run.ended = true;
+            let now = Instant::now();
+            run.inventory = counts.then(|| PendingInventory { until: now + HANDLES_CAP, next: now });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Looking who is left, once everything has been done.
+
+use super::*;
+
+impl Runner<'_> {
+    pub(super) fn look_at_the_end(&mut self) -> Result<(), Stop> {
+        if !self.host_is_gone() && !self.is_template() {
+            self.look(Stage::Quiesce)?;
+            self.say_bye()?;
+        }
+        if self.host_is_gone() {
+            self.look(Stage::HostGone)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_bye(&mut self) -> Result<(), Stop> {
+        self.tell_host(&Order::Bye);
+        let until = Instant::now() + BYE_CAP;
+        while !self.host_is_gone() && Instant::now() < until {
+            self.wait_for_events(until)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everyone has gone or the cap is reached, by events where there are any, and writes down who is left.
+    pub(super) fn look(&mut self, stage: Stage) -> Result<(), Stop> {
+        let began = Instant::now();
+        let mut samples: Vec<(i32, u64, u32)> = Vec::new();
+        loop {
+            if stage == Stage::HostGone && contain::reap_all() {
+                self.note_nobody(stage, began);
+                return Ok(());
+            }
+            self.take_late_news()?;
+            let host = self.host.as_ref().map(|host| host.pid);
+            let members = self.place.container.members(host)?;
+            let left: Vec<Stat> = members.all.into_iter().filter(|stat| self.counts(stat)).collect();
+            count_samples(&mut samples, &left);
+            let waited = began.elapsed();
+            let settled = members.complete && left.is_empty();
+            if settled || waited >= self.settle_cap(stage, &left) {
+                let look = Look {
+                    stage,
+                    at_us: self.now_us(),
+                    settled_us: waited.as_micros() as u64,
+                    method: members.method,
+                    complete: members.complete,
+                    seen: left.iter().map(|stat| self.seen(stat, &samples)).collect(),
+                    sysinfo: self.ask_sysinfo(&left),
+                };
+                self.trace.looks.push(look);
+                return Ok(());
+            }
+            self.wait_for_a_change(&left, began)?;
+        }
+    }
+
+    pub(super) fn note_nobody(&mut self, stage: Stage, began: Instant) {
+        let look = Look {
+            stage,
+            at_us: self.now_us(),
+            settled_us: began.elapsed().as_micros() as u64,
+            method: trace::Method::NoChild,
+            complete: true,
+            seen: Vec::new(),
+            sysinfo: self.ask_sysinfo(&[]),
+        };
+        self.trace.looks.push(look);
+    }
+
+    /// Takes in what has already happened, without waiting.
+    pub(super) fn take_late_news(&mut self) -> Result<(), Stop> {
+        self.wait_for_events(Instant::now())
+    }
+
+    /// Whether somebody in the container is neither the host nor a bystander nor a zombie of the warden's own.
+    pub(super) fn counts(&self, stat: &Stat) -> bool {
+        let is_host = self.host.as_ref().is_some_and(|host| host.pid == stat.pid);
+        let own_zombie = stat.is_zombie() && stat.ppid == std::process::id() as i32;
+        let bystander = self.node_of(stat).is_some_and(|node| node.hello.run == 0);
+        !is_host && !own_zombie && !bystander
+    }
+
+    pub(super) fn node_of(&self, stat: &Stat) -> Option<&Node> {
+        self.nodes
+            .iter()
+            .find(|node| node.hello.pid == stat.pid && node.hello.start_ticks == stat.start_ticks)
+    }
+
+    /// When the host is gone and only nodes are left, none of which has a signal to take, nobody can end them any more.
+    pub(super) fn settle_cap(&self, stage: Stage, left: &[Stat]) -> Duration {
+        let alone = stage == Stage::HostGone
+            && left.iter().all(|stat| self.node_of(stat).is_some_and(Node::is_connected))
+            && !left.iter().any(|stat| scan::has_pending_signal(stat.pid) && stat.state != 'T');
+        if alone { SETTLE_CAP_ALONE } else { SETTLE_CAP }
+    }
+
+    pub(super) fn wait_for_a_change(&mut self, left: &[Stat], began: Instant) -> Result<(), Stop> {
+        // Zombies and late forks are announced by nothing, so the pause grows with the time that was waited.
+        let pause = (began.elapsed() / 8).clamp(LOOK_AGAIN, Duration::from_millis(50));
+        let until = Instant::now() + pause;
+        let pidfds: Vec<OwnedFd> =
+            left.iter().filter(|stat| !stat.is_zombie()).filter_map(contain::open_exactly).collect();
+        let mut fds: Vec<_> =
+            pidfds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+        fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN));
+        poll_until(&mut fds, until)?;
+        Ok(())
+    }
+
+    pub(super) fn seen(&self, stat: &Stat, samples: &[(i32, u64, u32)]) -> Seen {
+        let node = self.node_of(stat);
+        let count = samples
+            .iter()
+            .find(|(pid, start, _)| (*pid, *start) == (stat.pid, stat.start_ticks))
+            .map_or(0, |s| s.2);
+        let connected = node
+            .is_some_and(|node| node.is_connected() && node.pidfd().is_none_or(|pidfd| !is_readable(pidfd)));
+        seen(stat, node.map(|node| (node.hello.run, node.hello.node.clone())), connected, count)
+    }
+
+    /// Which pids the second scanner lists; on a shared `/proc` it is asked for those on the roll only.
+    pub(super) fn ask_sysinfo(&self, left: &[Stat]) -> Option<Vec<i32>> {
+        use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+        let mut system = System::new().ok()?;
+        let kind = ProcessRefreshKind::nothing().without_tasks();
+        let known: Vec<sysinfo::Pid> =
+            (self.nodes.iter().filter(|node| !node.gone).map(|node| node.hello.pid))
+                .chain(left.iter().map(|stat| stat.pid))
+                .map(|pid| sysinfo::Pid::from_u32(pid as u32))
+                .collect();
+        let which = match self.place.tier {
+            Tier::T3 => ProcessesToUpdate::All,
+            Tier::T1 | Tier::T2 => ProcessesToUpdate::Some(&known),
+        };
+        system.refresh_processes_specifics(which, true, kind);
+        let own = std::process::id();
+        let mut pids: Vec<i32> = system
+            .processes()
+            .iter()
+            .filter(|(pid, process)| pid.as_u32() != own && process.thread_kind().is_none())
+            .map(|(pid, _)| pid.as_u32() as i32)
+            .filter(|pid| scan::stat(*pid).is_none_or(|stat| self.counts(&stat)))
+            .collect();
+        pids.sort_unstable();
+        Some(pids)
+    }
+}

@@ -1,0 +1,313 @@
+//! Running one case: only this touches processes, and it judges nothing.
+//!
+//! One loop without threads: it waits for whatever happens next, writes it down, and does the next op when its gate is
+//! open. When the ops are finished it waits for everyone to go, looks who is left, lets the host end, and looks again.
+
+mod events;
+mod handles;
+mod hosting;
+mod looks;
+mod notes;
+mod ops;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fake_cli::control::{self, Hello, MOST_MESSAGE_BYTES, Report};
+use fake_cli::playfile::PlayFile;
+use fake_cli::script::{Event, Step, Then};
+use fake_cli::span::Span;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::contain::{self, Container};
+use crate::host::{Answer, Order};
+use crate::launch::{self, Launch};
+use crate::roll::{Connection, Listener, Node, Received, is_readable};
+use crate::scan::{self, Stat};
+use crate::scenario::{Op, Scenario, Verb};
+use crate::subject::{Drive, SubjectSpec};
+use crate::trace::{
+    self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
+    SubjectInfo, SubjectKind, Tier, Trace, What,
+};
+
+/// How long a host may take to say hello.
+const HELLO_CAP: Duration = Duration::from_secs(10);
+/// How long an op waits for its gate.
+const GATE_CAP: Duration = Duration::from_secs(3);
+/// How long an op waits for its gate once the run it belongs to is over.
+const GATE_CAP_AFTER_END: Duration = Duration::from_millis(300);
+/// How much longer than all limits together a run may take before the host counts as silent.
+const SILENCE_CAP: Duration = Duration::from_secs(3);
+/// How long everyone has to go.
+const SETTLE_CAP: Duration = Duration::from_secs(2);
+/// The same when the host is gone and only nodes are left, so that nobody is there who could still end them.
+const SETTLE_CAP_ALONE: Duration = Duration::from_millis(600);
+/// How long the host has to end after it was told to.
+const BYE_CAP: Duration = Duration::from_secs(3);
+/// How long handles have to settle after a run.
+const HANDLES_CAP: Duration = Duration::from_secs(1);
+/// How long a node lives at most.
+const TTL: Span = Span::from_millis(30_000);
+/// Pause between two observations that no event announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// A case as it is given to a warden.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// What is to happen.
+    pub scenario: Scenario,
+    /// What is audited.
+    pub subject: SubjectSpec,
+}
+
+/// Where a case runs.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The container that this process entered.
+    pub container: &'a Container,
+    /// Its tier.
+    pub tier: Tier,
+    /// A private folder for the case, whose path is short.
+    pub folder: &'a Path,
+    /// The program that plays the fake and re-enters as a host.
+    pub program: &'a Path,
+    /// Readable when whoever gave the case is gone.
+    pub lifeline: BorrowedFd<'a>,
+}
+
+/// Runs a case and answers what happened. The container is empty afterwards.
+///
+/// # Errors
+///
+/// When the container could not be emptied, or whoever gave the case is gone: the warden is of no use any more.
+pub fn run(case: &Case, place: &Place<'_>) -> Result<Trace, String> {
+    let mut trace = empty_trace(case, place.tier);
+    let result = match inapplicable(case) {
+        Some(why) => {
+            trace.end = CaseEnd::Inapplicable(why);
+            return Ok(trace);
+        }
+        None => Runner::start(case, place, &mut trace).and_then(|mut runner| runner.play()),
+    };
+    match result {
+        Ok(()) => {}
+        Err(Stop::Fault(why)) => trace.end = CaseEnd::OurFault(why),
+        Err(Stop::Orphaned) => {
+            place.container.sweep()?;
+            return Err("whoever gave the case is gone".to_owned());
+        }
+    }
+    // What the runner saw of the survivors is in its looks; what is swept is said by pid and name.
+    trace.swept = place.container.sweep()?.iter().map(|stat| seen(stat, None, false, 1)).collect();
+    Ok(trace)
+}
+
+pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
+    let (kind, promises, version) = match &case.subject.drive {
+        Drive::Reentry { .. } => (SubjectKind::Host, Default::default(), String::new()),
+        Drive::Template { promises, version, .. } => (SubjectKind::Template, *promises, version.clone()),
+    };
+    Trace {
+        schema: trace::SCHEMA,
+        scenario: case.scenario.clone(),
+        subject: SubjectInfo { name: case.subject.name.clone(), version, kind, promises },
+        tier,
+        limits: promises.limits(case.scenario.limits),
+        moments: Vec::new(),
+        looks: Vec::new(),
+        inventories: Vec::new(),
+        noise: Noise::default(),
+        end: CaseEnd::Completed,
+        swept: Vec::new(),
+    }
+}
+
+/// What a subject cannot do at all need not be tried.
+fn inapplicable(case: &Case) -> Option<String> {
+    let Drive::Template { promises, .. } = &case.subject.drive else { return None };
+    if case.scenario.ops.iter().any(|op| op.verb == Verb::Drop) {
+        return Some("a command has no handle that could be dropped".to_owned());
+    }
+    if case.scenario.ops.iter().filter(|op| op.verb == Verb::Run).count() > 1 {
+        return Some("a command runs its child once".to_owned());
+    }
+    let asks_timeout = case.scenario.limits.timeout.is_some();
+    if asks_timeout && promises.limits(case.scenario.limits).timeout.is_none() {
+        return Some("the command has no timeout".to_owned());
+    }
+    None
+}
+
+/// Why a case ends before its time.
+enum Stop {
+    /// The harness could not do its part.
+    Fault(String),
+    /// Whoever gave the case is gone.
+    Orphaned,
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Fault(error.to_string())
+    }
+}
+
+struct Runner<'a> {
+    case: &'a Case,
+    place: &'a Place<'a>,
+    trace: &'a mut Trace,
+    began: Instant,
+    began_ns: u64,
+    listener: Listener,
+    nodes: Vec<Node>,
+    strangers: Vec<(Connection, Instant)>,
+    buffer: Vec<u8>,
+    host: Option<HostProcess>,
+    runs: Vec<Run>,
+    happened: HashSet<String>,
+    next_op: usize,
+    gate_since: Instant,
+    open_since: Option<Instant>,
+    pending_drops: usize,
+    deadline: Instant,
+}
+
+struct HostProcess {
+    pid: i32,
+    pidfd: OwnedFd,
+    gone: Option<Status>,
+    /// Kept open as a terminal would be.
+    _stdin: io::PipeWriter,
+    link: Option<Link>,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// The host's end of the protocol.
+struct Link {
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+struct Run {
+    number: u32,
+    ended: bool,
+    inventory: Option<PendingInventory>,
+    before: HashSet<String>,
+}
+
+struct PendingInventory {
+    until: Instant,
+    next: Instant,
+}
+
+impl<'a> Runner<'a> {
+    fn start(case: &'a Case, place: &'a Place<'a>, trace: &'a mut Trace) -> Result<Self, Stop> {
+        let began = Instant::now();
+        let listener = Listener::bind(&place.folder.join("c"))?;
+        Ok(Self {
+            case,
+            place,
+            trace,
+            began,
+            began_ns: monotonic_ns(),
+            listener,
+            nodes: Vec::new(),
+            strangers: Vec::new(),
+            buffer: vec![0; MOST_MESSAGE_BYTES],
+            host: None,
+            runs: Vec::new(),
+            happened: HashSet::new(),
+            next_op: 0,
+            gate_since: began,
+            open_since: None,
+            pending_drops: 0,
+            deadline: began + HELLO_CAP,
+        })
+    }
+
+    fn play(&mut self) -> Result<(), Stop> {
+        if let Drive::Reentry { subject } = &self.case.subject.drive {
+            self.start_host(subject)?;
+        }
+        loop {
+            self.count_handles();
+            self.issue_ops()?;
+            if self.is_quiet() {
+                break;
+            }
+            if Instant::now() >= self.deadline {
+                self.trace.end = CaseEnd::HostSilent;
+                break;
+            }
+            self.wait_for_events(self.next_wakeup())?;
+        }
+        self.look_at_the_end()
+    }
+}
+
+fn seen(stat: &Stat, node: Option<(u32, String)>, connected: bool, samples: u32) -> Seen {
+    Seen {
+        pid: stat.pid,
+        start_ticks: stat.start_ticks,
+        ppid: stat.ppid,
+        pgid: stat.pgid,
+        sid: stat.sid,
+        state: stat.state,
+        comm: stat.comm.clone(),
+        node,
+        connected,
+        samples,
+        age_us: scan::age_us(stat.start_ticks),
+    }
+}
+
+fn count_samples(samples: &mut Vec<(i32, u64, u32)>, left: &[Stat]) {
+    for stat in left.iter().filter(|stat| !stat.is_zombie()) {
+        match samples.iter_mut().find(|(pid, start, _)| (*pid, *start) == (stat.pid, stat.start_ticks)) {
+            Some(sample) => sample.2 += 1,
+            None => samples.push((stat.pid, stat.start_ticks, 1)),
+        }
+    }
+}
+
+/// How long a script takes at most by its own will: its sleeps, slow clean-ups and streams.
+fn longest_own_time(script: &[Step]) -> Duration {
+    script
+        .iter()
+        .map(|step| match step {
+            Step::Sleep(span) => span.get(),
+            Step::On(reaction) => match reaction.then {
+                Then::ExitSlowly { takes, .. } => takes.get(),
+                _ => Duration::ZERO,
+            },
+            Step::SlowStream(slow) => slow.every.get() * slow.times,
+            Step::ForkAtRate(forks) => forks.every.get() * forks.most,
+            Step::Start(start) => longest_own_time(&start.script),
+            _ => Duration::ZERO,
+        })
+        .sum()
+}
+
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Waits until one of the descriptors is ready or the time has come. An interruption is a reason to look again.
+fn poll_until(fds: &mut [PollFd<'_>], until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    match poll(fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,37 @@
+//! Writing down what happened.
+
+use super::*;
+
+impl Runner<'_> {
+    pub(super) fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    pub(super) fn note(&mut self, what: What) {
+        let at_us = self.now_us();
+        self.trace.moments.push(Moment { at_us, what });
+    }
+
+    pub(super) fn note_report(&mut self, run: u32, node: &str, said: Report, own_ns: Option<u64>) {
+        let own_at_us = own_ns.map(|ns| ns.saturating_sub(self.began_ns) / 1_000);
+        self.note(What::Node { run, node: node.to_owned(), said, own_at_us });
+    }
+
+    pub(super) fn happen_in(&mut self, run: u32, event: String) {
+        self.happen(format!("{run}:{event}"));
+    }
+
+    /// An event has happened: nodes that wait for it at a gate go on.
+    pub(super) fn happen(&mut self, event: String) {
+        self.happened.insert(event);
+        for index in 0..self.nodes.len() {
+            if let Some(event) = self.nodes[index].waits.take() {
+                if self.has_happened(&event) {
+                    self.nodes[index].connection.send(&control::Order::Pass { event });
+                } else {
+                    self.nodes[index].waits = Some(event);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Doing the ops, each when its gate is open.
+
+use super::*;
+
+impl Runner<'_> {
+    pub(super) fn issue_ops(&mut self) -> Result<(), Stop> {
+        while let Some(op) = self.case.scenario.ops.get(self.next_op) {
+            if !self.is_due(op) {
+                break;
+            }
+            self.issue(op)?;
+            self.happen(format!("op.{}.issued", self.next_op));
+            self.next_op += 1;
+            self.gate_since = Instant::now();
+            self.open_since = None;
+            self.extend_deadline();
+        }
+        Ok(())
+    }
+
+    /// Whether the op's gate is open and its delay over; gives up on a gate that does not open.
+    pub(super) fn is_due(&mut self, op: &Op) -> bool {
+        let now = Instant::now();
+        if !self.is_open(op) {
+            let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
+            let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
+            if op.verb != Verb::Wait && now >= self.gate_since + cap {
+                self.note(What::GateStuck { op: self.next_op });
+                self.next_op = self.case.scenario.ops.len();
+                self.deadline = now + GATE_CAP_AFTER_END;
+            }
+            return false;
+        }
+        let open_since = *self.open_since.get_or_insert(now);
+        now >= open_since + op.delay.map_or(Duration::ZERO, Span::get)
+    }
+
+    pub(super) fn is_open(&self, op: &Op) -> bool {
+        let gate = op.after.as_ref().is_none_or(|event| self.has_happened(event));
+        let own = match op.verb {
+            Verb::Wait => {
+                self.runs.last().is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
+            }
+            Verb::Run => self.runs.iter().all(|run| run.inventory.is_none()),
+            _ => true,
+        };
+        gate && own
+    }
+
+    pub(super) fn has_happened(&self, event: &Event) -> bool {
+        let run = self.runs.last().map_or(0, |run| run.number);
+        let text = event.as_str();
+        self.happened.contains(text) || self.happened.contains(&format!("{run}:{text}"))
+    }
+
+    pub(super) fn issue(&mut self, op: &Op) -> Result<(), Stop> {
+        let index = self.next_op;
+        if op.verb == Verb::Run {
+            self.runs.push(Run {
+                number: self.runs.len() as u32 + 1,
+                ended: false,
+                inventory: None,
+                before: HashSet::new(),
+            });
+        }
+        let run = self.runs.last().expect("the first op is a run").number;
+        match op.verb {
+            Verb::Run => self.start_run(index, run)?,
+            Verb::Cancel => {
+                self.note_issued(index, op.verb, run);
+                if self.is_template() {
+                    self.signal_host(index, Signal::TERM);
+                } else {
+                    self.tell_host(&Order::Cancel { op: index, run });
+                }
+            }
+            Verb::Drop => {
+                self.note_issued(index, op.verb, run);
+                self.pending_drops += 1;
+                self.tell_host(&Order::Drop { op: index, run });
+            }
+            Verb::Wait => self.done(index),
+            Verb::KillHost => {
+                self.note_issued(index, op.verb, run);
+                self.signal_host(index, Signal::KILL);
+            }
+            Verb::SignalHost(signal) => {
+                self.note_issued(index, op.verb, run);
+                let signal =
+                    Signal::from_named_raw(signal.number()).expect("scripts name signals that exist");
+                self.signal_host(index, signal);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_issued(&mut self, op: usize, verb: Verb, run: u32) {
+        self.note(What::Issued { op, verb, run });
+    }
+
+    pub(super) fn start_run(&mut self, index: usize, run: u32) -> Result<(), Stop> {
+        let folder = self.place.folder.join(format!("r{run}"));
+        fs::create_dir(&folder)?;
+        let name = match &self.case.subject.drive {
+            Drive::Template { fake_as: Some(name), .. } => name.as_str(),
+            _ => "fake",
+        };
+        let fake = folder.join(name);
+        let play = PlayFile {
+            control: Some(self.place.folder.join("c")),
+            run,
+            ttl: TTL,
+            script: self.case.scenario.script.clone(),
+        };
+        play.install(self.place.program, &fake)?;
+        match &self.case.subject.drive {
+            Drive::Reentry { .. } => {
+                self.count_handles_before(run);
+                self.note_issued(index, Verb::Run, run);
+                self.tell_host(&Order::Run { run, program: fake, limits: self.case.scenario.limits });
+            }
+            Drive::Template { words, fake_as, .. } => {
+                let filled: Vec<String> =
+                    words.iter().map(|word| word.replace("{fake}", &fake.to_string_lossy())).collect();
+                let program = launch::find_program(&filled[0])
+                    .ok_or_else(|| Stop::Fault(format!("{}: no such program", filled[0])))?;
+                let path_first = fake_as.as_ref().map(|_| folder.clone());
+                let arguments = filled.into_iter().map(Into::into).collect();
+                self.note_issued(index, Verb::Run, run);
+                self.launch(program, arguments, path_first)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_host(&mut self, order: &Order) {
+        let Some(link) = self.host.as_mut().and_then(|host| host.link.as_mut()) else { return };
+        let mut line = serde_json::to_vec(order).expect("an order has string keys only");
+        line.push(b'\n');
+        // A host that does not take a few hundred bytes is gone or silent, and both are noticed elsewhere.
+        drop(link.stream.write_all(&line));
+    }
+
+    pub(super) fn signal_host(&mut self, op: usize, signal: Signal) {
+        if let Some(host) = &self.host
+            && host.gone.is_none()
+        {
+            // By pidfd, so that it is the host or nobody.
+            match rustix::process::pidfd_send_signal(&host.pidfd, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => {
+                    self.note(What::OpFailed { op, why: error.to_string() });
+                    return;
+                }
+            }
+        }
+        self.note(What::Done { op });
+        self.done(op);
+    }
+
+    pub(super) fn done(&mut self, op: usize) {
+        self.happen(format!("op.{op}.done"));
+    }
+
+    pub(super) fn extend_deadline(&mut self) {
+        let limits = self.trace.limits;
+        let delay = self.case.scenario.ops.get(self.next_op).and_then(|op| op.delay);
+        let total: Duration =
+            [limits.timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
+        self.deadline = Instant::now() + total + longest_own_time(&self.case.scenario.script) + SILENCE_CAP;
+    }
+
+    /// Whether every op is finished and nothing of it is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        let ops_done = self.next_op >= self.case.scenario.ops.len();
+        let stuck = self.trace.moments.iter().any(|moment| matches!(moment.what, What::GateStuck { .. }));
+        let ends_host = self.case.scenario.ops.iter().any(|op| op.verb.ends_host());
+        let runs_done = self.runs.iter().all(|run| run.ended && run.inventory.is_none());
+        let over = if ends_host { self.host_is_gone() } else { runs_done || self.host_is_gone() };
+        ops_done && (stuck || (over && (self.pending_drops == 0 || self.host_is_gone())))
+    }
+
+    pub(super) fn host_is_gone(&self) -> bool {
+        self.host.as_ref().is_some_and(|host| host.gone.is_some())
+    }
+
+    pub(super) fn is_template(&self) -> bool {
+        matches!(self.case.subject.drive, Drive::Template { .. })
+    }
+}

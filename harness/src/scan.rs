@@ -1,0 +1,218 @@
+//! Reading `/proc`: who is there, and what a process holds.
+//!
+//! By hand and in one place, because this is the hot path: a case may look many times.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use fake_cli::control::Descriptor;
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its pid.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
+    /// Its state: `S`, `R`, `T`, `D`, `Z`, `X`.
+    pub state: char,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    /// Whether it is dead and waits for its parent.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Reads the text of a `stat` file. The name may hold spaces and parentheses, so the fields are counted from its last one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (head, tail) = text.rsplit_once(')')?;
+        let (pid, comm) = head.split_once('(')?;
+        let fields = tail.split_ascii_whitespace().collect::<Vec<_>>();
+        let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+        Some(Self {
+            pid: pid.trim().parse().ok()?,
+            comm: comm.to_owned(),
+            state: fields.first()?.chars().next()?,
+            ppid: number(1)?,
+            pgid: number(2)?,
+            sid: number(3)?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// A process's `stat`; nothing if it is gone.
+pub fn stat(pid: i32) -> Option<Stat> {
+    Stat::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+}
+
+/// Everyone in this `/proc`, in order of pid.
+///
+/// # Errors
+///
+/// When `/proc` itself cannot be read.
+pub fn everyone() -> io::Result<Vec<Stat>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
+            && let Some(stat) = stat(pid)
+        {
+            all.push(stat);
+        }
+    }
+    all.sort_by_key(|stat| stat.pid);
+    Ok(all)
+}
+
+/// The pid that was given out last in this pid namespace. Equal before and after a look: nothing was forked meanwhile.
+///
+/// # Errors
+///
+/// When `/proc/loadavg` cannot be read.
+pub fn last_pid() -> io::Result<i32> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    text.split_ascii_whitespace()
+        .next_back()
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no last pid in /proc/loadavg: {text:?}")))
+}
+
+/// The direct children of a process, those of all its threads.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return found };
+    for task in tasks.flatten() {
+        if let Ok(text) = fs::read_to_string(task.path().join("children")) {
+            found.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+        }
+    }
+    found
+}
+
+/// Everyone below these processes.
+pub fn descendants(roots: &[i32]) -> Vec<Stat> {
+    let mut pids: Vec<i32> = roots.iter().flat_map(|root| children(*root)).collect();
+    let mut found = Vec::new();
+    let mut next = 0;
+    while next < pids.len() {
+        let pid = pids[next];
+        next += 1;
+        for child in children(pid) {
+            if !pids.contains(&child) {
+                pids.push(child);
+            }
+        }
+        if let Some(stat) = stat(pid)
+            && !found.iter().any(|seen: &Stat| seen.pid == pid)
+        {
+            found.push(stat);
+        }
+    }
+    found.sort_by_key(|stat| stat.pid);
+    found
+}
+
+/// The open descriptors of a process, in order of number.
+///
+/// # Errors
+///
+/// When the process is gone or its descriptors may not be read.
+pub fn descriptors(pid: i32) -> io::Result<Vec<Descriptor>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // A descriptor that is closed while we look is not open.
+        let (Ok(target), Ok(link)) = (fs::read_link(entry.path()), fs::symlink_metadata(entry.path())) else {
+            continue;
+        };
+        let mode = mode(link.permissions().mode()).to_owned();
+        found.push(Descriptor { fd, target: target.to_string_lossy().into_owned(), mode });
+    }
+    found.sort_by_key(|descriptor| descriptor.fd);
+    Ok(found)
+}
+
+/// The access mode of a descriptor: the kernel gives it as the permissions of its link.
+fn mode(permissions: u32) -> &'static str {
+    match (permissions & 0o400 != 0, permissions & 0o200 != 0) {
+        (true, false) => "r",
+        (false, true) => "w",
+        _ => "rw",
+    }
+}
+
+/// How many threads a process has; 0 if it is gone.
+pub fn threads(pid: i32) -> u32 {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u32)
+}
+
+/// Whether a signal is pending for a process that it has not taken yet.
+pub fn has_pending_signal(pid: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    text.lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
+        .any(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
+}
+
+/// How long ago a process started, in microseconds, from its start in clock ticks.
+pub fn age_us(start_ticks: u64) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
+    now_us.saturating_sub(start_ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Where the unified cgroup hierarchy is mounted and this process's place in it.
+pub fn own_cgroup() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let point = left.split(' ').nth(4)?;
+        right.starts_with("cgroup2 ").then(|| point.to_owned())
+    })?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let place = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(PathBuf::from(mount).join(place.trim_start_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_is_read() {
+        let text = "42 (a) b (c) S 7 41 40 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 1 0 12345 1 1 1";
+        let stat = Stat::parse(text).unwrap();
+        assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (42, "a) b (c", 'S'));
+        assert_eq!((stat.ppid, stat.pgid, stat.sid, stat.start_ticks), (7, 41, 40, 12345));
+    }
+
+    #[test]
+    fn a_torn_stat_is_nobody() {
+        for text in ["", "42", "42 (a", "42 (a) S", "x (a) S 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 5"] {
+            assert_eq!(Stat::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_and_its_descriptors_are_seen() {
+        let own = std::process::id() as i32;
+        assert!(everyone().unwrap().iter().any(|stat| stat.pid == own && !stat.is_zombie()));
+        let (reader, _writer) = io::pipe().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let found = descriptors(own).unwrap().into_iter().find(|descriptor| descriptor.fd == fd).unwrap();
+        assert!(found.target.starts_with("pipe:["), "{found:?}");
+        assert_eq!(found.mode, "r");
+    }
+}

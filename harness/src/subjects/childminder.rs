@@ -1,0 +1,73 @@
+//! childminder, with the containment that it takes by default.
+
+use childminder::{Capture, Command, Ended, Outcome as Ending, StreamEnd};
+
+use crate::promises::{Keeps, Leftovers, Promises, Reach};
+use crate::subject::{Job, Subject};
+use crate::trace::{Captured, Outcome, Reason};
+
+/// The product that this project makes.
+pub(super) struct Minded;
+
+impl Subject for Minded {
+    fn promises(&self) -> Promises {
+        Promises {
+            timeout: Keeps::AsAsked,
+            grace: Keeps::AsAsked,
+            drain: Keeps::AsAsked,
+            reach: Reach::Group,
+            leftovers: Leftovers::Clean,
+            owner_death: None,
+            tells_reason: true,
+            tells_cut: true,
+            captures: true,
+            status: true,
+        }
+    }
+
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    async fn run(&self, job: Job) -> Outcome {
+        let mut command = Command::new(job.program());
+        if let Some(timeout) = job.timeout() {
+            command.timeout(timeout);
+        }
+        if let Some(grace) = job.grace() {
+            command.grace(grace);
+        }
+        if let Some(drain) = job.drain() {
+            command.drain(drain);
+        }
+        match command.start() {
+            Ok(mut run) => {
+                let canceller = run.canceller();
+                job.on_cancel(move || canceller.cancel());
+                outcome(&run.wait().await)
+            }
+            Err(error) => {
+                let reason = Reason::StartFailed(error.to_string());
+                Outcome { reason, status: None, stdout: None, stderr: None }
+            }
+        }
+    }
+}
+
+fn outcome(ending: &Ending) -> Outcome {
+    let reason = match ending.ended {
+        Ended::ByItself => Reason::Itself,
+        Ended::Stopped(childminder::Reason::TimedOut) => Reason::TimedOut,
+        Ended::Stopped(_) => Reason::Cancelled,
+    };
+    Outcome {
+        reason,
+        status: ending.exit.map(Into::into),
+        stdout: captured(&ending.stdout),
+        stderr: captured(&ending.stderr),
+    }
+}
+
+fn captured(capture: &Capture) -> Option<Captured> {
+    (capture.end != StreamEnd::NotTaken).then(|| Captured::of(&capture.bytes, Some(capture.is_complete())))
+}

@@ -1,0 +1,52 @@
+//! The built-in subjects: childminder, the baseline that everyone knows, and commands that many machines have.
+//!
+//! The only module that may know childminder and tokio's processes. To add a subject in Rust, implement
+//! [`crate::subject::Subject`] in a file here and name it in [`in_rust`]; to add a command, add it to [`templates`].
+
+mod childminder;
+mod templates;
+mod tokio_process;
+
+use crate::reentry::Subjects;
+use crate::subject::{Drive, SubjectSpec};
+
+/// The subjects that live in this executable.
+pub fn in_rust() -> Subjects {
+    Subjects::new().with("childminder", childminder::Minded).with("tokio", tokio_process::KillOnDrop)
+}
+
+/// The built-in subject of this name, if this machine has what it needs.
+///
+/// # Errors
+///
+/// When there is no such subject, or this machine lacks its program.
+pub fn builtin(name: &str) -> Result<SubjectSpec, String> {
+    if in_rust().names().contains(&name) {
+        let drive = Drive::Reentry { subject: name.to_owned() };
+        return Ok(SubjectSpec { name: name.to_owned(), drive });
+    }
+    templates::find(name)
+        .ok_or_else(|| format!("there is no subject {name:?}; there are {}", names().join(", ")))?
+        .spec()
+}
+
+/// The names of all built-in subjects, also of those that this machine lacks.
+pub fn names() -> Vec<String> {
+    let in_rust = in_rust();
+    let in_rust = in_rust.names().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    in_rust.into_iter().chain(templates::names().map(str::to_owned)).collect()
+}
+
+/// What an audit without arguments looks at: childminder first, then those of the others that this machine has; with those
+/// that it lacks, and why.
+pub fn defaults() -> (Vec<SubjectSpec>, Vec<String>) {
+    let mut present = Vec::new();
+    let mut lacking = Vec::new();
+    for name in names() {
+        match builtin(&name) {
+            Ok(spec) => present.push(spec),
+            Err(why) => lacking.push(why),
+        }
+    }
+    (present, lacking)
+}

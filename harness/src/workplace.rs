@@ -1,0 +1,94 @@
+//! The folder that a crew works in: private, short, and not left behind.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// Longest path of the folder that the crew's own is made in: a socket's path holds 107 bytes.
+const MOST_PARENT_BYTES: usize = 50;
+/// What the folder's name starts with.
+const PREFIX: &str = "headcount-";
+/// Locked as long as the crew lives. The kernel unlocks it however the crew ends.
+const LOCK: &str = "lock";
+
+/// A private folder, removed when it is dropped; what a killed crew left is removed by the next one.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Workplace {
+    /// Makes one, in memory where that can be had, since every case makes a dozen files.
+    pub(crate) fn make() -> io::Result<Self> {
+        let mut refused = None;
+        for parent in [PathBuf::from("/dev/shm"), std::env::temp_dir(), PathBuf::from("/tmp")] {
+            // No spaces, because command templates get paths in it.
+            let text = parent.to_string_lossy();
+            if text.len() > MOST_PARENT_BYTES || text.contains(char::is_whitespace) || !parent.is_absolute() {
+                continue;
+            }
+            remove_stale(&parent);
+            match Self::make_in(&parent) {
+                Ok(place) => return Ok(place),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.expect("the last of them is fit to be tried"))
+    }
+
+    fn make_in(parent: &Path) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        let lock = File::create_new(folder.path().join(LOCK))?;
+        lock.lock()?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the folders of crews that are gone. One without a lock is being made and is left alone; what cannot be opened or
+/// removed is somebody else's.
+fn remove_stale(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        match lock.try_lock() {
+            Ok(()) => {
+                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                    eprintln!("headcount: a stale folder stays: {}: {error}", entry.path().display());
+                }
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_crew_left_is_removed_and_what_a_living_one_has_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = Workplace::make_in(parent.path()).unwrap();
+        let killed = Workplace::make_in(parent.path()).unwrap();
+        // As the kernel does at a SIGKILL: the lock goes, the folder stays.
+        let Workplace { folder, _lock } = killed;
+        drop(_lock);
+        let killed = folder.keep();
+        let strange = parent.path().join("headcount-strange");
+        std::fs::create_dir(&strange).unwrap();
+        remove_stale(parent.path());
+        assert!(living.path().exists() && strange.exists());
+        assert!(!killed.exists());
+    }
+}

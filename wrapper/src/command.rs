@@ -1,0 +1,209 @@
+//! What to run, and how it may end.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::contain::Containment;
+use crate::input::Input;
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::run::Run;
+use crate::start::{StartError, start};
+use crate::supervise::Limits;
+use crate::sys::CleanStart;
+
+const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+const DEFAULT_DRAIN: Duration = Duration::from_millis(500);
+const DEFAULT_CAPTURE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// What to run, and how it may end: a builder like [`tokio::process::Command`].
+///
+/// The child gets a process group of its own, an empty signal mask, default signal dispositions, and no descriptor
+/// but 0, 1 and 2. Its stdin is empty and its output is captured unless said otherwise. A command can be started
+/// again and again.
+///
+/// ```
+/// # #[cfg(target_os = "linux")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), childminder::StartError> {
+/// use std::time::Duration;
+/// use childminder::{Command, Ended, Reason};
+///
+/// let outcome = Command::new("sh")
+///     .args(["-c", "echo hello; exec sleep 60"])
+///     .timeout(Duration::from_millis(50))
+///     .grace(Duration::from_secs(1))
+///     .run()
+///     .await?;
+/// assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
+/// assert_eq!(&outcome.stdout.bytes[..], b"hello\n");
+/// # Ok(()) }
+/// # #[cfg(not(target_os = "linux"))] fn main() {}
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    pub(crate) inner: std::process::Command,
+    pub(crate) stdin: Input,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+    pub(crate) limits: Limits,
+    pub(crate) capture_limit: usize,
+    pub(crate) cancel_on: Option<CancellationToken>,
+    pub(crate) containment: Containment,
+    pub(crate) clean_start: CleanStart,
+}
+
+impl Command {
+    /// A command for `program`, which is looked up in `PATH` if it has no slash.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        std::process::Command::new(program).into()
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = A>) -> &mut Self {
+        self.inner.args(args);
+        self
+    }
+
+    /// Sets an environment variable of the child.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env(key, value);
+        self
+    }
+
+    /// Sets environment variables of the child.
+    pub fn envs<K, V>(&mut self, vars: impl IntoIterator<Item = (K, V)>) -> &mut Self
+    where
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.inner.envs(vars);
+        self
+    }
+
+    /// Keeps an environment variable from the child.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env_remove(key);
+        self
+    }
+
+    /// Keeps all environment variables from the child but those that are set after this.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.inner.env_clear();
+        self
+    }
+
+    /// Sets the directory in which the child starts.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    /// What the child finds as its stdin. Default: [`Input::Null`].
+    pub fn stdin(&mut self, stdin: Input) -> &mut Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// What becomes of the child's stdout. Default: [`Output::Captured`].
+    pub fn stdout(&mut self, stdout: Output) -> &mut Self {
+        self.stdout = stdout;
+        self
+    }
+
+    /// What becomes of the child's stderr. Default: [`Output::Captured`].
+    pub fn stderr(&mut self, stderr: Output) -> &mut Self {
+        self.stderr = stderr;
+        self
+    }
+
+    /// How many bytes of each captured stream are kept; the rest is read and counted. Default: 16 MiB.
+    pub fn capture_limit(&mut self, bytes: usize) -> &mut Self {
+        self.capture_limit = bytes;
+        self
+    }
+
+    /// Stops the run when it has taken this long. Default: never. A duration too large for the clock is never.
+    pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.limits.timeout = Some(timeout);
+        self
+    }
+
+    /// How long everybody has to end after being asked to, before being killed. Default: 5 s.
+    ///
+    /// A tree that ends sooner is not waited for. With a grace of zero everybody is still asked first.
+    pub fn grace(&mut self, grace: Duration) -> &mut Self {
+        self.limits.grace = grace;
+        self
+    }
+
+    /// How long to wait, after the end of everybody in reach, for output that a process out of reach still holds.
+    /// Default: 500 ms. Normally nobody does, and nothing is waited for.
+    pub fn drain(&mut self, drain: Duration) -> &mut Self {
+        self.limits.drain = drain;
+        self
+    }
+
+    /// Stops the run when `token` is cancelled, also if nobody polls the run.
+    pub fn cancel_on(&mut self, token: CancellationToken) -> &mut Self {
+        self.cancel_on = Some(token);
+        self
+    }
+
+    /// What holds the run's processes together. Default: [`Containment::Group`].
+    pub fn containment(&mut self, containment: Containment) -> &mut Self {
+        self.containment = containment;
+        self
+    }
+
+    /// Starts the child.
+    ///
+    /// # Errors
+    /// Whatever the error, nothing was started, or what was started has been killed and reaped.
+    pub fn start(&mut self) -> Result<Run, StartError> {
+        start(self)
+    }
+
+    /// Starts the child, at once, and waits for its end. Dropping the future cancels the run.
+    ///
+    /// # Errors
+    /// See [`start`](Self::start). A child that fails, or that is stopped, is not an error.
+    pub fn run(&mut self) -> impl Future<Output = Result<Outcome, StartError>> + Send + use<> {
+        let started = self.start();
+        async move { Ok(started?.wait().await) }
+    }
+}
+
+impl From<std::process::Command> for Command {
+    /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. A
+    /// `pre_exec` hook, a user or a group id keep their effect; they make the start slower.
+    fn from(inner: std::process::Command) -> Self {
+        Self {
+            inner,
+            stdin: Input::default(),
+            stdout: Output::default(),
+            stderr: Output::default(),
+            limits: Limits { timeout: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
+            capture_limit: DEFAULT_CAPTURE_LIMIT,
+            cancel_on: None,
+            containment: Containment::default(),
+            clean_start: CleanStart::default(),
+        }
+    }
+}
+
+impl From<tokio::process::Command> for Command {
+    /// As from [`std::process::Command`]; `kill_on_drop` is dropped too, because more than that is always on.
+    fn from(command: tokio::process::Command) -> Self {
+        command.into_std().into()
+    }
+}

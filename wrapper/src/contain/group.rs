@@ -1,0 +1,122 @@
+//! The floor of all containments: a process group. It needs nothing, and it holds nobody who leaves it.
+
+use std::io;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+
+use super::{Hold, Remaining};
+use crate::outcome::{Left, Proof};
+use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Poller, Token};
+
+const LOST: &str =
+    "somebody else in this process took the child's exit status, so its group is not ours to look at";
+
+pub(super) fn prepare(command: &mut Command) {
+    sys::lead_own_group(command);
+}
+
+pub(super) fn take_hold(
+    child: Child,
+    poller: &Arc<Poller>,
+    token: Token,
+) -> Result<Box<dyn Hold>, (io::Error, Child)> {
+    let leader = Leader::take_hold(child, poller, token)?;
+    let pid = leader.pid();
+    Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
+}
+
+struct Group {
+    pid: u32,
+    token: Token,
+    /// `None` only while it changes from one to the other.
+    kept: Option<Kept>,
+    /// Whose end we wait for.
+    members: Vec<Member>,
+    /// Somebody else took the leader's status, so its number was not pinned until we let go of it.
+    lost: bool,
+}
+
+enum Kept {
+    /// The leader pins the number: the group may be signalled.
+    Led(Leader),
+    /// The leader is reaped: the group may be looked at.
+    Former(FormerGroup),
+}
+
+impl Group {
+    fn leader(&mut self) -> Option<&mut Leader> {
+        match &mut self.kept {
+            Some(Kept::Led(leader)) => Some(leader),
+            _ => None,
+        }
+    }
+}
+
+impl Hold for Group {
+    fn leader_pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn leader_has_ended(&mut self) -> bool {
+        self.leader().is_none_or(|leader| !matches!(leader.look(), LeaderFate::Running))
+    }
+
+    fn ask(&mut self) {
+        if let Some(leader) = self.leader() {
+            leader.ask_group();
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(leader) = self.leader() {
+            leader.kill_group();
+        }
+    }
+
+    fn release(&mut self) -> Option<ExitStatus> {
+        match self.kept.take() {
+            Some(Kept::Led(leader)) => match leader.reap() {
+                Ok((status, former)) => {
+                    self.kept = Some(Kept::Former(former));
+                    self.lost = status.is_none();
+                    status
+                }
+                Err(leader) => {
+                    self.kept = Some(Kept::Led(leader));
+                    None
+                }
+            },
+            former => {
+                self.kept = former;
+                None
+            }
+        }
+    }
+
+    fn look(&mut self) -> Remaining {
+        let known = std::mem::take(&mut self.members);
+        let others = match &self.kept {
+            // Without a scan of all processes, which is the common case: the kill left nobody.
+            Some(Kept::Former(group)) if group.is_gone() => return Remaining::Nobody(Proof::GroupGone),
+            Some(Kept::Former(_)) if self.lost => return Remaining::Unknown(LOST),
+            Some(Kept::Former(group)) => group.others(known, self.token),
+            Some(Kept::Led(leader)) => leader.others(known, self.token),
+            None => return Remaining::Unknown("the group was lost"),
+        };
+        self.members = others.members;
+        match (others.unwatched, self.members.is_empty()) {
+            (true, _) => Remaining::LookAgainSoon,
+            (false, true) => Remaining::Nobody(Proof::NoneAlive),
+            (false, false) => Remaining::Somebody,
+        }
+    }
+
+    fn name_survivors(&mut self) -> Left {
+        match &self.kept {
+            Some(Kept::Led(leader)) => leader.survivors(),
+            Some(Kept::Former(_)) if self.lost => Left::Unknown(LOST),
+            Some(Kept::Former(group)) => group.survivors(),
+            None => Left::Unknown("the group was lost"),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! How a run ended, as a value.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::contain::Containment;
+
+/// Everything that is known about a run that has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Why it ended: by itself, or because somebody stopped it.
+    pub ended: Ended,
+    /// The child's exit status. `None` if the child outlived its kill, or if somebody else in this process took its
+    /// status (see [`Left::Unknown`]).
+    pub exit: Option<ExitStatus>,
+    /// How it was stopped. `None` if it ended by itself.
+    pub stop: Option<StopReceipt>,
+    /// Who is left of what the run started, as far as the containment reaches.
+    pub left: Left,
+    /// What held the run, and with that, what `left` can speak for.
+    pub containment: Containment,
+    /// What the child wrote to its stdout.
+    pub stdout: Capture,
+    /// What the child wrote to its stderr.
+    pub stderr: Capture,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+impl Outcome {
+    /// Whether the child ended by itself with exit code 0.
+    pub fn success(&self) -> bool {
+        self.ended == Ended::ByItself && self.exit.is_some_and(|exit| exit.success())
+    }
+}
+
+/// Why a run ended. The first reason is kept; a child that had ended before the first signal ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The child ended before anybody stopped it.
+    ByItself,
+    /// It was stopped for this reason. The child may still have answered with an exit code of its own.
+    Stopped(Reason),
+}
+
+/// A reason to stop a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Its timeout was over.
+    TimedOut,
+    /// Its cancellation token was cancelled, or somebody called `cancel`.
+    Cancelled,
+    /// The `Run` was dropped.
+    Dropped,
+}
+
+/// How a run was stopped.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct StopReceipt {
+    /// Why.
+    pub reason: Reason,
+    /// When everybody was asked to end, counted from the start.
+    pub asked_after: Duration,
+    /// When everybody was killed; `None` if that was not needed.
+    pub killed: Option<Kill>,
+    /// From the request until it was settled who is left.
+    pub took: Duration,
+}
+
+/// The hard end of a stop.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Kill {
+    /// Counted from the request.
+    pub after: Duration,
+    /// Why it came.
+    pub because: KillCause,
+}
+
+/// Why a stop did not stay with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillCause {
+    /// The grace was over.
+    GraceOver,
+    /// `cancel` was called a second time.
+    AskedAgain,
+}
+
+/// Who is left of what a run started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left {
+    /// Nobody that the containment can hold, and how that was shown.
+    Nobody(Proof),
+    /// These outlived their kill for as long as anybody waited.
+    Survivors(Vec<Survivor>),
+    /// It could not be found out, for the reason given.
+    Unknown(&'static str),
+}
+
+/// How it was shown that nobody is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proof {
+    /// The kernel knows no process, living or dead, in the run's process group.
+    GroupGone,
+    /// All processes were looked through: those in the run's process group had ended.
+    NoneAlive,
+}
+
+/// A process that outlived its kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Survivor {
+    /// Its number. It is not guarded against reuse any more.
+    pub pid: u32,
+    /// What kept it alive.
+    pub why: WhyAlive,
+}
+
+/// What kept a process alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhyAlive {
+    /// The owner may not signal it: it runs as another user.
+    Permission,
+    /// It waits within the kernel and takes no signals (state D).
+    Uninterruptible,
+    /// Neither; perhaps it was just about to end.
+    Unknown,
+}
+
+impl fmt::Display for WhyAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Permission => "no permission to signal it",
+            Self::Uninterruptible => "uninterruptible",
+            Self::Unknown => "reason unknown",
+        })
+    }
+}
+
+/// What became of one of the child's output streams.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Capture {
+    /// The bytes kept: the head of the stream, up to the capture limit. Empty unless the stream was captured.
+    pub bytes: Bytes,
+    /// How many bytes were read from the child.
+    pub total: u64,
+    /// How many of these were neither kept nor handed out: beyond the capture limit, or streamed while nobody took
+    /// them.
+    pub dropped: u64,
+    /// How the reading ended.
+    pub end: StreamEnd,
+}
+
+impl Capture {
+    /// Why there is less here than was written, if so. The end of the reading weighs more than the limit.
+    pub fn cut(&self) -> Option<Cut> {
+        match self.end {
+            StreamEnd::Held => Some(Cut::Held),
+            StreamEnd::Failed(kind) => Some(Cut::Failed(kind)),
+            StreamEnd::Closed if self.dropped > 0 => Some(Cut::Dropped),
+            StreamEnd::Closed | StreamEnd::NotTaken => None,
+        }
+    }
+
+    /// Whether every byte that was written was read, and kept or handed out.
+    pub fn is_complete(&self) -> bool {
+        self.end == StreamEnd::Closed && self.dropped == 0
+    }
+}
+
+/// How the reading of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// All writers have closed it: there is nothing more.
+    Closed,
+    /// The run has ended, but a process out of reach still held the stream when the drain window was over.
+    Held,
+    /// Reading failed.
+    Failed(io::ErrorKind),
+    /// The stream was neither captured nor streamed.
+    NotTaken,
+}
+
+/// Why an output is shorter than what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cut {
+    /// More than the capture limit, or streamed while nobody took it; `Capture::dropped` says how much.
+    Dropped,
+    /// A process out of reach still held the stream; what it writes from now on is lost.
+    Held,
+    /// Reading failed.
+    Failed(io::ErrorKind),
+}
+
+/// How long a run took. All durations count from its start.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Until the child had ended; `None` if it has not.
+    pub exited: Option<Duration>,
+    /// Until it was settled who is left.
+    pub settled: Duration,
+    /// Until the output was drained as well, which is the end of the run.
+    pub ended: Duration,
+}

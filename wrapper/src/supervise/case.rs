@@ -1,0 +1,393 @@
+//! One run as the supervisor sees it: its place on the ladder, its deadline, its streams.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::mail::{Door, Wish};
+use super::{Key, Source};
+use crate::contain::{Containment, Hold, Remaining};
+use crate::input::Feeder;
+use crate::outcome::{Capture, Ended, Kill, KillCause, Left, Outcome, Reason, StopReceipt, Timings};
+use crate::output::Intake;
+use crate::run::{Board, Event, State};
+use crate::stop::{Happening, Rung, Step, climb};
+
+/// The longest that anybody waits for a killed process to be gone.
+const KILL_BOUND: Duration = Duration::from_secs(2);
+
+/// How soon to look again for members whose end will not be reported.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The time limits of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// `None`: it may take for ever.
+    pub(crate) timeout: Option<Duration>,
+    /// Between asking and killing.
+    pub(crate) grace: Duration,
+    /// How long to wait for output that a process out of reach holds.
+    pub(crate) drain: Duration,
+}
+
+/// What is needed to open a case.
+pub(crate) struct Intakes {
+    pub(crate) stdout: Intake,
+    pub(crate) stderr: Intake,
+    pub(crate) stdin: Feeder,
+}
+
+pub(crate) struct Case {
+    door: Door,
+    board: Arc<Board>,
+    events: UnboundedSender<Event>,
+    containment: Containment,
+    /// `None` once the case is finished.
+    hold: Option<Box<dyn Hold>>,
+    limits: Limits,
+    intakes: Intakes,
+    token: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Waker)>,
+
+    rung: Rung,
+    /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
+    deadline: Option<Instant>,
+    look_again: Option<Instant>,
+    cancels: u32,
+    /// Nobody is there to ask for the outcome.
+    abandoned: bool,
+    draining: bool,
+
+    started: Instant,
+    stop: Option<Stop>,
+    exit: Option<ExitStatus>,
+    exited: Option<Instant>,
+    left: Option<Left>,
+    settled: Option<Instant>,
+}
+
+/// A stop under way.
+struct Stop {
+    reason: Reason,
+    asked: Instant,
+    killed: Option<(Instant, KillCause)>,
+}
+
+/// What the supervisor is given with a child that was just started.
+pub(crate) struct Opening {
+    pub(crate) door: Door,
+    pub(crate) board: Arc<Board>,
+    pub(crate) events: UnboundedSender<Event>,
+    pub(crate) containment: Containment,
+    pub(crate) hold: Box<dyn Hold>,
+    pub(crate) limits: Limits,
+    pub(crate) intakes: Intakes,
+    pub(crate) token: Option<CancellationToken>,
+    pub(crate) started: Instant,
+}
+
+impl Case {
+    pub(crate) fn open(opening: Opening) -> Self {
+        let Opening { door, board, events, containment, hold, limits, intakes, token, started } = opening;
+        let waker = door.waker();
+        Self {
+            door,
+            board,
+            events,
+            containment,
+            hold: Some(hold),
+            limits,
+            intakes,
+            token: token.map(|token| (Box::pin(token.cancelled_owned()), waker)),
+            rung: Rung::Running,
+            deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
+            look_again: None,
+            cancels: 0,
+            abandoned: false,
+            draining: false,
+            started,
+            stop: None,
+            exit: None,
+            exited: None,
+            left: None,
+            settled: None,
+        }
+    }
+
+    /// Does what needed somebody to watch over it.
+    pub(super) fn begin(&mut self) {
+        self.intakes.stdin.feed();
+        self.ask_token();
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.door.key()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        [self.deadline, self.look_again].into_iter().flatten().min()
+    }
+
+    /// Somebody wants the run to end.
+    pub(super) fn wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Cancel => {
+                self.cancels += 1;
+                self.stop_because(Reason::Cancelled);
+                // Of two calls the second means it. Other reasons, which may come together by accident, do not.
+                if self.cancels > 1 {
+                    self.happen(Happening::StopUrged);
+                }
+                self.cut_drain();
+            }
+            Wish::Drop => {
+                self.abandoned = true;
+                self.stop_because(Reason::Dropped);
+                self.intakes.stdout.stop_keeping();
+                self.intakes.stderr.stop_keeping();
+                self.cut_drain();
+            }
+        }
+    }
+
+    /// Asks the cancellation token, which rings the waker once if it is not cancelled yet.
+    pub(super) fn ask_token(&mut self) {
+        let Some((cancelled, waker)) = &mut self.token else { return };
+        if cancelled.as_mut().poll(&mut Context::from_waker(waker)).is_ready() {
+            self.token = None;
+            self.stop_because(Reason::Cancelled);
+            self.cut_drain();
+        }
+    }
+
+    /// Whoever takes the events has room again.
+    pub(super) fn resume_output(&mut self) {
+        self.intakes.stdout.resume();
+        self.intakes.stderr.resume();
+    }
+
+    /// One of the run's descriptors is ready.
+    pub(super) fn serve(&mut self, source: Source, scratch: &mut [u8]) {
+        match source {
+            Source::Hold => self.notice_ends(),
+            Source::Stdout => self.intakes.stdout.take(scratch),
+            Source::Stderr => self.intakes.stderr.take(scratch),
+            Source::Stdin => self.intakes.stdin.feed(),
+        }
+    }
+
+    /// Acts on whatever is due.
+    pub(super) fn serve_deadline(&mut self, now: Instant) {
+        if self.look_again.is_some_and(|due| due <= now) {
+            self.look_again = None;
+            self.notice_ends();
+        }
+        if self.deadline.is_none_or(|due| due > now) {
+            return;
+        }
+        match self.rung {
+            Rung::Running => {
+                self.deadline = None;
+                self.stop_because(Reason::TimedOut);
+            }
+            Rung::Asked | Rung::Leaderless => self.happen(Happening::GraceOver),
+            Rung::Killed | Rung::Swept => self.happen(Happening::BoundOver),
+            Rung::Gone => self.cut_output(),
+        }
+    }
+
+    /// The one place where a stop begins. A child that has ended already ended by itself.
+    fn stop_because(&mut self, reason: Reason) {
+        if self.rung == Rung::Running {
+            self.notice_ends();
+        }
+        if self.rung == Rung::Running {
+            self.stop = Some(Stop { reason, asked: Instant::now(), killed: None });
+            self.happen(Happening::StopAsked);
+            let _ = self.events.send(Event::Stopping(reason));
+        }
+    }
+
+    /// Looks whether the leader, or everybody after it, has ended.
+    fn notice_ends(&mut self) {
+        match self.rung {
+            Rung::Running | Rung::Asked | Rung::Killed => {
+                if self.hold.as_mut().is_some_and(|hold| hold.leader_has_ended()) {
+                    self.exited = Some(Instant::now());
+                    self.happen(Happening::LeaderEnded);
+                }
+            }
+            Rung::Leaderless | Rung::Swept => self.look(),
+            Rung::Gone => {}
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let (next, steps) = climb(self.rung, happening);
+        if self.rung == Rung::Running && next != Rung::Running {
+            self.board.post(State::Terminating);
+        }
+        if !is_bounded(self.rung) && is_bounded(next) {
+            self.deadline = Some(Instant::now() + KILL_BOUND);
+        }
+        self.rung = next;
+        for step in steps {
+            self.take_step(*step, happening);
+        }
+        if next == Rung::Gone && self.settled.is_none() {
+            self.settled = Some(Instant::now());
+            self.deadline = None;
+            self.look_again = None;
+        }
+    }
+
+    fn take_step(&mut self, step: Step, because: Happening) {
+        match step {
+            Step::Ask => self.ask(),
+            Step::Kill => self.kill(because),
+            Step::Sweep => self.sweep(),
+            Step::Release => self.release(),
+            Step::Look => self.look(),
+            Step::GiveUp => self.left = self.hold.as_mut().map(|hold| hold.name_survivors()),
+        }
+    }
+
+    fn ask(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.ask();
+        }
+        // Counted from here, so that nobody is killed before the grace is over.
+        self.deadline = Instant::now().checked_add(self.limits.grace);
+    }
+
+    fn kill(&mut self, because: Happening) {
+        self.sweep();
+        let cause = match because {
+            Happening::StopUrged => KillCause::AskedAgain,
+            _ => KillCause::GraceOver,
+        };
+        if let Some(stop) = &mut self.stop {
+            stop.killed = Some((Instant::now(), cause));
+        }
+    }
+
+    fn sweep(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.kill();
+        }
+    }
+
+    fn release(&mut self) {
+        // In this order, so that nobody reads a pid that is not the child's any more.
+        self.board.forget_pid();
+        if let Some(hold) = &mut self.hold {
+            self.exit = hold.release();
+        }
+    }
+
+    fn look(&mut self) {
+        let Some(hold) = &mut self.hold else { return };
+        let left = match hold.look() {
+            Remaining::Somebody => return,
+            Remaining::LookAgainSoon => {
+                self.look_again = Some(Instant::now() + LOOK_AGAIN);
+                return;
+            }
+            Remaining::Nobody(proof) => Left::Nobody(proof),
+            Remaining::Unknown(why) => Left::Unknown(why),
+        };
+        self.left = Some(left);
+        self.happen(Happening::NobodyLeft);
+    }
+
+    /// Whether nothing is to be waited for any more. Drains the output first.
+    pub(super) fn is_over(&mut self, scratch: &mut [u8]) -> bool {
+        if self.rung != Rung::Gone {
+            return false;
+        }
+        if !self.draining {
+            self.draining = true;
+            self.intakes.stdin.close();
+            self.intakes.stdout.take_the_rest(scratch);
+            self.intakes.stderr.take_the_rest(scratch);
+            self.deadline = Instant::now().checked_add(self.limits.drain);
+        }
+        if self.abandoned {
+            self.cut_output();
+        }
+        !self.intakes.stdout.is_open() && !self.intakes.stderr.is_open()
+    }
+
+    /// A run that is only waiting for its output need not wait any longer.
+    fn cut_drain(&mut self) {
+        if self.draining {
+            self.cut_output();
+        }
+    }
+
+    fn cut_output(&mut self) {
+        self.intakes.stdout.cut();
+        self.intakes.stderr.cut();
+    }
+
+    /// Sends the outcome. Hands back the hold if its leader is still to be reaped.
+    pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
+        let hold = self.hold.take();
+        self.board.forget_pid();
+        self.board.post(State::Terminated);
+        let outcome = self.outcome(Instant::now());
+        // Nobody may be there to take it.
+        let _ = self.events.send(Event::Ended(Box::new(outcome)));
+        hold.filter(|_| self.exited.is_none())
+    }
+
+    fn outcome(&mut self, now: Instant) -> Outcome {
+        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
+        let settled = self.settled.unwrap_or(now);
+        let stop = self.stop.as_ref().map(|stop| StopReceipt {
+            reason: stop.reason,
+            asked_after: since_start(stop.asked),
+            killed: stop.killed.map(|(at, because)| Kill { after: at - stop.asked, because }),
+            took: settled - stop.asked,
+        });
+        let timings = Timings {
+            exited: self.exited.map(since_start),
+            settled: since_start(settled),
+            ended: since_start(now),
+        };
+        Outcome {
+            ended: stop.map_or(Ended::ByItself, |stop| Ended::Stopped(stop.reason)),
+            exit: self.exit,
+            stop,
+            left: self.left.take().unwrap_or(Left::Unknown("the supervisor ended early")),
+            containment: self.containment,
+            stdout: take_capture(&mut self.intakes.stdout),
+            stderr: take_capture(&mut self.intakes.stderr),
+            timings,
+        }
+    }
+}
+
+/// Whether everybody on this rung was killed, so that the wait for their end has a bound.
+fn is_bounded(rung: Rung) -> bool {
+    matches!(rung, Rung::Killed | Rung::Swept)
+}
+
+fn take_capture(intake: &mut Intake) -> Capture {
+    std::mem::replace(intake, Intake::none()).into_capture()
+}
+
+impl Drop for Case {
+    /// Only a fault of this library gets here with a hold: then nobody is left to climb the ladder.
+    fn drop(&mut self) {
+        let Some(hold) = &mut self.hold else { return };
+        hold.kill();
+        self.exit = hold.release();
+        self.finish();
+    }
+}

@@ -1,0 +1,129 @@
+//! How everybody else talks to the supervisor.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+use super::{Case, Key};
+use crate::sys::Poller;
+
+/// What the supervisor can be told.
+pub(crate) enum Message {
+    /// A child was started: it is yours.
+    Watch(Box<Case>),
+    /// Somebody wants a run to end.
+    Stop(Key, Wish),
+    /// A run's cancellation token has something to say.
+    TokenRang(Key),
+    /// Whoever takes a run's events has room again.
+    Resume(Key),
+}
+
+/// Who wants a run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// `cancel` was called.
+    Cancel,
+    /// The `Run` was dropped.
+    Drop,
+}
+
+/// The supervisor's letter box. Sending never blocks for longer than another sender holds the lock.
+pub(crate) struct Mailbox {
+    poller: Arc<Poller>,
+    queue: Mutex<Vec<Message>>,
+    next_key: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Arc::new(Poller::new()?),
+            queue: Mutex::default(),
+            next_key: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
+    /// A key that no other run has or had.
+    pub(crate) fn new_key(&self) -> Key {
+        self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn send(&self, message: Message) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            // Outside the lock, because a case kills what it holds when it is dropped.
+            drop(queue);
+            return drop(message);
+        }
+        queue.push(message);
+        drop(queue);
+        self.poller.wake();
+    }
+
+    pub(super) fn take_all(&self) -> Vec<Message> {
+        std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Nobody reads any more. What is in the box is dropped, and a case among it kills what it holds.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        drop(self.take_all());
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// The one door by which wishes about a run reach its owner.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    mailbox: Arc<Mailbox>,
+    key: Key,
+}
+
+impl Door {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, key: Key) -> Self {
+        Self { mailbox, key }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn stop(&self, wish: Wish) {
+        self.mailbox.send(Message::Stop(self.key, wish));
+    }
+
+    pub(crate) fn resume(&self) {
+        self.mailbox.send(Message::Resume(self.key));
+    }
+
+    /// A waker that has the supervisor ask the run's token again, so that a token needs no task and no runtime.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::from(Arc::new(Bell(self.clone())))
+    }
+}
+
+struct Bell(Door);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.mailbox.send(Message::TokenRang(self.0.key));
+    }
+}

@@ -1,0 +1,170 @@
+//! The one owner of every child: a thread of the library's own, independent of any runtime.
+//!
+//! It waits for children to end, for output, for deadlines and for messages; it climbs the ladder, reaps, and sends
+//! the outcome. Everybody else sends it messages. While there is nothing to do it sleeps without a deadline.
+
+mod case;
+mod mail;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use case::{Case, Intakes, Limits, Opening};
+pub(crate) use mail::{Door, Mailbox, Message, Wish};
+
+use crate::contain::Hold;
+use crate::sys::{self, Token};
+
+/// Which run.
+pub(crate) type Key = u64;
+
+/// What a token stands for: the run, and which of its descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Hold,
+    Stdout,
+    Stderr,
+    Stdin,
+}
+
+const SOURCES: [Source; 4] = [Source::Hold, Source::Stdout, Source::Stderr, Source::Stdin];
+
+impl Source {
+    pub(crate) fn token(self, key: Key) -> Token {
+        key * SOURCES.len() as Token + self as Token
+    }
+
+    fn of(token: Token) -> (Key, Self) {
+        let sources = SOURCES.len() as Token;
+        (token / sources, SOURCES[(token % sources) as usize])
+    }
+}
+
+/// The most that one read takes; as much as a pipe holds by default.
+const READ_AT_MOST: usize = 64 * 1024;
+
+static CURRENT: Mutex<Option<Arc<Mailbox>>> = Mutex::new(None);
+
+/// The supervisor's mailbox; starts its thread if it does not run yet.
+pub(crate) fn supervisor() -> io::Result<Arc<Mailbox>> {
+    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(mailbox) = current.as_ref().filter(|mailbox| !mailbox.is_closed()) {
+        return Ok(Arc::clone(mailbox));
+    }
+    let mailbox = Arc::new(Mailbox::new()?);
+    let mine = Arc::clone(&mailbox);
+    thread::Builder::new().name("childminder".into()).spawn(move || supervise(&mine))?;
+    *current = Some(Arc::clone(&mailbox));
+    Ok(mailbox)
+}
+
+fn supervise(mailbox: &Mailbox) {
+    sys::block_all_signals();
+    let mut supervisor = Supervisor::new();
+    // A panic would be a fault of this library. Then every case kills what it holds as it is dropped, and the next
+    // start gets a new thread.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            supervisor.wait(mailbox);
+            supervisor.read_mail(mailbox);
+            supervisor.serve_ready();
+            supervisor.serve_deadlines();
+            supervisor.bury();
+        }
+    }));
+    mailbox.close();
+}
+
+struct Supervisor {
+    cases: HashMap<Key, Case>,
+    /// Those that outlived their kill and their run: reaped when they end at last.
+    late: HashMap<Key, Box<dyn Hold>>,
+    ready: Vec<Token>,
+    scratch: Box<[u8]>,
+}
+
+impl Supervisor {
+    fn new() -> Self {
+        Self {
+            cases: HashMap::new(),
+            late: HashMap::new(),
+            ready: Vec::new(),
+            scratch: vec![0; READ_AT_MOST].into(),
+        }
+    }
+
+    fn wait(&mut self, mailbox: &Mailbox) {
+        let now = Instant::now();
+        let next = self.cases.values().filter_map(Case::next_deadline).min();
+        let timeout = next.map(|deadline| deadline.saturating_duration_since(now));
+        if mailbox.poller().wait(&mut self.ready, timeout).is_err() {
+            // It cannot fail for any reason that we know of. If it did, this would be a busy loop.
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn read_mail(&mut self, mailbox: &Mailbox) {
+        for message in mailbox.take_all() {
+            match message {
+                Message::Watch(case) => self.adopt(*case),
+                Message::Stop(key, wish) => self.with(key, |case| case.wish(wish)),
+                Message::TokenRang(key) => self.with(key, Case::ask_token),
+                Message::Resume(key) => self.with(key, Case::resume_output),
+            }
+        }
+    }
+
+    fn adopt(&mut self, mut case: Case) {
+        case.begin();
+        self.cases.insert(case.key(), case);
+    }
+
+    fn with(&mut self, key: Key, act: impl FnOnce(&mut Case)) {
+        // No such case: the run has ended, and whoever wrote did not know it yet.
+        if let Some(case) = self.cases.get_mut(&key) {
+            act(case);
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        for token in std::mem::take(&mut self.ready) {
+            let (key, source) = Source::of(token);
+            if let Some(case) = self.cases.get_mut(&key) {
+                case.serve(source, &mut self.scratch);
+            } else if let Some(hold) = self.late.get_mut(&key) {
+                if hold.leader_has_ended() {
+                    hold.release();
+                    self.late.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn serve_deadlines(&mut self) {
+        let now = Instant::now();
+        for case in self.cases.values_mut() {
+            case.serve_deadline(now);
+        }
+    }
+
+    /// Lets go of the runs that have ended.
+    fn bury(&mut self) {
+        let scratch = &mut self.scratch;
+        let late = &mut self.late;
+        self.cases.retain(|key, case| {
+            if !case.is_over(scratch) {
+                return true;
+            }
+            if let Some(hold) = case.finish() {
+                late.insert(*key, hold);
+            }
+            false
+        });
+    }
+}

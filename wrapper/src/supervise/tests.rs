@@ -1,0 +1,142 @@
+//! What cannot be shown with a real process here: one that no kill ends, and a fault of our own.
+
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::mail::Wish;
+use super::*;
+use crate::contain::{Containment, Remaining};
+use crate::input::Feeder;
+use crate::outcome::{Ended, Left, Outcome, Proof, Reason, Survivor, WhyAlive};
+use crate::output::Intake;
+use crate::run::{Board, Event};
+
+/// A hold without any process.
+#[derive(Clone, Default)]
+struct Puppet {
+    panics_when_asked: bool,
+    ended: Arc<AtomicBool>,
+    killed: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
+}
+
+impl Hold for Puppet {
+    fn leader_pid(&self) -> u32 {
+        4711
+    }
+
+    fn leader_has_ended(&mut self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    fn ask(&mut self) {
+        // Without the hook that would write a message to the test's output.
+        if self.panics_when_asked {
+            std::panic::resume_unwind(Box::new("a fault"));
+        }
+    }
+
+    fn kill(&mut self) {
+        self.killed.store(true, Ordering::SeqCst);
+    }
+
+    fn release(&mut self) -> Option<ExitStatus> {
+        self.released.store(true, Ordering::SeqCst);
+        None
+    }
+
+    fn look(&mut self) -> Remaining {
+        Remaining::Nobody(Proof::GroupGone)
+    }
+
+    fn name_survivors(&mut self) -> Left {
+        Left::Survivors(vec![Survivor { pid: 4711, why: WhyAlive::Uninterruptible }])
+    }
+}
+
+fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Event>) {
+    let (sender, events) = unbounded_channel();
+    let door = Door::new(Arc::clone(mailbox), mailbox.new_key());
+    let case = Case::open(Opening {
+        door: door.clone(),
+        board: Arc::new(Board::new()),
+        events: sender,
+        containment: Containment::Group,
+        hold: Box::new(puppet.clone()),
+        limits: Limits { timeout: None, grace, drain: Duration::ZERO },
+        intakes: Intakes { stdout: Intake::none(), stderr: Intake::none(), stdin: Feeder::none() },
+        token: None,
+        started: Instant::now(),
+    });
+    mailbox.send(Message::Watch(Box::new(case)));
+    (door, events)
+}
+
+/// The supervisor keeps every bound by itself, so this ends.
+fn outcome(mut events: UnboundedReceiver<Event>) -> Outcome {
+    loop {
+        match events.blocking_recv() {
+            Some(Event::Ended(outcome)) => return *outcome,
+            Some(_) => {}
+            None => panic!("no outcome"),
+        }
+    }
+}
+
+fn own_supervisor() -> Arc<Mailbox> {
+    let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
+    let mine = Arc::clone(&mailbox);
+    thread::spawn(move || supervise(&mine));
+    mailbox
+}
+
+#[test]
+fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at_last() {
+    let mailbox = own_supervisor();
+    let puppet = Puppet::default();
+    let before = Instant::now();
+    let (door, events) = open(&mailbox, &puppet, Duration::ZERO);
+    door.stop(Wish::Cancel);
+    let outcome = outcome(events);
+    assert!(before.elapsed() < Duration::from_secs(4), "took {:?}", before.elapsed());
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled));
+    assert_eq!(outcome.exit, None);
+    let survivor = Survivor { pid: 4711, why: WhyAlive::Uninterruptible };
+    assert_eq!(outcome.left, Left::Survivors(vec![survivor]));
+    assert!(puppet.killed.load(Ordering::SeqCst) && !puppet.released.load(Ordering::SeqCst));
+
+    // It ends at last, which its handle reports.
+    puppet.ended.store(true, Ordering::SeqCst);
+    let (read, write) = rustix::pipe::pipe().expect("a pipe");
+    let handle = sys::watch_for_test(mailbox.poller(), read, Source::Hold.token(door.key()));
+    drop(write);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while !puppet.released.load(Ordering::SeqCst) {
+        assert!(Instant::now() < deadline, "it was not reaped");
+        thread::yield_now();
+    }
+    drop(handle);
+    mailbox.close();
+}
+
+#[test]
+fn a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known() {
+    let mailbox = own_supervisor();
+    let bystander = Puppet::default();
+    let faulty = Puppet { panics_when_asked: true, ..Puppet::default() };
+    let (_, bystander_events) = open(&mailbox, &bystander, Duration::ZERO);
+    let (door, faulty_events) = open(&mailbox, &faulty, Duration::ZERO);
+    door.stop(Wish::Cancel);
+    for (puppet, events) in [(bystander, bystander_events), (faulty, faulty_events)] {
+        assert!(matches!(outcome(events).left, Left::Unknown(_)));
+        assert!(puppet.killed.load(Ordering::SeqCst) && puppet.released.load(Ordering::SeqCst));
+    }
+    // Whoever comes later is not left alone either.
+    let late = Puppet::default();
+    let (_, events) = open(&mailbox, &late, Duration::ZERO);
+    assert!(matches!(outcome(events).left, Left::Unknown(_)));
+    assert!(late.killed.load(Ordering::SeqCst));
+}

@@ -1,0 +1,301 @@
+//! A process group and its leader. The types carry the safety argument: a group is signalled through a [`Leader`]
+//! only, that is while its leader has not been reaped and its number can therefore not be anybody else's.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
+    pidfd_send_signal, test_kill_process, test_kill_process_group, waitid,
+};
+
+use super::poller::{Poller, Token, Watch};
+use crate::outcome::{Left, Proof, Survivor, WhyAlive};
+
+/// Makes the child the leader of a group of its own before its first instruction.
+pub(crate) fn lead_own_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// The unreaped leader of a group.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pid: Pid,
+    watch: Watch,
+}
+
+/// What became of a leader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LeaderFate {
+    Running,
+    /// It has ended and is still a zombie, or was until it was reaped.
+    Ended(ExitStatus),
+    /// Somebody else took its status: the owner ignores SIGCHLD, or waits for any child.
+    Lost,
+}
+
+impl Leader {
+    /// Takes hold of a child that was just started and leads its own group. If that fails the child is handed back.
+    pub(crate) fn take_hold(
+        child: Child,
+        poller: &Arc<Poller>,
+        token: Token,
+    ) -> Result<Self, (io::Error, Child)> {
+        let opened = child_pid(&child).and_then(|pid| {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+            Ok(Self { pid, watch: Watch::readable(poller, pidfd, token)? })
+        });
+        opened.map_err(|error| (error, child))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
+    pub(crate) fn look(&mut self) -> LeaderFate {
+        let fate = self.wait(WaitIdOptions::NOWAIT);
+        if !matches!(fate, LeaderFate::Running) {
+            // It would be reported for ever from now on.
+            self.watch.pause();
+        }
+        fate
+    }
+
+    /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
+    pub(crate) fn ask_group(&self) {
+        self.signal_group(Signal::TERM);
+        self.signal_group(Signal::CONT);
+    }
+
+    /// Kills everybody in the group at once: the kernel lets no member fork past it.
+    pub(crate) fn kill_group(&self) {
+        self.signal_group(Signal::KILL);
+    }
+
+    fn signal_group(&self, signal: Signal) {
+        // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
+        match self.wait(WaitIdOptions::NOWAIT) {
+            // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
+            // loss: EPERM shows later as a survivor with its reason, and there is no other.
+            LeaderFate::Running | LeaderFate::Ended(_) => {
+                let _ = kill_process_group(self.pid, signal);
+            }
+            LeaderFate::Lost => self.signal_group_by_handle(signal),
+        }
+        // A leader may have moved to another group of its session, and is our child there as well.
+        if !is_in(self.pid, self.pid) {
+            let _ = pidfd_send_signal(&self.watch, signal);
+        }
+    }
+
+    /// Signals the group whose number the leader's handle stands for, which cannot be a stranger's even after the
+    /// leader was reaped. Does nothing before Linux 6.9.
+    fn signal_group_by_handle(&self, signal: Signal) {
+        const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+        // SAFETY: the call takes three numbers and a null pointer for "no further information".
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.watch.as_fd().as_raw_fd(),
+                signal.as_raw(),
+                std::ptr::null::<libc::siginfo_t>(),
+                PIDFD_SIGNAL_PROCESS_GROUP,
+            );
+        }
+    }
+
+    /// Lists the live members but for the leader itself, keeping the handles of those that were `known`.
+    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
+        list_members(self.pid, Some(self.pid), known, self.watch.poller(), token)
+    }
+
+    /// Everybody alive in the group, with the reason why.
+    pub(crate) fn survivors(&self) -> Left {
+        name_survivors(self.pid)
+    }
+
+    /// Reaps a leader that has ended. From now on its number may become a stranger's.
+    pub(crate) fn reap(self) -> Result<(Option<ExitStatus>, FormerGroup), Self> {
+        let former = FormerGroup { number: self.pid, poller: Arc::clone(self.watch.poller()) };
+        match self.wait(WaitIdOptions::empty()) {
+            LeaderFate::Running => Err(self),
+            LeaderFate::Ended(status) => Ok((Some(status), former)),
+            LeaderFate::Lost => Ok((None, former)),
+        }
+    }
+
+    fn wait(&self, also: WaitIdOptions) -> LeaderFate {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | also;
+        match waitid(WaitId::PidFd(self.watch.as_fd()), options) {
+            Ok(None) => LeaderFate::Running,
+            Ok(Some(status)) => LeaderFate::Ended(exit_status(&status)),
+            Err(_) => LeaderFate::Lost,
+        }
+    }
+}
+
+/// A group whose leader was reaped: it is looked at and never signalled.
+#[derive(Debug)]
+pub(crate) struct FormerGroup {
+    number: Pid,
+    poller: Arc<Poller>,
+}
+
+impl FormerGroup {
+    /// Whether the kernel knows no group of this number, which proves that nobody is left in it.
+    pub(crate) fn is_gone(&self) -> bool {
+        test_kill_process_group(self.number) == Err(Errno::SRCH)
+    }
+
+    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
+        list_members(self.number, None, known, &self.poller, token)
+    }
+
+    pub(crate) fn survivors(&self) -> Left {
+        name_survivors(self.number)
+    }
+}
+
+/// A live process of a group.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pid: Pid,
+    watch: Watch,
+}
+
+/// The live members of a group as one look found them.
+#[derive(Debug)]
+pub(crate) struct Others {
+    pub(crate) members: Vec<Member>,
+    /// Somebody is alive whose end will not be reported, for want of a descriptor: look again soon.
+    pub(crate) unwatched: bool,
+}
+
+fn list_members(
+    group: Pid,
+    except: Option<Pid>,
+    known: Vec<Member>,
+    poller: &Arc<Poller>,
+    token: Token,
+) -> Others {
+    let mut members: Vec<_> = known.into_iter().filter(|member| is_alive(&member.watch)).collect();
+    let Ok(pids) = pids_in(group) else { return Others { members, unwatched: true } };
+    let mut unwatched = false;
+    for pid in pids {
+        if Some(pid) == except || members.iter().any(|member| member.pid == pid) {
+            continue;
+        }
+        match open_member(pid, group, poller, token) {
+            Ok(found) => members.extend(found),
+            Err(_) => unwatched = true,
+        }
+    }
+    Others { members, unwatched }
+}
+
+/// Opens a handle of a live member. `None` if it has ended, or if the number is no longer in the group.
+fn open_member(pid: Pid, group: Pid, poller: &Arc<Poller>, token: Token) -> io::Result<Option<Member>> {
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // The number may have changed hands before the handle was opened, hence the second look at its group.
+    if !is_in(group, pid) || !is_alive(&pidfd) {
+        return Ok(None);
+    }
+    Ok(Some(Member { pid, watch: Watch::readable(poller, pidfd, token)? }))
+}
+
+/// Whether any thread of the process is still there. The state letter in `/proc` would not do: it is a zombie's as
+/// soon as the *first* thread has ended.
+fn is_alive(pidfd: &impl AsFd) -> bool {
+    let mut ask = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(poll(&mut ask, Some(&now)), Ok(1))
+}
+
+/// Every pid whose group is `group`, zombies included. Asks the kernel for each pid on the machine, which is ten
+/// times cheaper than reading its `stat`.
+fn pids_in(group: Pid) -> io::Result<impl Iterator<Item = Pid>> {
+    // An entry that cannot be read is a process that has just ended.
+    let numbers =
+        std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter_map(signalable).filter(move |pid| is_in(group, *pid)))
+}
+
+fn is_in(group: Pid, pid: Pid) -> bool {
+    // Not by way of rustix, which does not allow for the group 0 of kernel threads.
+    // SAFETY: the call takes and gives a number.
+    unsafe { libc::getpgid(pid.as_raw_nonzero().get()) == group.as_raw_nonzero().get() }
+}
+
+fn name_survivors(group: Pid) -> Left {
+    let Ok(pids) = pids_in(group) else { return Left::Unknown("the processes cannot be listed") };
+    let survivors: Vec<_> = pids
+        .filter(|pid| match pidfd_open(*pid, PidfdFlags::empty()) {
+            Ok(pidfd) => is_alive(&pidfd),
+            Err(error) => error != Errno::SRCH,
+        })
+        .map(|pid| Survivor { pid: pid.as_raw_nonzero().get().unsigned_abs(), why: why_alive(pid) })
+        .collect();
+    if survivors.is_empty() { Left::Nobody(Proof::NoneAlive) } else { Left::Survivors(survivors) }
+}
+
+fn why_alive(pid: Pid) -> WhyAlive {
+    if test_kill_process(pid) == Err(Errno::PERM) {
+        return WhyAlive::Permission;
+    }
+    match state_letter(pid) {
+        Some('D') => WhyAlive::Uninterruptible,
+        _ => WhyAlive::Unknown,
+    }
+}
+
+/// The state of a process; the name before it may hold anything, also a closing parenthesis.
+fn state_letter(pid: Pid) -> Option<char> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// The one way from a number to a pid that may be signalled: 0 means our own group, -1 everybody, 1 is init.
+fn signalable(number: i32) -> Option<Pid> {
+    if number > 1 { Pid::from_raw(number) } else { None }
+}
+
+fn child_pid(child: &Child) -> io::Result<Pid> {
+    let number = i32::try_from(child.id()).ok();
+    number.and_then(signalable).ok_or_else(|| io::Error::other("the child has no pid that may be signalled"))
+}
+
+/// Ends a child that leads its own group and that nobody has hold of; waits at most for `bound`.
+pub(crate) fn kill_and_reap(mut child: Child, bound: Duration) {
+    // `Child` remembers whether it was reaped, and it was not, so the number is ours.
+    if let Ok(group) = child_pid(&child) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    // There may be no descriptor left to wait with, which is how one gets here, so the wait is a bounded poll.
+    let deadline = Instant::now() + bound;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The wait status as the classic calls encode it, which is what the standard library wants.
+fn exit_status(status: &WaitIdStatus) -> ExitStatus {
+    const CORE_DUMPED: i32 = 0x80;
+    let raw = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, Some(signal)) => signal | if status.dumped() { CORE_DUMPED } else { 0 },
+        (None, None) => 0,
+    };
+    ExitStatus::from_raw(raw)
+}

@@ -1,0 +1,129 @@
+//! A run ends in time: never early, never late, and a polite one at once.
+
+use std::time::{Duration, Instant};
+
+use childminder::{Cut, Ended, Reason, StreamEnd};
+
+use crate::scene::{LONG_GRACE, Stray, assert_all_dead, is_alive, pids, run, sh, start, within};
+
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(1000);
+
+/// Ends at once, and leaves a process in a session of its own that holds both outputs. Says its pid. The inner shell
+/// ends when that process has been started, hence in its session.
+const ESCAPED: &str = "exec 3>&1; echo $(setsid sh -c 'sleep 1000 >&3 & echo $!')";
+
+#[tokio::test]
+async fn a_timeout_is_never_early_and_hardly_late() {
+    let timeout = Duration::from_millis(150);
+    let before = Instant::now();
+    let outcome = run(sh("exec sleep 1000").timeout(timeout)).await;
+    let took = before.elapsed();
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
+    assert!(took >= timeout && took < timeout + SLACK, "took {took:?}");
+}
+
+#[tokio::test]
+async fn a_timeout_of_zero_stops_at_once() {
+    let outcome = run(sh("exec sleep 1000").timeout(Duration::ZERO)).await;
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
+}
+
+#[tokio::test]
+async fn durations_too_large_for_the_clock_are_never_over() {
+    let outcome = run(sh("exit 0").timeout(Duration::MAX).grace(Duration::MAX).drain(Duration::MAX)).await;
+    assert_eq!(outcome.ended, Ended::ByItself);
+}
+
+#[tokio::test]
+async fn a_grace_of_zero_still_asks_before_it_kills() {
+    let outcome =
+        run(sh("trap '' TERM; sleep 1000; sleep 1000").timeout(SLACK / 10).grace(Duration::ZERO)).await;
+    let stop = outcome.stop.expect("it was stopped");
+    assert!(stop.killed.is_some());
+    assert!(stop.took < SLACK, "took {:?}", stop.took);
+}
+
+#[tokio::test]
+async fn a_polite_tree_is_not_made_to_wait_for_the_grace() {
+    let mut run = start(sh("sleep 1000 & echo $!; sleep 1000 & echo $!; wait").grace(LONG_GRACE));
+    let tree = pids(&mut run, 2).await;
+    let before = Instant::now();
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert!(before.elapsed() < SLACK, "took {:?}", before.elapsed());
+    assert!(outcome.stop.is_some_and(|stop| stop.killed.is_none()));
+    assert_all_dead(&tree);
+}
+
+#[tokio::test]
+async fn members_that_end_soon_after_their_leader_are_waited_for_and_not_killed() {
+    // The member goes on when the leader is gone, which it can tell by its new parent, and ends a little later.
+    let member =
+        "trap 'late=1' TERM; echo $$; while [ -z \"$late\" ]; do sleep 0.01; done; sleep 0.2; exit 0";
+    let script = format!("sh -c '{}' & echo $$; wait", member.replace('\'', "'\\''"));
+    let mut run = start(sh(&script).grace(LONG_GRACE));
+    let tree = pids(&mut run, 2).await;
+    let before = Instant::now();
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    let took = before.elapsed();
+    assert!(took >= Duration::from_millis(200), "the member was not waited for: {took:?}");
+    assert!(took < Duration::from_millis(200) + SLACK, "took {took:?}");
+    assert!(outcome.stop.is_some_and(|stop| stop.killed.is_none()), "{outcome:?}");
+    assert_all_dead(&tree);
+}
+
+#[tokio::test]
+async fn a_kill_comes_promptly_when_the_grace_is_over() {
+    let grace = Duration::from_millis(300);
+    let mut run = start(sh("trap '' TERM; echo $$; sleep 1000; sleep 1000").grace(grace));
+    pids(&mut run, 1).await;
+    run.cancel();
+    let stop = within(run.wait()).await.stop.expect("it was stopped");
+    let kill = stop.killed.expect("it was killed");
+    assert!(kill.after >= grace && kill.after < grace + SLACK, "killed after {:?}", kill.after);
+    assert!(stop.took < grace + SLACK, "took {:?}", stop.took);
+}
+
+#[tokio::test]
+async fn a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more() {
+    let drain = Duration::from_millis(200);
+    let before = Instant::now();
+    let outcome = run(sh(ESCAPED).drain(drain)).await;
+    let took = before.elapsed();
+    let pid = String::from_utf8_lossy(&outcome.stdout.bytes).trim().parse().expect("a pid");
+    let _stray = Stray(pid);
+    assert!(is_alive(pid), "a group cannot hold this one; if it could, this test would show nothing");
+    assert!(took >= drain && took < drain + SLACK, "took {took:?}");
+    assert_eq!(outcome.ended, Ended::ByItself);
+    assert_eq!(outcome.stdout.end, StreamEnd::Held);
+    assert_eq!(outcome.stdout.cut(), Some(Cut::Held));
+    assert!(!outcome.stdout.is_complete());
+}
+
+#[tokio::test]
+async fn our_end_of_a_held_pipe_is_closed_with_the_run() {
+    let script = format!("{ESCAPED}; readlink /proc/$$/fd/1");
+    let outcome = run(sh(&script).drain(Duration::ZERO)).await;
+    let said = String::from_utf8_lossy(&outcome.stdout.bytes).into_owned();
+    let (pid, pipe) = said.trim().split_once('\n').expect("two lines");
+    let _stray = Stray(pid.parse().expect("a pid"));
+    let ours = std::fs::read_dir("/proc/self/fd").expect("a list of descriptors");
+    let open = ours
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .any(|target| target.to_str() == Some(pipe));
+    assert!(!open, "{pipe} is still open here");
+}
+
+#[tokio::test]
+async fn a_cancel_does_not_wait_for_the_drain_window() {
+    let mut run = start(sh(ESCAPED).drain(LONG_GRACE));
+    let stray = pids(&mut run, 1).await[0];
+    let _stray = Stray(stray);
+    crate::scene::eventually("the leader is reaped", || run.pid().is_none());
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_eq!(outcome.ended, Ended::ByItself);
+    assert_eq!(outcome.stdout.cut(), Some(Cut::Held));
+}

@@ -1,0 +1,189 @@
+//! What the child wrote is there, and what is not there is said.
+
+use std::time::Duration;
+
+use childminder::{Cut, Event, Input, Output, StreamEnd};
+use tokio::io::AsyncWriteExt;
+
+use crate::scene::{LONG_GRACE, lines, perl, pids, run, sh, start, within};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn a_burst_right_before_the_exit_is_captured_whole() {
+    let outcome = run(&mut perl("print 'a' x 3_000_000; print STDERR 'b' x 2_000_000; exit 0")).await;
+    assert_eq!(outcome.stdout.bytes.len(), 3_000_000);
+    assert_eq!(outcome.stderr.bytes.len(), 2_000_000);
+    assert!(outcome.stdout.bytes.iter().all(|byte| *byte == b'a'));
+    assert!(outcome.stderr.bytes.iter().all(|byte| *byte == b'b'));
+    assert!(outcome.stdout.is_complete() && outcome.stderr.is_complete());
+}
+
+#[tokio::test]
+async fn more_than_a_default_pipe_still_in_the_pipe_at_the_exit_is_captured_whole() {
+    // 1031 is F_SETPIPE_SZ. The writer has ended before the owner can have read much.
+    let script =
+        "fcntl(STDOUT, 1031, 1048576) or die; $| = 1; syswrite(STDOUT, 'x' x 1_000_000) == 1_000_000 or die";
+    for _ in 0..20 {
+        let outcome = run(&mut perl(script)).await;
+        assert_eq!(outcome.stdout.total, 1_000_000);
+        assert!(outcome.stdout.is_complete());
+        assert!(outcome.success());
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_burst_arrives_whole_although_nobody_took_it_before_the_exit() {
+    let mut run = start(&mut perl("syswrite(STDOUT, 'x' x 60_000); exit 0"));
+    crate::scene::eventually("the leader is reaped", || run.pid().is_none());
+    let mut total = 0;
+    while let Some(event) = within(run.next_event()).await {
+        if let Event::Stdout(bytes) = event {
+            total += bytes.len();
+        }
+    }
+    assert_eq!(total, 60_000);
+    assert!(within(run.wait()).await.stdout.is_complete());
+}
+
+#[tokio::test]
+async fn a_pipe_that_is_exactly_full_at_the_exit_is_not_taken_for_a_held_one() {
+    let script = "syswrite(STDOUT, 'x' x 65536) == 65536 or die; kill 'KILL', $$";
+    for _ in 0..20 {
+        let outcome = run(&mut perl(script)).await;
+        assert_eq!((outcome.stdout.total, outcome.stdout.end), (65_536, StreamEnd::Closed));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_kill_is_there() {
+    let script = "trap '' TERM; head -c 50000 /dev/zero; echo ready >&2; sleep 1000; sleep 1000";
+    let mut command = sh(script);
+    command.grace(Duration::from_millis(50)).stderr(Output::Streamed);
+    let mut run = command.start().expect("it starts");
+    loop {
+        if let Some(Event::Stderr(_)) = within(run.next_event()).await {
+            break;
+        }
+    }
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_eq!(outcome.stdout.bytes.len(), 50_000);
+    assert!(outcome.stdout.is_complete());
+}
+
+#[tokio::test]
+async fn beyond_the_capture_limit_the_head_is_kept_and_the_rest_is_counted() {
+    let outcome = run(perl("print 'a' x 1000, 'b' x 2_000_000").capture_limit(1000)).await;
+    assert_eq!(outcome.stdout.bytes, vec![b'a'; 1000]);
+    assert_eq!(outcome.stdout.total, 2_001_000);
+    assert_eq!(outcome.stdout.dropped, 2_000_000);
+    assert_eq!(outcome.stdout.cut(), Some(Cut::Dropped));
+    assert!(outcome.success(), "the child was not held up");
+}
+
+#[tokio::test]
+async fn all_byte_values_pass_unchanged() {
+    let outcome = run(&mut perl("binmode STDOUT; print pack('C*', 0..255) x 100")).await;
+    let expected: Vec<u8> = (0..=255).cycle().take(25_600).collect();
+    assert_eq!(outcome.stdout.bytes, expected);
+}
+
+#[tokio::test]
+async fn a_flood_that_nobody_takes_does_not_fill_the_memory() {
+    let mut run = start(sh("exec yes").grace(LONG_GRACE));
+    // The child has said something, so the flood is on its way. Nobody takes any more while it has time to swell.
+    lines(&mut run, 1).await;
+    std::thread::sleep(Duration::from_millis(200));
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert!(outcome.stdout.total < MIB as u64, "{} bytes were read", outcome.stdout.total);
+}
+
+#[tokio::test]
+async fn streamed_output_goes_on_after_it_was_held_up() {
+    let mut run = start(&mut perl("print 'x' x 5_000_000"));
+    let mut total = 0;
+    while let Some(event) = within(run.next_event()).await {
+        if let Event::Stdout(bytes) = event {
+            total += bytes.len();
+            // Slow enough for the high-water mark to be reached again and again.
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(total, 5_000_000);
+}
+
+#[tokio::test]
+async fn streamed_output_that_nobody_took_is_counted_as_dropped() {
+    let mut run = start(&mut perl("print 'x' x 1_000_000"));
+    let outcome = within(run.wait()).await;
+    assert!(outcome.success(), "the child was not held up");
+    assert_eq!((outcome.stdout.total, outcome.stdout.dropped), (1_000_000, 1_000_000));
+    assert_eq!(outcome.stdout.cut(), Some(Cut::Dropped));
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_end_with_the_outcome() {
+    let mut run = start(sh("echo one; exec sleep 1000").grace(LONG_GRACE));
+    assert!(matches!(within(run.next_event()).await, Some(Event::Started { .. })));
+    assert!(matches!(within(run.next_event()).await, Some(Event::Stdout(_))));
+    run.cancel();
+    assert!(matches!(within(run.next_event()).await, Some(Event::Stopping(_))));
+    assert!(matches!(within(run.next_event()).await, Some(Event::Ended(_))));
+    assert!(within(run.next_event()).await.is_none());
+}
+
+#[tokio::test]
+async fn the_child_reads_its_stdin_to_the_end() {
+    let mut command = sh("exec cat");
+    let mut run = command.stdin(Input::Piped).start().expect("it starts");
+    let mut stdin = run.stdin().expect("a pipe");
+    stdin.write_all(b"hello").await.expect("the child reads");
+    stdin.shutdown().await.expect("a pipe can be closed");
+    assert_eq!(&within(run.wait()).await.stdout.bytes[..], b"hello");
+}
+
+#[tokio::test]
+async fn an_end_of_stdin_that_nobody_took_is_closed_by_the_wait() {
+    let outcome = run(sh("exec cat").stdin(Input::Piped)).await;
+    assert!(outcome.success());
+}
+
+#[tokio::test]
+async fn given_bytes_arrive_while_the_child_floods_both_streams() {
+    let given = bytes::Bytes::from(vec![7; 4 * MIB]);
+    let outcome = run(sh("tee /dev/stderr").stdin(Input::Bytes(given.clone()))).await;
+    assert_eq!(outcome.stdout.bytes, given);
+    assert_eq!(outcome.stderr.bytes, given);
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_read_its_stdin_is_no_error() {
+    let given = bytes::Bytes::from(vec![7; 4 * MIB]);
+    let outcome = run(sh("exec <&-; echo done").stdin(Input::Bytes(given))).await;
+    assert!(outcome.success());
+    assert_eq!(&outcome.stdout.bytes[..], b"done\n");
+}
+
+#[tokio::test]
+async fn output_that_is_not_taken_is_said_to_be_not_taken() {
+    let outcome = run(sh("echo lost").stdout(Output::Null)).await;
+    assert_eq!(outcome.stdout.end, StreamEnd::NotTaken);
+}
+
+#[tokio::test]
+async fn a_dropped_run_can_still_say_goodbye_to_nobody() {
+    // The child would be killed by SIGPIPE, or blocked, if its output were not read during the grace.
+    let path = std::env::temp_dir().join(format!("childminder-goodbye-{}", std::process::id()));
+    let script = format!(
+        "trap 'head -c 300000 /dev/zero && echo whole > {}; exit' TERM; echo $$; \
+        while :; do sleep 0.01; done",
+        path.display()
+    );
+    let mut run = start(sh(&script).grace(LONG_GRACE));
+    pids(&mut run, 1).await;
+    drop(run);
+    crate::scene::eventually("it has said all", || std::fs::read(&path).is_ok_and(|said| said == b"whole\n"));
+    std::fs::remove_file(&path).expect("our own file");
+}

@@ -1,0 +1,123 @@
+//! Whatever happens to the owner's tasks, threads and runtime, the run ends.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use childminder::Run;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::scene::{LONG_GRACE, eventually, is_alive, pids, sh, start, state_of};
+
+const TREE: &str = "sleep 1000 & echo $!; echo $$; wait";
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// A run in a runtime of its own, and the pids of its tree.
+fn started(runtime: &Runtime) -> (Run, Vec<u32>) {
+    runtime.block_on(async {
+        let mut run = start(sh(TREE).grace(LONG_GRACE));
+        let tree = pids(&mut run, 2).await;
+        (run, tree)
+    })
+}
+
+#[track_caller]
+fn assert_gone_soon(tree: &[u32]) {
+    eventually("the tree is dead", || !tree.iter().any(|pid| is_alive(*pid)));
+    eventually("the leader is reaped", || state_of(tree[1]).is_none());
+}
+
+#[test]
+fn a_drop_needs_no_runtime() {
+    let runtime = runtime();
+    let (run, tree) = started(&runtime);
+    drop(runtime);
+    drop(run);
+    assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_drop_does_not_block() {
+    let runtime = runtime();
+    let run = runtime.block_on(async {
+        let mut run =
+            start(sh("trap '' TERM; echo $$; sleep 1000; sleep 1000").grace(Duration::from_millis(500)));
+        pids(&mut run, 1).await;
+        run
+    });
+    let before = Instant::now();
+    drop(run);
+    assert!(before.elapsed() < Duration::from_millis(250), "blocked for {:?}", before.elapsed());
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_takes_its_runs_along() {
+    let runtime = runtime();
+    let (mut run, tree) = started(&runtime);
+    runtime.spawn(async move { run.wait().await });
+    runtime.shutdown_background();
+    assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_task_that_is_aborted_takes_its_run_along() {
+    let runtime = runtime();
+    let (mut run, tree) = started(&runtime);
+    runtime.block_on(async {
+        let task = tokio::spawn(async move { run.wait().await });
+        tokio::task::yield_now().await;
+        task.abort();
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+    });
+    assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_future_that_is_dropped_takes_its_run_along() {
+    let runtime = runtime();
+    let path = std::env::temp_dir().join(format!("childminder-future-{}", std::process::id()));
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", path.display());
+    let pid = runtime.block_on(async {
+        let future = sh(&script).run();
+        eventually("it has started", || path.exists());
+        drop(future);
+        std::fs::read_to_string(&path).expect("its pid").trim().parse().expect("a pid")
+    });
+    std::fs::remove_file(&path).expect("our own file");
+    eventually("it is dead and reaped", || state_of(pid).is_none());
+}
+
+#[test]
+fn a_panic_takes_the_run_along_as_it_unwinds() {
+    let runtime = runtime();
+    let (run, tree) = started(&runtime);
+    let panicked = catch_unwind(AssertUnwindSafe(move || {
+        let _run = run;
+        std::panic::resume_unwind(Box::new("a panic without a message on stderr"));
+    }));
+    assert!(panicked.is_err());
+    assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_run_can_be_waited_for_from_another_runtime() {
+    let first = runtime();
+    let (mut run, tree) = started(&first);
+    drop(first);
+    run.cancel();
+    let outcome = runtime().block_on(async { crate::scene::within(run.wait()).await });
+    assert!(outcome.stop.is_some());
+    assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_run_moves_between_threads() {
+    fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Run>();
+    is_send_and_sync::<childminder::Canceller>();
+    is_send_and_sync::<childminder::Command>();
+    is_send_and_sync::<childminder::Outcome>();
+    is_send_and_sync::<childminder::StartError>();
+}

@@ -1,0 +1,202 @@
+//! Nobody in the group outlives the run, however it ends.
+
+use std::time::Duration;
+
+use childminder::{Containment, Ended, KillCause, Left, Reason};
+
+use crate::scene::{
+    LONG_GRACE, assert_all_dead, eventually, is_alive, lines, perl, pids, sh, start, state_of, within,
+};
+
+/// A leader with a child and a grandchild, all three of which say their pids.
+const TREE: &str = "sh -c 'echo $$; sleep 1000 & echo $!; wait' & echo $$; wait";
+
+const SHORT: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn nobody_survives_a_cancel() {
+    let mut run = start(sh(TREE).grace(LONG_GRACE));
+    let tree = pids(&mut run, 3).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled));
+    assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+    assert_eq!(outcome.containment, Containment::Group);
+}
+
+#[tokio::test]
+async fn nobody_survives_a_timeout() {
+    let mut run = start(sh(TREE).timeout(Duration::from_millis(300)));
+    let tree = pids(&mut run, 3).await;
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
+}
+
+#[tokio::test]
+async fn nobody_survives_a_drop() {
+    let mut run = start(&mut sh(TREE));
+    let tree = pids(&mut run, 3).await;
+    drop(run);
+    eventually("the tree is dead", || !tree.iter().any(|pid| is_alive(*pid)));
+    eventually("the leader is reaped", || state_of(tree[0]).is_none());
+}
+
+#[tokio::test]
+async fn whoever_is_left_by_a_child_that_ends_by_itself_is_killed() {
+    let mut run = start(&mut sh("sleep 1000 & echo $!; exit 3"));
+    let left = pids(&mut run, 1).await;
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&left);
+    assert_eq!(outcome.ended, Ended::ByItself);
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(3));
+}
+
+#[tokio::test]
+async fn a_child_that_ignores_the_request_is_killed_when_the_grace_is_over() {
+    let mut run = start(sh("trap '' TERM; echo $$; sleep 1000 & echo $!; wait; wait").grace(SHORT));
+    let tree = pids(&mut run, 2).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    let kill = outcome.stop.and_then(|stop| stop.killed).expect("it was killed");
+    assert_eq!(kill.because, KillCause::GraceOver);
+    assert!(kill.after >= SHORT, "killed {:?} after the request", kill.after);
+}
+
+#[tokio::test]
+async fn a_child_that_blocks_the_request_is_killed_when_the_grace_is_over() {
+    let script =
+        "use POSIX; sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM)); $| = 1; print \"$$\\n\"; sleep 1000";
+    let mut run = start(perl(script).grace(SHORT));
+    let tree = pids(&mut run, 1).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert!(outcome.stop.is_some_and(|stop| stop.killed.is_some()));
+}
+
+#[tokio::test]
+async fn a_deaf_grandchild_is_killed_when_its_leader_obeyed_and_the_grace_is_over() {
+    let script =
+        "sh -c 'trap \"\" TERM; echo $$; sleep 1000; sleep 1000' & trap 'exit 7' TERM; echo $$; wait";
+    let mut run = start(sh(script).grace(SHORT));
+    let tree = pids(&mut run, 2).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(7));
+    let kill = outcome.stop.and_then(|stop| stop.killed).expect("the grandchild was killed");
+    assert!(kill.after >= SHORT, "killed {:?} after the request", kill.after);
+}
+
+#[tokio::test]
+async fn a_stopped_child_is_continued_so_that_it_can_obey() {
+    let script = "trap 'echo bye; exit 5' TERM; echo $$; kill -STOP $$; while :; do sleep 0.01; done";
+    let mut run = start(sh(script).grace(LONG_GRACE));
+    let tree = pids(&mut run, 1).await;
+    eventually("it has stopped", || state_of(tree[0]) == Some('T'));
+    run.cancel();
+    assert_eq!(lines(&mut run, 1).await, ["bye"]);
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(5));
+    assert!(outcome.stop.is_some_and(|stop| stop.killed.is_none()));
+}
+
+#[tokio::test]
+async fn a_stopped_and_deaf_child_is_killed() {
+    let mut run = start(sh("trap '' TERM CONT; echo $$; kill -STOP $$; sleep 1000; sleep 1000").grace(SHORT));
+    let tree = pids(&mut run, 1).await;
+    eventually("it has stopped", || state_of(tree[0]) == Some('T'));
+    run.cancel();
+    within(run.wait()).await;
+    assert_all_dead(&tree);
+}
+
+#[tokio::test]
+async fn a_relay_that_keeps_forking_and_is_deaf_is_killed() {
+    // Each process of the relay forks the next and ends, so no list of pids is right for long. It ends by itself
+    // after a while, for the sake of a failing test.
+    let relay = "$SIG{TERM} = 'IGNORE'; $| = 1; $end = time + 20;
+        if (fork) { print \"$$\\n\"; sleep 1000 while 1 }
+        while (time < $end) { exit if fork }";
+    let mut run = start(perl(relay).grace(SHORT));
+    let leader = pids(&mut run, 1).await[0];
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+    assert!(!is_alive(leader));
+    assert!(!group_has_live_members(leader));
+}
+
+#[tokio::test]
+async fn a_deaf_relay_that_a_look_can_miss_does_not_outlive_its_obedient_leader() {
+    let relay = "$| = 1; $end = time + 20;
+        if (fork) { print \"$$\\n\"; sleep 1000 while 1 }
+        $SIG{TERM} = 'IGNORE'; print \"$$\\n\";
+        while (time < $end) { exit if fork }";
+    for _ in 0..10 {
+        let mut run = start(perl(relay).grace(SHORT));
+        let leader = pids(&mut run, 2).await.into_iter().min().expect("two pids");
+        run.cancel();
+        let outcome = within(run.wait()).await;
+        assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+        assert!(!group_has_live_members(leader));
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_moved_to_the_group_of_its_owner_is_found_and_nobody_else_there_is_hit() {
+    let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 1000";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    let moved = pids(&mut run, 1).await;
+    let ours = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(moved[0].cast_signed())));
+    assert_eq!(ours, Ok(nix::unistd::getpgrp()), "it did not move");
+    run.cancel();
+    within(run.wait()).await;
+    assert_all_dead(&moved);
+}
+
+fn group_has_live_members(group: u32) -> bool {
+    let entries = std::fs::read_dir("/proc").expect("a list of processes");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).any(|pid: i32| {
+        let of = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)));
+        of.is_ok_and(|of| of.as_raw().unsigned_abs() == group) && is_alive(pid.unsigned_abs())
+    })
+}
+
+#[tokio::test]
+async fn many_runs_at_once_end_each_by_itself() {
+    let mut runs = Vec::new();
+    for _ in 0..40 {
+        let mut run = start(sh(TREE).grace(LONG_GRACE));
+        let tree = pids(&mut run, 3).await;
+        runs.push((run, tree));
+    }
+    for (run, _) in runs.iter().skip(1) {
+        run.cancel();
+    }
+    for (run, tree) in runs.iter_mut().skip(1) {
+        within(run.wait()).await;
+        assert_all_dead(tree);
+    }
+    let (first, tree) = &mut runs[0];
+    assert!(tree.iter().all(|pid| is_alive(*pid)), "a run was stopped on account of others");
+    first.cancel();
+    within(first.wait()).await;
+    assert_all_dead(tree);
+}
+
+#[tokio::test]
+async fn a_bystander_in_the_same_session_gets_no_signal() {
+    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().expect("a bystander");
+    let mut run = start(&mut sh(TREE));
+    pids(&mut run, 3).await;
+    run.cancel();
+    within(run.wait()).await;
+    assert!(bystander.try_wait().expect("our own child").is_none(), "the bystander was hit");
+    bystander.kill().expect("our own child");
+    bystander.wait().expect("our own child");
+}
