@@ -191,6 +191,7 @@ impl<'a> Facts<'a> {
             CaseEnd::OurFault(why) => {
                 Some(Verdict::Unknown(format!("the harness could not run the case: {why}")))
             }
+            CaseEnd::Inapplicable(why) => Some(Verdict::NotRun(why.clone())),
             CaseEnd::Completed | CaseEnd::HostSilent => None,
         }
     }
