@@ -61,7 +61,7 @@ struct Lost {
 
 impl<'a> CaseSource<'a> {
     pub(super) fn new(sources: Sources<'a>, keeper: &'a mut Keeper, observer: &'a mut dyn Observer) -> Self {
-        let directed = sources.plan.rules.iter().flat_map(|rule| directed_of(rule));
+        let directed = sources.plan.rules.iter().flat_map(|rule| rule.directed());
         let files = sources.plan.scenarios.iter().cloned();
         let mut places = HashMap::new();
         let mut fixed = VecDeque::new();
@@ -238,13 +238,6 @@ fn duration_of(trace: &Trace) -> Duration {
     let moments = trace.moments.iter().map(|moment| moment.at_us);
     let last = moments.chain(trace.looks.iter().map(|look| look.at_us)).max();
     Duration::from_micros(last.unwrap_or(0))
-}
-
-fn directed_of(rule: &Rule) -> Vec<Scenario> {
-    match rule.judged {
-        Judged::Trace { directed, .. } => directed(),
-        Judged::Suite(_) | Judged::NotBuilt(_) => Vec::new(),
-    }
 }
 
 /// The index in the name of a generated scenario.

@@ -24,7 +24,7 @@ pub fn render(trace: &Trace, width: usize) -> String {
     lanes.lanes.truncate(MOST_LANES);
     let label = lanes.lanes.iter().map(|lane| lane.label.width()).max().unwrap_or(0).min(WIDEST_LABEL);
     let columns = width.saturating_sub(label + 2).max(FEWEST_COLUMNS);
-    let axis = Axis { end_us: end_of(trace), columns };
+    let axis = Axis::through(&lanes.lanes, end_of(trace), columns);
     let mut text = String::new();
     for lane in &lanes.lanes {
         let row = format!("{}  {}", padded(&lane.label, label), lane.draw(&axis));
@@ -58,8 +58,11 @@ struct Mark {
     meaning: String,
 }
 
+/// Which column a time has. Long gaps are drawn shorter than they are, or what happens within a millisecond could not be
+/// told apart beside a wait of seconds.
 struct Axis {
-    end_us: u64,
+    /// Times at which something happens, and how far right that is, from 0 to 1.
+    stops: Vec<(u64, f64)>,
     columns: usize,
 }
 
@@ -223,18 +226,56 @@ fn free_column(taken: &[bool], column: usize) -> Option<usize> {
 }
 
 impl Axis {
-    /// The last column is kept for what comes after everything else.
-    fn column(&self, at_us: u64) -> usize {
-        if at_us > self.end_us {
-            return self.columns - 1;
+    fn through(lanes: &[Lane], end_us: u64, columns: usize) -> Self {
+        let mut times = lanes.iter().flat_map(|lane| &lane.marks).map(|mark| mark.at_us).collect::<Vec<_>>();
+        times.retain(|&at| at <= end_us);
+        times.extend([0, end_us]);
+        times.sort_unstable();
+        times.dedup();
+        let mut stops = vec![(0, 0.0)];
+        for pair in times.windows(2) {
+            let gap_ms = (pair[1] - pair[0]) as f64 / 1000.0;
+            let (_, before) = stops[stops.len() - 1];
+            stops.push((pair[1], before + 0.5 + gap_ms.ln_1p()));
         }
-        let last = self.columns as u64 - 2;
-        (at_us * last).checked_div(self.end_us).unwrap_or(0) as usize
+        let whole = stops[stops.len() - 1].1.max(f64::MIN_POSITIVE);
+        stops.iter_mut().for_each(|stop| stop.1 /= whole);
+        Self { stops, columns }
     }
 
+    /// The last column is kept for what comes after everything else.
+    fn column(&self, at_us: u64) -> usize {
+        let last = (self.columns - 2) as f64;
+        match self.stops.partition_point(|&(stop, _)| stop < at_us) {
+            behind if behind == self.stops.len() => self.columns - 1,
+            behind => (self.stops[behind].1 * last).round() as usize,
+        }
+    }
+
+    /// The times, in milliseconds, below where they are: as many as there is room for, the last one always.
     fn draw(&self) -> String {
-        let end = format!("{:.1} ms", self.end_us as f64 / 1000.0);
-        format!("0{end:>width$}", width = self.columns - 2)
+        let (end_us, _) = self.stops[self.stops.len() - 1];
+        let end = format!("{} ms", millis(end_us));
+        let room = (self.columns - 1).saturating_sub(end.len());
+        let mut row = String::new();
+        for &(at_us, _) in &self.stops {
+            let label = millis(at_us);
+            let column = self.column(at_us);
+            let is_free = row.is_empty() || column >= row.len() + 2;
+            if is_free && column + label.len() + 2 <= room {
+                row = format!("{row:<column$}{label}");
+            }
+        }
+        format!("{row:<room$}{end}")
+    }
+}
+
+/// Milliseconds in about three digits.
+fn millis(at_us: u64) -> String {
+    match at_us {
+        0 => "0".to_owned(),
+        1..10_000 => format!("{:.1}", at_us as f64 / 1000.0),
+        _ => (at_us / 1000).to_string(),
     }
 }
 
@@ -375,12 +416,12 @@ pub(crate) mod tests {
     #[test]
     fn a_survivor_runs_off_the_picture() {
         insta::assert_snapshot!(render(&cancelled_tree(), 72), @r#"
-        caller   R           CW             e
+        caller      R                       CW                    e
         host     ●─────────────────────────────────────────────────────────────▶
-        root      ●──◇─────────────T─────✗
-        helper      ●◇─────────────────────────────────────────────────────────▶
+        root            ●───────────◇────────────────T──────✗
+        helper              ●───◇──────────────────────────────────────────────▶
         harness                                                               LS
-                 0                                                     100.0 ms
+                 0  1.0     5.0     8.0     20       30     40    45     100 ms
         R run   C cancel   W wait   e run ended   ● starts   ◇ emits
         T gets TERM   ✗ is killed   L look   S swept helper (pid 12)
         ▶ still lives
