@@ -90,6 +90,7 @@ impl Lanes {
             }
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
+            What::GaveUp => self.lanes[0].mark(at_us, '?', "no answer".to_owned()),
             What::Done { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { .. } => self.lanes[1].end(at_us),
