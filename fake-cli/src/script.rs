@@ -43,7 +43,7 @@ pub enum Step {
     BusyHang,
     /// Wait this long; a signal that is handled does not cut it short.
     Sleep(Span),
-    /// Stop itself (SIGSTOP). Goes on with the next step when continued.
+    /// Stop itself (SIGSTOP); reported as done just before. Goes on with the next step when continued.
     Stop,
 
     // Signals.
@@ -77,7 +77,8 @@ pub enum Step {
     ReadStdin,
 
     // Environment.
-    /// Replace itself by itself with an empty environment; same pid. Signal reactions start afresh.
+    /// Replace itself by itself with an empty environment; same pid. As always with exec, what it handled is at its
+    /// default then, and what it ignored or blocked stays so.
     ClearEnvironment,
 
     // Verbs.

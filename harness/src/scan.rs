@@ -209,7 +209,7 @@ mod tests {
     fn this_process_and_its_descriptors_are_seen() {
         let own = std::process::id() as i32;
         assert!(everyone().unwrap().iter().any(|stat| stat.pid == own && !stat.is_zombie()));
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&reader);
         let found = descriptors(own).unwrap().into_iter().find(|descriptor| descriptor.fd == fd).unwrap();
         assert!(found.target.starts_with("pipe:["), "{found:?}");

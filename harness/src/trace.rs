@@ -161,6 +161,8 @@ pub enum What {
         /// How.
         status: Status,
     },
+    /// The harness waited for the host until now, far longer than every bound, and no longer.
+    GaveUp,
     /// A gate that an op waits for did not open in time; this op and those after it were not issued.
     GateStuck {
         /// Index in the scenario's ops.

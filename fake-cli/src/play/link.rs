@@ -51,16 +51,23 @@ pub(super) fn report(report: &Report) {
     }
 }
 
-/// Says hello. Of more descriptors than fit into a message the highest are left out, and counted.
-pub(super) fn say_hello(mut hello: Hello) {
-    let mut message = Report::Hello(Box::new(hello.clone()));
-    while serde_json::to_vec(&message).is_ok_and(|text| text.len() > MOST_MESSAGE_BYTES) {
+/// Says hello.
+pub(super) fn say_hello(hello: Hello) {
+    sys::send(&as_message(hello));
+}
+
+/// A hello that fits into a message: of too many descriptors the highest are left out, and counted.
+fn as_message(mut hello: Hello) -> Vec<u8> {
+    loop {
+        // The reports hold nothing that JSON cannot say.
+        let message = serde_json::to_vec(&Report::Hello(Box::new(hello.clone()))).unwrap_or_default();
+        if message.len() <= MOST_MESSAGE_BYTES {
+            return message;
+        }
         let kept = hello.descriptors.len() / 2;
         hello.descriptors_left_out += hello.descriptors.len() - kept;
         hello.descriptors.truncate(kept);
-        message = Report::Hello(Box::new(hello.clone()));
     }
-    report(&message);
 }
 
 /// Waits until the listener lets `event` pass; `passed` keeps what it let pass besides.
@@ -81,5 +88,24 @@ fn next_order(link: c_int) -> Option<Order> {
         Ok(length) => serde_json::from_slice(&buffer[..length]).ok(),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
         Err(_) => sys::exit(super::code::UNLINKED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Descriptor;
+
+    #[test]
+    fn a_hello_fits_into_a_message_however_many_descriptors_there_are() {
+        for count in [0, 3, 3000] {
+            let descriptor = |fd| Descriptor { fd, target: "/dev/null".to_owned(), mode: "rw".to_owned() };
+            let message =
+                as_message(Hello { descriptors: (0..count).map(descriptor).collect(), ..Hello::default() });
+            assert!(message.len() <= MOST_MESSAGE_BYTES);
+            let Report::Hello(hello) = serde_json::from_slice(&message).unwrap() else { panic!("no hello") };
+            assert_eq!(hello.descriptors.len() + hello.descriptors_left_out, count as usize);
+            assert_eq!(hello.descriptors_left_out == 0, count < 1000);
+        }
     }
 }

@@ -100,7 +100,9 @@ pub(super) fn environment_length() -> usize {
 
 /// Now, on the monotonic clock.
 pub(super) fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let mut now = timespec(0);
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
@@ -370,7 +372,8 @@ static TAKEN_BLOCKED: AtomicU64 = AtomicU64::new(0);
 /// Takes the player's own signals: handled and unblocked.
 pub(super) fn take_player_signals() -> io::Result<()> {
     let own = of_the_player();
-    TAKEN_IGNORED.store(signals_with(Action::Ignore) & own, SeqCst);
+    let ignored = numbers(own).filter(|signal| action_of(*signal) == Action::Ignore).map(only).sum();
+    TAKEN_IGNORED.store(ignored, SeqCst);
     for signal in numbers(own) {
         set_action(signal, Action::Handle)?;
     }

@@ -58,7 +58,7 @@ pub(crate) fn because(reason: Reason) -> Outcome {
 }
 
 /// A trace under construction.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hand {
     trace: Trace,
     runs: u32,

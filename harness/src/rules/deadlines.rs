@@ -606,7 +606,8 @@ fn directed_d5() -> Vec<Scenario> {
             &["D5", "D4", "S1"],
             [vec![Step::LogSignals], ready_and_hang().to_vec()].concat(),
             once_ready(Verb::Cancel),
-        ),
+        )
+        .with_grace(Span::from_millis(200)),
         scenario(
             "cancel-cleans-up-within-the-grace",
             "A child that needs 40 ms for its clean-up and has a grace of 400 ms must be allowed to finish.",
@@ -648,4 +649,349 @@ fn directed_d5() -> Vec<Scenario> {
         )
         .with_grace(patient),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
+    use super::*;
+    use crate::trace::{Noise, Status};
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    fn noisy(hand: Hand, p99_us: u64, max_us: u64) -> Hand {
+        hand.with(|trace| trace.noise = Noise { p99_us, max_us, samples: 50 })
+    }
+
+    fn timed_out(returned_ms: u64) -> Hand {
+        // Up after 1 ms; 100 ms timeout, 100 ms grace, 250 ms slack: due 451 ms after the case began.
+        hanging_pair().timeout(100).gone(105, "root").ended(returned_ms, because(Reason::TimedOut))
+    }
+
+    #[test]
+    fn d1_bounds_the_return_by_timeout_grace_and_slack() {
+        assert_verdict(&timed_out(110), judge_d1, Kept, "");
+        assert_verdict(&timed_out(451), judge_d1, Kept, "");
+        assert_verdict(&timed_out(453), judge_d1, Unknown, "noise");
+        assert_verdict(
+            &timed_out(460),
+            judge_d1,
+            Broken,
+            "returned 459 ms after the child was up; the bound was 450 ms",
+        );
+    }
+
+    #[test]
+    fn d1_gives_a_noisy_machine_more_slack_and_never_accuses_unmeasured() {
+        assert_verdict(&noisy(timed_out(1_100), 100_000, 100_000), judge_d1, Kept, "");
+        assert_verdict(&noisy(timed_out(1_500), 100_000, 100_000), judge_d1, Unknown, "noise");
+        assert_verdict(&noisy(timed_out(1_700), 100_000, 100_000), judge_d1, Broken, "");
+        let unmeasured = timed_out(5_000).with(|trace| trace.noise = Noise::default());
+        assert_verdict(&unmeasured, judge_d1, Unknown, "noise");
+    }
+
+    #[test]
+    fn d1_adds_the_drain_bound_where_the_output_is_held_out_of_reach() {
+        let held = |drain_ms, returned_ms| {
+            case(steps(r#"[{"start": {"node": "holder", "as": "own-session", "holds": ["stdout"], "script": ["hang"]}}, "hang"]"#))
+                .timeout(100)
+                .drain(drain_ms)
+                .run(0)
+                .hello(1, "root")
+                .hello_as(2, "holder", AWAY)
+                .gone(105, "root")
+                .ended(returned_ms, because(Reason::TimedOut))
+        };
+        assert_verdict(&held(400, 800), judge_d1, Kept, "");
+        assert_verdict(&held(100, 800), judge_d1, Broken, "the bound was 550 ms");
+    }
+
+    #[test]
+    fn d1_is_broken_by_a_host_that_never_returned() {
+        let hung =
+            hanging_pair().timeout(100).gone(105, "root").silent().host_gone(12_000, Status::Signaled(9));
+        assert_verdict(&hung, judge_d1, Broken, "had not returned 11.9 s after");
+        let untouched = hanging_pair().timeout(100).silent().host_gone(12_000, Status::Signaled(9));
+        assert_verdict(&untouched, judge_d1, Broken, "had not returned");
+        let not_long =
+            hanging_pair().timeout(100).gone(105, "root").silent().host_gone(200, Status::Signaled(9));
+        assert_verdict(&not_long, judge_d1, Unknown, "nobody waited longer");
+    }
+
+    #[test]
+    fn d1_counts_a_command_by_its_exit() {
+        let hand = hanging_pair().template().timeout(100).gone(105, "root");
+        assert_verdict(&hand.clone().host_gone(110, Status::Exited(124)), judge_d1, Kept, "");
+        assert_verdict(&hand.host_gone(2_000, Status::Exited(124)), judge_d1, Broken, "");
+    }
+
+    #[test]
+    fn d1_is_vacuous_where_no_timeout_ended_the_run() {
+        let exited = hanging_pair().timeout(100).exiting(50, "root", 0).ended(60, because(Reason::Itself));
+        assert_verdict(&exited, judge_d1, Vacuous, "ended by itself");
+        assert_verdict(
+            &hanging_pair().cancel(10).ended(20, because(Reason::Cancelled)),
+            judge_d1,
+            Vacuous,
+            "no timeout",
+        );
+        let unknown_grace = timed_out(9_000).with(|trace| trace.limits.grace = None);
+        assert_verdict(&unknown_grace, judge_d1, Vacuous, "grace in force is not known");
+        let none = timed_out(110).promising(|promises| promises.timeout = Keeps::Not);
+        assert_verdict(&none, judge_d1, NotRun, "no timeout");
+    }
+
+    #[test]
+    fn d2_is_broken_only_by_what_is_certainly_too_early() {
+        let ended =
+            |at_ms| hanging_pair().timeout(100).gone(at_ms, "root").ended(at_ms, because(Reason::TimedOut));
+        assert_verdict(&ended(100), judge_d2, Kept, "");
+        assert_verdict(&ended(95), judge_d2, Unknown, "tick");
+        assert_verdict(
+            &ended(60),
+            judge_d2,
+            Broken,
+            "timed out 60 ms after it was asked for; the timeout was 100 ms",
+        );
+    }
+
+    #[test]
+    fn d2_also_hears_the_first_term() {
+        let script = r#"["log-signals", "hang"]"#;
+        let asked = |at_ms| {
+            case(steps(script))
+                .timeout(100)
+                .run(0)
+                .hello(1, "root")
+                .did(1, "root", 0)
+                .signalled(at_ms, "root", Signal::Term)
+                .gone(205, "root")
+                .ended(206, because(Reason::TimedOut))
+        };
+        assert_verdict(&asked(101), judge_d2, Kept, "");
+        assert_verdict(&asked(40), judge_d2, Broken, "40 ms");
+        let by_the_caller = case(steps(script))
+            .timeout(100)
+            .run(0)
+            .hello(1, "root")
+            .cancel(30)
+            .signalled(40, "root", Signal::Term)
+            .ended(45, because(Reason::Cancelled));
+        assert_verdict(&by_the_caller, judge_d2, Vacuous, "was cancelled");
+    }
+
+    #[test]
+    fn d2_is_vacuous_when_nothing_timed_out() {
+        let exited = hanging_pair().timeout(100).exiting(50, "root", 0).ended(60, because(Reason::Itself));
+        assert_verdict(&exited, judge_d2, Vacuous, "ended by itself");
+        assert_verdict(&hanging_pair(), judge_d2, Vacuous, "no timeout in force");
+        let silent_api = hanging_pair().timeout(100).gone(105, "root").ended(106, because(Reason::Unsaid));
+        assert_verdict(&silent_api, judge_d2, Kept, "");
+    }
+
+    fn exit_while_held() -> Hand {
+        hanging_pair().drain(100).exiting(10, "root", 0).gone(11, "root")
+    }
+
+    #[test]
+    fn d3_bounds_the_wait_for_output_that_is_held_open() {
+        // Dead after 11 ms; 100 ms drain, 100 ms grace, 250 ms slack: due after 461 ms.
+        assert_verdict(&exit_while_held().ended(120, because(Reason::Itself)), judge_d3, Kept, "");
+        assert_verdict(&exit_while_held().ended(463, because(Reason::Itself)), judge_d3, Unknown, "noise");
+        assert_verdict(
+            &exit_while_held().ended(3_000, because(Reason::Itself)),
+            judge_d3,
+            Broken,
+            "held open",
+        );
+        let hung = exit_while_held().silent().host_gone(12_000, Status::Signaled(9));
+        assert_verdict(&hung, judge_d3, Broken, "had not returned");
+        let stopped = exit_while_held().cancel(2_000).ended(2_100, because(Reason::Cancelled));
+        assert_verdict(&stopped, judge_d3, Unknown, "the caller stopped");
+        let unnamed =
+            exit_while_held().with(|trace| trace.limits.drain = None).ended(3_000, because(Reason::Itself));
+        assert_verdict(&unnamed, judge_d3, Unknown, "bounds of its own");
+    }
+
+    #[test]
+    fn d3_is_vacuous_when_nobody_held_the_output() {
+        let script = r#"[{"start": {"node": "child", "script": ["hang"]}}, {"exit": 0}]"#;
+        let quiet = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .quiet_hello(2, "child", super::super::by_hand::ROOT_IDS)
+            .exiting(10, "root", 0)
+            .ended(5_000, because(Reason::Itself));
+        assert_verdict(&quiet, judge_d3, Vacuous, "nobody held");
+        let cancelled = hanging_pair().cancel(10).ended(20, because(Reason::Cancelled));
+        assert_verdict(&cancelled, judge_d3, Vacuous, "was cancelled");
+    }
+
+    fn cancelled(reaction: &str, returned_ms: u64) -> Hand {
+        let script = format!(r#"[{{"on": {{"signal": "TERM", "then": {reaction}}}}}, "hang"]"#);
+        case(steps(&script))
+            .grace(1_000)
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .cancel(10)
+            .gone(returned_ms, "root")
+            .ended(returned_ms, because(Reason::Cancelled))
+    }
+
+    #[test]
+    fn d4_gives_the_grace_only_to_a_tree_that_needs_it() {
+        assert_verdict(&cancelled(r#""default""#, 100), judge_d4, Kept, "");
+        assert_verdict(
+            &cancelled(r#""default""#, 1_020),
+            judge_d4,
+            Broken,
+            "polite tree; the bound was 250 ms",
+        );
+        assert_verdict(&cancelled(r#""ignore""#, 1_020), judge_d4, Kept, "");
+        assert_verdict(&cancelled(r#""ignore""#, 1_262), judge_d4, Unknown, "noise");
+        assert_verdict(&cancelled(r#""ignore""#, 1_900), judge_d4, Broken, "not polite; the bound was 1.2 s");
+        let slowly = r#"{"exit-slowly": {"takes": "200ms", "code": 0}}"#;
+        assert_verdict(&cancelled(slowly, 400), judge_d4, Kept, "");
+        assert_verdict(&cancelled(slowly, 1_020), judge_d4, Broken, "not polite");
+    }
+
+    #[test]
+    fn d4_counts_from_the_first_cancel() {
+        let twice = hanging_pair()
+            .cancel(10)
+            .cancel(1_000)
+            .gone(1_001, "root")
+            .ended(1_002, because(Reason::Cancelled));
+        assert_verdict(&twice, judge_d4, Broken, "992 ms");
+    }
+
+    #[test]
+    fn d4_waits_the_grace_for_who_was_born_during_the_stop() {
+        let born = hanging_pair()
+            .cancel(10)
+            .hello(12, "late")
+            .gone(13, "root")
+            .ended(300, because(Reason::Cancelled));
+        assert_verdict(&born, judge_d4, Kept, "");
+    }
+
+    #[test]
+    fn d4_is_broken_by_a_host_that_never_returned() {
+        let hung = hanging_pair().cancel(10).silent().host_gone(12_000, Status::Signaled(9));
+        assert_verdict(&hung, judge_d4, Broken, "had not returned 11.9 s after the cancel");
+    }
+
+    #[test]
+    fn d4_is_vacuous_without_a_cancel_and_does_not_run_where_there_is_none() {
+        assert_verdict(&timed_out(110), judge_d4, Vacuous, "timed out");
+        assert_verdict(&hanging_pair().cancel(10).unimplemented(11), judge_d4, NotRun, "cannot cancel");
+    }
+
+    /// A root that logs every signal, with this reaction to TERM besides, cancelled after 10 ms with a grace of 100 ms.
+    fn logging(reaction: &str) -> Hand {
+        let script =
+            format!(r#"["log-signals", {{"on": {{"signal": "TERM", "then": {reaction}}}}}, "hang"]"#);
+        case(steps(&script)).run(0).hello(1, "root").did(1, "root", 0).did(1, "root", 1).cancel(10)
+    }
+
+    #[test]
+    fn d5_is_kept_by_who_asks_waits_and_kills() {
+        let hand = logging(r#""log""#)
+            .signalled(12, "root", Signal::Term)
+            .gone(115, "root")
+            .ended(116, because(Reason::Cancelled));
+        assert_verdict(&hand, judge_d5, Kept, "");
+        let obeys = logging(r#"{"exit": 0}"#)
+            .signalled(12, "root", Signal::Term)
+            .exiting(12, "root", 0)
+            .gone(13, "root")
+            .ended(14, because(Reason::Cancelled));
+        assert_verdict(&obeys, judge_d5, Kept, "");
+    }
+
+    #[test]
+    fn d5_is_broken_by_a_kill_before_the_grace_is_over() {
+        let slowly = r#"{"exit-slowly": {"takes": "60ms", "code": 0}}"#;
+        let early = logging(slowly)
+            .signalled(12, "root", Signal::Term)
+            .gone(40, "root")
+            .ended(41, because(Reason::Cancelled));
+        assert_verdict(
+            &early,
+            judge_d5,
+            Broken,
+            "root was killed 30 ms after the stop began; the grace is 100 ms",
+        );
+        let unasked = logging(r#""log""#).gone(12, "root").ended(13, because(Reason::Cancelled));
+        assert_verdict(&unasked, judge_d5, Broken, "without having got TERM");
+    }
+
+    #[test]
+    fn d5_is_broken_by_a_kill_that_was_never_announced() {
+        let unasked = logging(r#""log""#).gone(150, "root").ended(151, because(Reason::Cancelled));
+        assert_verdict(&unasked, judge_d5, Broken, "killed without having got TERM");
+        assert_verdict(&noisy(unasked, 1_000, 30_000), judge_d5, Unknown, "gave it no time");
+    }
+
+    #[test]
+    fn d5_is_broken_by_a_kill_long_after_the_grace() {
+        let late = |ms| {
+            logging(r#""log""#)
+                .signalled(12, "root", Signal::Term)
+                .gone(ms, "root")
+                .ended(ms, because(Reason::Cancelled))
+        };
+        assert_verdict(&late(359), judge_d5, Kept, "");
+        assert_verdict(&late(363), judge_d5, Unknown, "noise");
+        assert_verdict(&late(900), judge_d5, Broken, "890 ms after the stop was due");
+    }
+
+    #[test]
+    fn d5_lets_a_second_cancel_kill_at_once() {
+        let urged = logging(r#""log""#)
+            .signalled(12, "root", Signal::Term)
+            .cancel(20)
+            .gone(22, "root")
+            .ended(23, because(Reason::Cancelled));
+        assert_verdict(&urged, judge_d5, Vacuous, "urged");
+    }
+
+    #[test]
+    fn d5_does_not_take_another_signal_for_a_kill() {
+        // This one reports TERM only: an INT that came first would end it unreported.
+        let script = r#"[{"on": {"signal": "TERM", "then": "log"}}, "hang"]"#;
+        let hand = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .cancel(10)
+            .gone(12, "root")
+            .ended(13, because(Reason::Cancelled));
+        assert_verdict(&hand, judge_d5, Unknown, "another signal");
+    }
+
+    #[test]
+    fn d5_is_vacuous_where_nobody_shows_it_and_weighs_only_where_a_grace_is_promised() {
+        let quiet = hanging_pair()
+            .cancel(10)
+            .gone(11, "root")
+            .gone(11, "child")
+            .ended(12, because(Reason::Cancelled));
+        assert_verdict(&quiet, judge_d5, Vacuous, "no node");
+        let dropped = hanging_pair().drop(10).done(10);
+        assert_verdict(&dropped, judge_d5, Vacuous, "was dropped");
+        let rule = super::super::find("D5").unwrap();
+        assert_eq!(rule.level_for(&Promises::default()), Level::Info);
+        assert_eq!(rule.level_for(&Promises { grace: Keeps::AsAsked, ..Promises::default() }), Level::Must);
+    }
+
+    #[test]
+    fn d5_tells_who_kills_at_once_without_a_promise() {
+        let hand = logging(r#""log""#)
+            .promising(|promises| promises.grace = Keeps::Not)
+            .with(|trace| trace.limits.grace = None)
+            .gone(12, "root")
+            .ended(13, because(Reason::Cancelled));
+        assert_verdict(&hand, judge_d5, Broken, "without having got TERM");
+    }
 }

@@ -185,7 +185,7 @@ impl<'a> Facts<'a> {
         self.trace.subject.kind == SubjectKind::Template
     }
 
-    /// A case that the harness could not run says nothing about the subject.
+    /// A case that could not be run, by the harness or with this subject, says nothing about it.
     pub fn fault(&self) -> Option<Verdict> {
         match &self.trace.end {
             CaseEnd::OurFault(why) => {

@@ -350,3 +350,125 @@ fn directed_f3() -> Vec<Scenario> {
         to_the_end(),
     )]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{Hand, assert_verdict, because, case, hello, steps};
+    use super::*;
+    use crate::trace::Reason;
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+    use fake_cli::control::{Hello, Report};
+
+    const OWN: (i32, &str) = (3, "anon_inode:[eventpoll]");
+
+    /// Runs that exit, after each of which the host has these descriptors.
+    fn runs(after_each: &[&[(i32, &str)]]) -> Hand {
+        after_each.iter().enumerate().fold(case(steps(r#"[{"exit": 0}]"#)), |hand, (number, open)| {
+            let at_ms = number as u64 * 100;
+            hand.run(at_ms)
+                .wait(at_ms + 1)
+                .hello(at_ms + 2, "root")
+                .exiting(at_ms + 3, "root", 0)
+                .ended(at_ms + 4, because(Reason::Itself))
+                .inventory(at_ms + 5, Point::AfterRun(number as u32), open)
+        })
+    }
+
+    #[test]
+    fn f1_is_broken_by_growth_from_run_to_run_and_names_what_is_new() {
+        let first = [OWN, (7, "pipe:[70]")];
+        let second = [OWN, (7, "pipe:[70]"), (8, "pipe:[80]")];
+        let third = [OWN, (7, "pipe:[70]"), (8, "pipe:[80]"), (9, "pipe:[90]")];
+        let hand = runs(&[&first, &second, &third]);
+        assert_verdict(&hand, judge_f1, Broken, "fd 8: pipe:[80] (r), fd 9: pipe:[90] (r)");
+        let Verdict::Broken(finding) = hand.judge(judge_f1) else { panic!("not broken") };
+        assert_eq!(finding.count, 2);
+    }
+
+    #[test]
+    fn f1_is_kept_when_the_number_stays_and_only_inodes_change() {
+        let open = |inode| [OWN, (7, inode)];
+        let hand = runs(&[&open("pipe:[70]"), &open("pipe:[71]"), &open("pipe:[72]")]);
+        assert_verdict(&hand, judge_f1, Kept, "");
+        // Less than after the first run is no leak.
+        assert_verdict(&runs(&[&open("pipe:[70]"), &[OWN], &[OWN]]), judge_f1, Kept, "");
+    }
+
+    #[test]
+    fn f1_is_unknown_when_the_number_grew_once() {
+        let more = [OWN, (4, "anon_inode:[eventfd]")];
+        assert_verdict(&runs(&[&[OWN], &more, &more, &more]), judge_f1, Unknown, "grew only once");
+    }
+
+    #[test]
+    fn f1_is_vacuous_without_three_equal_runs() {
+        assert_verdict(&runs(&[&[OWN], &[OWN]]), judge_f1, Vacuous, "no three equal runs");
+        let not_waited_for = runs(&[&[OWN], &[OWN], &[OWN]]).cancel(900);
+        assert_verdict(&not_waited_for, judge_f1, Vacuous, "no three equal runs");
+        let unlisted = runs(&[&[OWN], &[OWN], &[OWN]]).with(|trace| trace.inventories.truncate(2));
+        assert_verdict(&unlisted, judge_f1, Vacuous, "fewer than three");
+        assert_verdict(&runs(&[&[OWN]]).template(), judge_f1, NotRun, "a command");
+    }
+
+    /// A run that ended after 10 ms; the host's descriptors before it and 2 s after it.
+    fn one_run(before: &[(i32, &str)], after: &[(i32, &str)]) -> Hand {
+        case(steps(r#"[{"exit": 0}]"#))
+            .inventory(0, Point::BeforeRun(0), before)
+            .run(1)
+            .hello(2, "root")
+            .exiting(3, "root", 0)
+            .ended(10, because(Reason::Itself))
+            .inventory(2_010, Point::AfterRun(0), after)
+    }
+
+    #[test]
+    fn f2_is_broken_by_a_pipe_of_the_run_and_names_it() {
+        let hand = one_run(&[OWN], &[OWN, (14, "pipe:[1001]")]);
+        assert_verdict(
+            &hand,
+            judge_f2,
+            Broken,
+            "fd 14: read end of the pipe made for root.stdout, still open 2.0 s after the run ended",
+        );
+    }
+
+    #[test]
+    fn f2_is_kept_by_pipes_of_others_and_of_the_host_itself() {
+        assert_verdict(&one_run(&[OWN], &[OWN, (14, "pipe:[9999]")]), judge_f2, Kept, "");
+        // The host's own input, which the child was given as its own.
+        assert_verdict(&one_run(&[(0, "pipe:[1000]")], &[(0, "pipe:[1000]")]), judge_f2, Kept, "");
+    }
+
+    #[test]
+    fn f2_is_unknown_too_soon_and_vacuous_without_pipes_or_an_end() {
+        let soon =
+            one_run(&[OWN], &[OWN, (14, "pipe:[1001]")]).with(|trace| trace.inventories[1].at_us = 50_000);
+        assert_verdict(&soon, judge_f2, Unknown, "too soon");
+        let unlisted = one_run(&[OWN], &[OWN]).with(|trace| trace.inventories.clear());
+        assert_verdict(&unlisted, judge_f2, Vacuous, "not listed");
+        let quiet =
+            case(steps(r#"[{"exit": 0}]"#)).run(1).quiet_hello(2, "root", super::super::by_hand::ROOT_IDS);
+        assert_verdict(&quiet, judge_f2, Vacuous, "no node reported a pipe");
+        let running = case(steps(r#"["hang"]"#)).run(1).hello(2, "root");
+        assert_verdict(&running, judge_f2, Vacuous, "did not end");
+        assert_verdict(&one_run(&[], &[]).template(), judge_f2, NotRun, "a command");
+    }
+
+    #[test]
+    fn f3_is_broken_by_what_is_handed_down_beside_the_standard_three() {
+        let hello_with = |fd| {
+            let mut hello = hello("root");
+            hello.descriptors.push(Descriptor { fd, target: "socket:[5]".to_owned(), mode: "rw".to_owned() });
+            Report::Hello(Box::new(Hello { ..hello }))
+        };
+        let started = |said| case(steps("[]")).run(0).says(1, "root", said);
+        assert_verdict(&started(hello_with(7)), judge_f3, Broken, "fd 7: socket:[5] (rw) beside 0, 1 and 2");
+        assert_verdict(&started(hello_with(7)).template(), judge_f3, Broken, "fd 7");
+        assert_verdict(&case(steps("[]")).run(0).hello(1, "root"), judge_f3, Kept, "");
+        assert_verdict(&case(steps("[]")).run(0), judge_f3, Vacuous, "never said hello");
+        let fault = |trace: &mut crate::trace::Trace| {
+            trace.end = crate::trace::CaseEnd::OurFault("no pidfd".to_owned())
+        };
+        assert_verdict(&started(hello_with(7)).with(fault), judge_f3, Unknown, "no pidfd");
+    }
+}

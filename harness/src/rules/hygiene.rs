@@ -271,3 +271,99 @@ fn directed_k5() -> Vec<Scenario> {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use fake_cli::control::Report;
+
+    use super::super::by_hand::{Hand, assert_verdict, because, case, hanging_pair, hello, steps};
+    use super::*;
+    use crate::trace::CaseEnd;
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    fn beside(cancel: impl FnOnce(Hand) -> Hand) -> Hand {
+        let hand = case(steps(r#"["hang"]"#)).with(|trace| trace.scenario.bystanders = true);
+        let hand = ["bystander", "bystander-2"].into_iter().fold(hand, |hand, name| {
+            let said = Report::Hello(Box::new(hello(name)));
+            hand.what(0, What::Node { run: 0, node: name.to_owned(), said, own_at_us: None })
+        });
+        cancel(hand.run(1).hello(2, "root").cancel(10)).gone(12, "root").ended(13, because(Reason::Cancelled))
+    }
+
+    #[test]
+    fn k3_is_kept_when_bystanders_hear_nothing() {
+        assert_verdict(&beside(|hand| hand).look(Stage::Quiesce, vec![]), judge_k3, Kept, "");
+    }
+
+    #[test]
+    fn k3_is_broken_by_a_signal_or_a_death_and_names_the_sender() {
+        let signalled = beside(|hand| hand.signalled(11, "bystander", Signal::Term));
+        assert_verdict(&signalled, judge_k3, Broken, "bystander got TERM from pid 50, the host, 11 ms after");
+        let killed = beside(|hand| hand.gone(11, "bystander-2")).look(Stage::Quiesce, vec![]);
+        assert_verdict(&killed, judge_k3, Broken, "bystander-2 was killed");
+    }
+
+    #[test]
+    fn k3_is_not_broken_by_the_kernel_by_their_own_end_or_by_the_sweep() {
+        let kernel =
+            beside(|hand| hand.says(11, "bystander", Report::Signal { signal: 15, sender: 0, at_ns: 0 }));
+        assert_verdict(&kernel, judge_k3, Unknown, "from the kernel or from outside");
+        let expired = beside(|hand| hand.exiting(11, "bystander", 75).gone(11, "bystander"));
+        assert_verdict(&expired, judge_k3, Unknown, "ended by itself");
+        let swept = beside(|hand| hand).look(Stage::Quiesce, vec![]).gone(3_000, "bystander");
+        assert_verdict(&swept, judge_k3, Kept, "");
+    }
+
+    #[test]
+    fn k3_is_vacuous_without_bystanders_or_a_run() {
+        let without = hanging_pair().cancel(10).ended(12, because(Reason::Cancelled));
+        assert_verdict(&without, judge_k3, Vacuous, "no bystanders");
+    }
+
+    fn cancelled_twice() -> Hand {
+        hanging_pair().cancel(10).done(11).cancel(12)
+    }
+
+    #[test]
+    fn k5_is_kept_by_one_end_and_no_error() {
+        let hand =
+            cancelled_twice().done(13).ended(15, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
+        assert_verdict(&hand, judge_k5, Kept, "");
+        let late = hanging_pair()
+            .exiting(5, "root", 0)
+            .ended(6, because(Reason::Itself))
+            .cancel(10)
+            .done(11)
+            .look(Stage::Quiesce, vec![]);
+        assert_verdict(&late, judge_k5, Kept, "");
+    }
+
+    #[test]
+    fn k5_is_broken_by_errors_second_ends_and_dead_hosts() {
+        let failed = cancelled_twice().what(13, What::OpFailed { op: 2, why: "no such process".to_owned() });
+        assert_verdict(&failed, judge_k5, Broken, "no such process");
+        let twice =
+            cancelled_twice().ended(15, because(Reason::Cancelled)).ended(16, because(Reason::Cancelled));
+        assert_verdict(&twice, judge_k5, Broken, "2 times");
+        let error = cancelled_twice().ended(15, because(Reason::Error("already cancelled".to_owned())));
+        assert_verdict(&error.look(Stage::Quiesce, vec![]), judge_k5, Broken, "already cancelled");
+        let panicked = cancelled_twice().host_gone(15, Status::Signaled(6));
+        assert_verdict(&panicked, judge_k5, Broken, "the host died by ABRT");
+    }
+
+    #[test]
+    fn k5_is_unknown_when_the_host_fell_silent_or_said_nothing() {
+        assert_verdict(&cancelled_twice().silent(), judge_k5, Unknown, "silent");
+        assert_verdict(&cancelled_twice(), judge_k5, Unknown, "does not say");
+        let fault = cancelled_twice().with(|trace| trace.end = CaseEnd::OurFault("no host".to_owned()));
+        assert_verdict(&fault, judge_k5, Unknown, "no host");
+    }
+
+    #[test]
+    fn k5_is_vacuous_for_a_single_cancel_and_does_not_run_for_commands() {
+        let once = hanging_pair().cancel(10).ended(12, because(Reason::Cancelled));
+        assert_verdict(&once, judge_k5, Vacuous, "not cancelled twice");
+        assert_verdict(&cancelled_twice().template(), judge_k5, NotRun, "cannot be cancelled again");
+        assert_verdict(&hanging_pair().cancel(10).unimplemented(11), judge_k5, NotRun, "cannot cancel");
+    }
+}

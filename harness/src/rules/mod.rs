@@ -162,3 +162,6 @@ pub fn judge(trace: &Trace) -> Vec<Judgement> {
     let facts = Facts::of(trace);
     all().iter().map(|rule| Judgement { rule: rule.id, verdict: rule.judge(&facts) }).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -418,3 +418,202 @@ fn directed_o3() -> Vec<Scenario> {
         to_the_end(),
     )]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, captured, case, steps};
+    use super::*;
+    use crate::trace::Reason;
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    const SCRIPT: &str = r#"[{"write": {"to": "stdout", "bytes": 1000}}, {"exit": 0}]"#;
+
+    fn out(reason: Reason, stdout: Captured) -> Outcome {
+        Outcome { stdout: Some(stdout), ..because(reason) }
+    }
+
+    fn first(bytes: u64) -> Captured {
+        captured(Output::Stdout, bytes, Some(true))
+    }
+
+    /// A root that wrote 1000 bytes and exited.
+    fn exited(stdout: Captured) -> Hand {
+        case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .wrote(2, "root", Output::Stdout, 600)
+            .wrote(3, "root", Output::Stdout, 1000)
+            .exiting(4, "root", 0)
+            .ended(6, out(Reason::Itself, stdout))
+    }
+
+    #[test]
+    fn o1_wants_every_byte_and_no_other() {
+        assert_verdict(&exited(first(1000)), judge_o1, Kept, "");
+        assert_verdict(
+            &exited(first(600)),
+            judge_o1,
+            Broken,
+            "1000 bytes were written to stdout, 600 were captured",
+        );
+        assert_verdict(&exited(first(1064)), judge_o1, Broken, "1064 were captured");
+        let altered = exited(Captured { hash: 1, ..first(1000) });
+        assert_verdict(&altered, judge_o1, Broken, "not the ones that were written");
+    }
+
+    #[test]
+    fn o1_is_unknown_when_a_write_failed() {
+        let failed =
+            exited(first(1000)).says(3, "root", Report::WriteFailed { to: Output::Stdout, errno: 32 });
+        assert_verdict(&failed, judge_o1, Unknown, "a write to stdout failed");
+    }
+
+    #[test]
+    fn o1_is_vacuous_for_silence_and_stops_and_does_not_run_without_captures() {
+        let silent = case(steps("[]"))
+            .run(0)
+            .hello(1, "root")
+            .exiting(2, "root", 0)
+            .ended(3, out(Reason::Itself, first(0)));
+        assert_verdict(&silent, judge_o1, Vacuous, "nothing was written");
+        assert_verdict(&cancelled(first(600)), judge_o1, Vacuous, "stopped");
+        let without = exited(first(600)).promising(|promises| promises.captures = false);
+        assert_verdict(&without, judge_o1, NotRun, "does not give");
+        let none = case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .exiting(2, "root", 0)
+            .ended(3, because(Reason::Itself));
+        assert_verdict(&none, judge_o1, NotRun, "no stdout back");
+    }
+
+    #[test]
+    fn o1_lets_who_says_so_cut_at_a_limit() {
+        let long = |bytes, complete| {
+            case(steps(SCRIPT))
+                .run(0)
+                .hello(1, "root")
+                .wrote(2, "root", Output::Stdout, 2_000_000)
+                .exiting(3, "root", 0)
+                .ended(4, out(Reason::Itself, captured(Output::Stdout, bytes, complete)))
+        };
+        assert_verdict(&long(1_048_576, Some(false)), judge_o1, Vacuous, "limit");
+        assert_verdict(&long(1_048_576, None), judge_o1, Broken, "captured");
+    }
+
+    /// A root that exits while a node out of reach holds its output and writes on.
+    fn held(stdout: Captured) -> Hand {
+        case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .hello_as(1, "holder", AWAY)
+            .wrote(2, "root", Output::Stdout, 1000)
+            .exiting(4, "root", 0)
+            .wrote(5, "holder", Output::Stdout, 5000)
+            .ended(100, out(Reason::Itself, stdout))
+    }
+
+    #[test]
+    fn o1_wants_only_what_was_there_at_the_exit_while_others_hold_the_stream() {
+        let cut = |bytes| Captured { bytes, hash: 1, complete: Some(false) };
+        assert_verdict(&held(cut(1000)), judge_o1, Kept, "");
+        assert_verdict(&held(cut(900)), judge_o1, Broken, "before the root exited");
+    }
+
+    /// A root that wrote 1000 bytes, was cancelled after 10 ms and then wrote on.
+    fn cancelled(stdout: Captured) -> Hand {
+        case(steps(r#"[{"write": {"to": "stdout", "bytes": 2000}}, "hang"]"#))
+            .run(0)
+            .hello(1, "root")
+            .wrote(5, "root", Output::Stdout, 1000)
+            .cancel(10)
+            .wrote(11, "root", Output::Stdout, 1500)
+            .gone(12, "root")
+            .ended(14, out(Reason::Cancelled, stdout))
+    }
+
+    #[test]
+    fn o2_wants_a_prefix_with_everything_from_before_the_stop() {
+        assert_verdict(&cancelled(first(1000)), judge_o2, Kept, "");
+        assert_verdict(&cancelled(first(1700)), judge_o2, Kept, "");
+        assert_verdict(
+            &cancelled(first(999)),
+            judge_o2,
+            Broken,
+            "1000 bytes were written to stdout before the stop, 999",
+        );
+        let altered = cancelled(Captured { hash: 1, ..first(1200) });
+        assert_verdict(&altered, judge_o2, Broken, "no prefix");
+    }
+
+    #[test]
+    fn o2_is_vacuous_without_output_or_stop_and_unknown_by_our_fault() {
+        assert_verdict(&exited(first(600)), judge_o2, Vacuous, "ended by itself");
+        let early = case(steps(SCRIPT)).run(0).hello(1, "root").cancel(2).gone(3, "root");
+        assert_verdict(
+            &early.ended(4, out(Reason::Cancelled, first(0))),
+            judge_o2,
+            Vacuous,
+            "before the stop",
+        );
+        let fault = |trace: &mut crate::trace::Trace| {
+            trace.end = crate::trace::CaseEnd::OurFault("no host".to_owned())
+        };
+        assert_verdict(&cancelled(first(0)).with(fault), judge_o2, Unknown, "no host");
+        let none_back = cancelled(first(0)).with(|trace| {
+            for moment in &mut trace.moments {
+                if let crate::trace::What::Ended { outcome, .. } = &mut moment.what {
+                    outcome.stdout = None;
+                }
+            }
+        });
+        assert_verdict(&none_back, judge_o2, NotRun, "no stdout back");
+    }
+
+    #[test]
+    fn o3_wants_cut_output_to_be_called_so() {
+        let cut = |complete| held(Captured { bytes: 1000, hash: 1, complete });
+        assert_verdict(&cut(Some(false)), judge_o3, Kept, "");
+        assert_verdict(&cut(Some(true)), judge_o3, Broken, "says that it is all");
+        assert_verdict(&cut(None), judge_o3, Broken, "does not say so");
+        let cannot_say = cut(None).promising(|promises| promises.tells_cut = false);
+        assert_verdict(&cannot_say, judge_o3, NotRun, "cannot tell");
+        assert_verdict(&exited(first(1000)), judge_o3, Vacuous, "nothing is missing");
+        let fault = |trace: &mut crate::trace::Trace| {
+            trace.end = crate::trace::CaseEnd::OurFault("no host".to_owned())
+        };
+        assert_verdict(&cut(Some(true)).with(fault), judge_o3, Unknown, "no host");
+    }
+
+    #[test]
+    fn only_nodes_that_hold_the_stream_count_as_its_writers() {
+        let hand = case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .quiet_hello(1, "child", super::super::by_hand::ROOT_IDS)
+            .wrote(2, "root", Output::Stdout, 1000)
+            .wrote(2, "child", Output::Stdout, 7000)
+            .exiting(3, "child", 0)
+            .exiting(4, "root", 0)
+            .ended(6, out(Reason::Itself, first(1000)));
+        assert_verdict(&hand, judge_o1, Kept, "");
+        assert_verdict(&hand, judge_o3, Vacuous, "nothing is missing");
+    }
+
+    #[test]
+    fn several_writers_are_compared_by_length() {
+        let both = |bytes| {
+            case(steps(SCRIPT))
+                .run(0)
+                .hello(1, "root")
+                .hello(1, "child")
+                .wrote(2, "root", Output::Stdout, 1000)
+                .wrote(2, "child", Output::Stdout, 500)
+                .exiting(3, "child", 0)
+                .exiting(4, "root", 0)
+                .ended(6, out(Reason::Itself, Captured { bytes, hash: 1, complete: Some(true) }))
+        };
+        assert_verdict(&both(1500), judge_o1, Kept, "");
+        assert_verdict(&both(1400), judge_o1, Broken, "1500 bytes were written");
+    }
+}

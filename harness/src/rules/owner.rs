@@ -219,3 +219,108 @@ fn directed_p2() -> Vec<Scenario> {
         .map(|(name, signal, why)| scenario(name, why, &["P2"], tree(), once_ready(Verb::SignalHost(signal))))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use fake_cli::span::Span;
+
+    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, hanging_pair};
+    use super::*;
+    use crate::trace::Reason;
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    const KILLED: Status = Status::Signaled(9);
+
+    fn killed_host() -> Hand {
+        hanging_pair().kill_host(10).host_gone(11, KILLED)
+    }
+
+    #[test]
+    fn p1_is_broken_by_whoever_outlives_the_host_escaped_or_not() {
+        let hand = hanging_pair().hello_as(3, "away", AWAY).kill_host(10).host_gone(11, KILLED);
+        let hand = hand.look_sees(Stage::HostGone, &["root", "child", "away"]);
+        assert_verdict(&hand, judge_p1, Broken, "after the host was ended");
+        let Verdict::Broken(finding) = hand.judge(judge_p1) else { panic!("not broken") };
+        assert_eq!(finding.count, 3);
+    }
+
+    #[test]
+    fn p1_is_kept_when_nobody_is_left() {
+        let hand = killed_host().gone(13, "root").gone(13, "child").look(Stage::HostGone, vec![]);
+        assert_verdict(&hand, judge_p1, Kept, "");
+    }
+
+    #[test]
+    fn p1_is_unknown_without_two_witnesses_or_time_to_go() {
+        let left = killed_host().look_sees(Stage::HostGone, &["child"]);
+        let once = left.clone().with(|trace| trace.looks[0].seen[0].samples = 1);
+        assert_verdict(&once, judge_p1, Unknown, "only once");
+        let incomplete =
+            killed_host().look(Stage::HostGone, vec![]).with(|trace| trace.looks[0].complete = false);
+        assert_verdict(&incomplete, judge_p1, Unknown, "did not see everyone");
+        let promised = left.promising(|promises| promises.owner_death = Some(Span::from_millis(5_000)));
+        assert_verdict(&promised, judge_p1, Unknown, "before everyone had to be gone");
+        assert_verdict(&killed_host(), judge_p1, Unknown, "nobody looked");
+    }
+
+    #[test]
+    fn p1_is_vacuous_when_no_run_was_under_way() {
+        let over = hanging_pair()
+            .exiting(4, "root", 0)
+            .ended(5, because(Reason::Itself))
+            .kill_host(10)
+            .host_gone(11, KILLED)
+            .look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&over, judge_p1, Vacuous, "no run was under way");
+        assert_verdict(
+            &hanging_pair().look(Stage::HostGone, vec![]),
+            judge_p1,
+            Vacuous,
+            "not ended in this way",
+        );
+    }
+
+    #[test]
+    fn a_promised_time_is_kept_to_by_those_who_go_as_well() {
+        let late = |gone_ms| {
+            killed_host()
+                .promising(|promises| promises.owner_death = Some(Span::from_millis(100)))
+                .gone(gone_ms, "child")
+                .look(Stage::HostGone, vec![])
+        };
+        assert_verdict(&late(300), judge_p1, Kept, "");
+        assert_verdict(&late(363), judge_p1, Unknown, "noise");
+        assert_verdict(&late(900), judge_p1, Broken, "100 ms were promised");
+    }
+
+    #[test]
+    fn p1_and_p2_must_be_kept_only_where_promised() {
+        let promised = Promises { owner_death: Some(Span::from_millis(100)), ..Promises::default() };
+        for id in ["P1", "P2"] {
+            let rule = super::super::find(id).unwrap();
+            assert_eq!(rule.level_for(&promised), Level::Must);
+            assert_eq!(rule.level_for(&Promises::default()), Level::Info);
+        }
+    }
+
+    #[test]
+    fn p2_judges_signals_that_ended_the_host() {
+        let signalled = |status| hanging_pair().signal_host(10, Signal::Int).host_gone(12, status);
+        let left = signalled(Status::Signaled(2)).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&left, judge_p2, Broken, "child");
+        assert_verdict(&left, judge_p1, Vacuous, "not ended in this way");
+        assert_verdict(&signalled(Status::Exited(130)).look(Stage::HostGone, vec![]), judge_p2, Kept, "");
+        let once = left.with(|trace| trace.looks[0].seen[0].samples = 1);
+        assert_verdict(&once, judge_p2, Unknown, "only once");
+        // The harness had to kill it.
+        let outlived = signalled(KILLED).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&outlived, judge_p2, Vacuous, "outlived the signal");
+    }
+
+    #[test]
+    fn p2_leaves_term_to_a_command_to_s1() {
+        let hand =
+            hanging_pair().template().signal_host(10, Signal::Term).host_gone(11, Status::Signaled(15));
+        assert_verdict(&hand.look_sees(Stage::HostGone, &["child"]), judge_p2, NotRun, "its cancel");
+    }
+}

@@ -181,3 +181,118 @@ fn directed_x2() -> Vec<Scenario> {
     scenarios.extend([134, 137, 139, 143].map(exit_code));
     scenarios
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{Hand, assert_verdict, because, case, steps};
+    use super::*;
+    use crate::trace::{CaseEnd, Outcome, Reason};
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    /// A root that ended with this code or negative signal, and the status that the host reports.
+    fn ended(code: i32, status: Option<Status>) -> Hand {
+        let script = u8::try_from(code).map_or(steps(r#"["fault"]"#), |code| vec![Step::Exit(code)]);
+        case(script)
+            .run(0)
+            .hello(1, "root")
+            .exiting(2, "root", code)
+            .gone(3, "root")
+            .ended(4, Outcome { status, ..because(Reason::Itself) })
+    }
+
+    #[test]
+    fn x1_wants_the_exact_code() {
+        for code in 0..=255 {
+            assert_verdict(&ended(code, Some(Status::Exited(code))), judge_x1, Kept, "");
+        }
+        let wrong = ended(3, Some(Status::Exited(1)));
+        assert_verdict(
+            &wrong,
+            judge_x1,
+            Broken,
+            "the root ended with exit code 3, the host reported exit code 1",
+        );
+        assert_verdict(&ended(3, None), judge_x1, Broken, "no status");
+        assert_verdict(&ended(3, Some(Status::Signaled(9))), judge_x1, Broken, "death by KILL");
+    }
+
+    #[test]
+    fn x2_tells_a_death_by_signal_from_an_exit_and_each_lie_is_charged_once() {
+        let died_as_exit = ended(-9, Some(Status::Exited(137)));
+        assert_verdict(
+            &died_as_exit,
+            judge_x2,
+            Broken,
+            "the root ended with death by KILL, the host reported exit code 137",
+        );
+        assert_verdict(&died_as_exit, judge_x1, Vacuous, "by a signal");
+        let exit_as_death = ended(137, Some(Status::Signaled(9)));
+        assert_verdict(&exit_as_death, judge_x2, Broken, "exit code 137, the host reported death by KILL");
+        assert_verdict(&exit_as_death, judge_x1, Vacuous, "X2 judges");
+        let wrong_code = ended(137, Some(Status::Exited(1)));
+        assert_verdict(&wrong_code, judge_x2, Vacuous, "X1 judges");
+        assert_verdict(&wrong_code, judge_x1, Broken, "");
+    }
+
+    #[test]
+    fn x2_is_kept_by_exact_ends_and_vacuous_for_small_codes() {
+        assert_verdict(&ended(-15, Some(Status::Signaled(15))), judge_x2, Kept, "");
+        assert_verdict(&ended(143, Some(Status::Exited(143))), judge_x2, Kept, "");
+        assert_verdict(&ended(3, Some(Status::Exited(3))), judge_x2, Vacuous, "neither");
+    }
+
+    #[test]
+    fn x_is_unknown_when_a_stop_came_near_and_not_run_without_the_promise() {
+        let stopped = case(steps("[]"))
+            .run(0)
+            .hello(1, "root")
+            .exiting(2, "root", 3)
+            .cancel(3)
+            .ended(4, Outcome { status: None, ..because(Reason::Cancelled) });
+        assert_verdict(&stopped, judge_x1, Unknown, "the caller stopped the run");
+        let without = ended(3, None).promising(|promises| promises.status = false);
+        assert_verdict(&without, judge_x1, NotRun, "does not pass");
+        assert_verdict(&without, judge_x2, NotRun, "does not pass");
+        let fault = ended(-9, None).with(|trace| trace.end = CaseEnd::OurFault("no host".to_owned()));
+        assert_verdict(&fault, judge_x2, Unknown, "no host");
+    }
+
+    #[test]
+    fn x_is_vacuous_for_runs_that_were_stopped_or_never_ended() {
+        let cancelled = case(steps(r#"["hang"]"#))
+            .run(0)
+            .hello(1, "root")
+            .cancel(3)
+            .gone(4, "root")
+            .ended(5, Outcome { status: Some(Status::Signaled(15)), ..because(Reason::Cancelled) });
+        assert_verdict(&cancelled, judge_x1, Vacuous, "was cancelled");
+        let running = case(steps("[]")).run(0).hello(1, "root").exiting(2, "root", 3);
+        assert_verdict(&running, judge_x1, Vacuous, "no outcome");
+    }
+
+    #[test]
+    fn an_answer_to_term_is_no_exit_of_its_own() {
+        let obeys = case(steps(r#"[{"on": {"signal": "TERM", "then": {"exit": 5}}}, "hang"]"#))
+            .run(0)
+            .hello(1, "root")
+            .cancel(3)
+            .signalled(4, "root", Signal::Term)
+            .exiting(4, "root", 5)
+            .ended(6, Outcome { status: Some(Status::Signaled(15)), ..because(Reason::Cancelled) });
+        assert_verdict(&obeys, judge_x1, Vacuous, "was cancelled");
+    }
+
+    #[test]
+    fn a_root_whose_time_to_live_was_over_did_not_exit_by_itself() {
+        let expired =
+            ended(75, Some(Status::Exited(1))).with(|trace| trace.scenario.script = steps(r#"["hang"]"#));
+        assert_verdict(&expired, judge_x1, Vacuous, "time to live");
+    }
+
+    #[test]
+    fn there_is_a_scenario_for_each_code() {
+        let codes = exit_codes();
+        assert_eq!(codes.len(), 256);
+        assert!(codes.iter().all(|scenario| scenario.check().is_ok()));
+    }
+}

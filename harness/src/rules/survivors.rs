@@ -704,3 +704,468 @@ fn directed_s11() -> Vec<Scenario> {
         scenario("drop-deaf-grandchild", why, &["S11"], script(), once_ready(Verb::Drop)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use fake_cli::control::Report;
+
+    use super::super::by_hand::{ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
+    use super::*;
+    use crate::trace::{Outcome, Reason};
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    fn cancelled_pair() -> Hand {
+        hanging_pair().cancel(10).done(11).gone(20, "root")
+    }
+
+    /// The pair was cancelled and the child is still there.
+    fn leaky_cancel() -> Hand {
+        cancelled_pair().ended(25, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["child"])
+    }
+
+    fn change_seen(hand: Hand, change: impl Fn(&mut Look)) -> Hand {
+        hand.with(|trace| trace.looks.iter_mut().for_each(change))
+    }
+
+    #[test]
+    fn s1_is_kept_when_nobody_is_left_after_a_cancel() {
+        let hand = cancelled_pair()
+            .gone(21, "child")
+            .ended(25, because(Reason::Cancelled))
+            .look(Stage::Quiesce, vec![]);
+        assert_verdict(&hand, judge_s1, Kept, "");
+    }
+
+    #[test]
+    fn s1_is_broken_by_a_survivor_and_names_it() {
+        assert_verdict(&leaky_cancel(), judge_s1, Broken, "child (pid");
+        assert_verdict(&leaky_cancel(), judge_s1, Broken, "2.3 s old) was alive 2.0 s after the cancel");
+        let Verdict::Broken(finding) = leaky_cancel().judge(judge_s1) else { panic!("not broken") };
+        assert_eq!(finding.count, 1);
+    }
+
+    #[test]
+    fn s1_is_unknown_when_the_witnesses_disagree_or_the_look_was_not_complete() {
+        let disagree: [(fn(&mut Look), &str); 5] = [
+            (|look| look.seen[0].connected = false, "control connection is closed"),
+            (|look| look.seen[0].samples = 1, "seen only once"),
+            (|look| look.seen[0].state = 'D', "uninterruptible"),
+            (|look| look.seen[0].state = 'Z', "calls it dead"),
+            (|look| look.sysinfo = Some(vec![]), "does not list it"),
+        ];
+        for (change, why) in disagree {
+            assert_verdict(&change_seen(leaky_cancel(), change), judge_s1, Unknown, why);
+        }
+        let died_before = cancelled_pair()
+            .gone(21, "child")
+            .ended(25, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&died_before, judge_s1, Unknown, "death had been seen");
+        let incomplete = change_seen(leaky_cancel(), |look| {
+            look.seen.clear();
+            look.complete = false;
+        });
+        assert_verdict(&incomplete, judge_s1, Unknown, "did not see everyone");
+        assert_verdict(&leaky_cancel().with(|trace| trace.looks.clear()), judge_s1, Unknown, "nobody looked");
+        let fault = |trace: &mut crate::trace::Trace| {
+            trace.end = crate::trace::CaseEnd::OurFault("no socket".to_owned())
+        };
+        assert_verdict(&leaky_cancel().with(fault), judge_s1, Unknown, "no socket");
+    }
+
+    #[test]
+    fn s1_is_unknown_when_the_look_came_before_everyone_had_to_be_gone() {
+        let ended = cancelled_pair().ended(25, because(Reason::Cancelled));
+        let survivor = ended.survivor("child");
+        assert_verdict(
+            &ended.look_at(Stage::Quiesce, 100, vec![survivor]),
+            judge_s1,
+            Unknown,
+            "before everyone",
+        );
+    }
+
+    #[test]
+    fn s1_is_vacuous_when_the_cancel_never_came_or_came_too_late() {
+        let stuck = hanging_pair().stuck(100, Verb::Cancel, "root.ready").look(Stage::Quiesce, vec![]);
+        assert_verdict(
+            &stuck,
+            judge_s1,
+            Vacuous,
+            "op 1 (cancel) was not issued, for root.ready did not come",
+        );
+        let exited = hanging_pair()
+            .exiting(5, "root", 0)
+            .cancel(10)
+            .ended(25, because(Reason::Itself))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&exited, judge_s1, Vacuous, "ended by itself");
+        let never_up = case(steps(r#"["hang"]"#)).run(0).cancel(10).ended(25, because(Reason::Cancelled));
+        assert_verdict(&never_up, judge_s1, Vacuous, "never said hello");
+        let host_killed = cancelled_pair().kill_host(12).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&host_killed, judge_s1, Vacuous, "P1 and P2");
+        assert_verdict(&cancelled_pair().silent(), judge_s1, Vacuous, "never finished");
+    }
+
+    #[test]
+    fn s1_does_not_run_where_the_subject_cannot_cancel() {
+        assert_verdict(&hanging_pair().cancel(10).unimplemented(11), judge_s1, NotRun, "cannot cancel");
+    }
+
+    #[test]
+    fn s1_is_unknown_when_the_root_exited_right_after_the_cancel() {
+        let hand = hanging_pair()
+            .cancel(10)
+            .exiting(11, "root", 0)
+            .ended(25, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&hand, judge_s1, Unknown, "who came first cannot be said");
+        assert_verdict(&hand, judge_s3, Vacuous, "was cancelled");
+    }
+
+    #[test]
+    fn an_orphan_of_the_same_group_is_charged_to_s1() {
+        let hand =
+            case(steps(r#"[{"start": {"node": "orphan", "as": "orphan", "script": ["hang"]}}, "hang"]"#))
+                .run(0)
+                .hello(1, "root")
+                .hello(2, "orphan")
+                .cancel(10)
+                .gone(11, "root")
+                .ended(12, because(Reason::Cancelled))
+                .look_sees(Stage::Quiesce, &["orphan"]);
+        assert_verdict(&hand, judge_s1, Broken, "orphan");
+    }
+
+    #[test]
+    fn for_a_command_the_look_after_its_exit_counts() {
+        let hand = cancelled_pair().template().host_gone(25, Status::Exited(143));
+        assert_verdict(&hand.clone().look_sees(Stage::HostGone, &["child"]), judge_s1, Broken, "child");
+        assert_verdict(&hand.look(Stage::HostGone, vec![]), judge_s1, Kept, "");
+    }
+
+    #[test]
+    fn term_to_a_command_is_its_cancel() {
+        let hand = hanging_pair()
+            .template()
+            .signal_host(10, Signal::Term)
+            .gone(11, "root")
+            .host_gone(12, Status::Exited(143))
+            .look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&hand, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn a_process_that_is_no_node_counts_where_it_is_certainly_of_the_run() {
+        let ended = cancelled_pair().gone(21, "child").ended(25, because(Reason::Cancelled));
+        let mut shell = ended.survivor("child");
+        (shell.node, shell.connected, shell.comm) = (None, false, "sh".to_owned());
+        let look = |seen: Seen, listed: bool| {
+            let pid = seen.pid;
+            change_seen(ended.clone().look(Stage::Quiesce, vec![seen]), move |look| {
+                look.sysinfo = listed.then(|| vec![pid]);
+            })
+        };
+        assert_verdict(&look(shell.clone(), true), judge_s1, Broken, "\"sh\", which is no node");
+        assert_verdict(&look(shell.clone(), false), judge_s1, Unknown, "only one witness");
+        let helper = Seen { pgid: 900, sid: 900, ppid: super::super::by_hand::HOST, ..shell.clone() };
+        assert_verdict(&look(helper.clone(), true), judge_s1, Kept, "");
+        assert_verdict(&look(Seen { ppid: 1, ..helper }, true), judge_s1, Unknown, "cannot be said");
+    }
+
+    fn timed_out(outcome: Outcome) -> Hand {
+        hanging_pair().timeout(100).gone(105, "root").ended(110, outcome)
+    }
+
+    #[test]
+    fn s2_judges_what_the_timeout_left() {
+        let leaky = timed_out(because(Reason::TimedOut)).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&leaky, judge_s2, Broken, "after the timeout");
+        assert_verdict(&leaky, judge_s1, Vacuous, "timed out");
+        let clean = timed_out(because(Reason::TimedOut)).gone(106, "child").look(Stage::Quiesce, vec![]);
+        assert_verdict(&clean, judge_s2, Kept, "");
+        let doubtful = change_seen(leaky, |look| look.seen[0].samples = 1);
+        assert_verdict(&doubtful, judge_s2, Unknown, "seen only once");
+    }
+
+    #[test]
+    fn s2_also_knows_a_timeout_that_the_api_cannot_name() {
+        let leaky = timed_out(because(Reason::Unsaid)).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&leaky, judge_s2, Broken, "child");
+        let template = hanging_pair()
+            .template()
+            .timeout(100)
+            .gone(105, "root")
+            .host_gone(107, Status::Exited(124))
+            .look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&template, judge_s2, Broken, "child");
+    }
+
+    #[test]
+    fn s2_is_vacuous_without_a_timeout_in_force_and_does_not_run_for_subjects_without_one() {
+        assert_verdict(&leaky_cancel(), judge_s2, Vacuous, "was cancelled");
+        let killed_by_nobody = hanging_pair().gone(50, "root").ended(55, because(Reason::Unsaid));
+        assert_verdict(&killed_by_nobody.clone().timeout(100), judge_s2, Vacuous, "nobody who is known");
+        assert_verdict(&killed_by_nobody, judge_s2, Vacuous, "nobody who is known");
+        let without = leaky_cancel().promising(|promises| promises.timeout = Keeps::Not);
+        assert_verdict(&without, judge_s2, NotRun, "no timeout");
+    }
+
+    #[test]
+    fn a_cancel_and_a_timeout_at_the_same_time_leave_a_doubt() {
+        let both = hanging_pair()
+            .timeout(100)
+            .cancel(95)
+            .gone(105, "root")
+            .ended(110, because(Reason::Unsaid))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&both, judge_s1, Unknown, "cannot be said");
+        assert_verdict(&both, judge_s2, Vacuous, "was cancelled");
+    }
+
+    fn exits(outcome: Outcome) -> Hand {
+        hanging_pair().exiting(5, "root", 0).gone(6, "root").ended(8, outcome)
+    }
+
+    #[test]
+    fn s3_judges_what_the_root_left_behind() {
+        let leaky = exits(because(Reason::Itself)).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&leaky, judge_s3, Broken, "child");
+        assert_verdict(&leaky, judge_s1, Vacuous, "ended by itself");
+        let clean = exits(because(Reason::Itself)).gone(7, "child").look(Stage::Quiesce, vec![]);
+        assert_verdict(&clean, judge_s3, Kept, "");
+        let doubtful = change_seen(leaky.clone(), |look| look.seen[0].connected = false);
+        assert_verdict(&doubtful, judge_s3, Unknown, "connection is closed");
+        let leaves = leaky.promising(|promises| promises.leftovers = Leftovers::Leave);
+        assert_verdict(&leaves, judge_s3, NotRun, "declares that it leaves");
+    }
+
+    #[test]
+    fn s3_is_vacuous_when_nobody_was_left_behind() {
+        let alone = case(steps(r#"[{"exit": 0}]"#))
+            .run(0)
+            .hello(1, "root")
+            .exiting(5, "root", 0)
+            .ended(8, because(Reason::Itself))
+            .look(Stage::Quiesce, vec![]);
+        assert_verdict(&alone, judge_s3, Vacuous, "left nobody");
+        let child_first = hanging_pair()
+            .gone(3, "child")
+            .exiting(5, "root", 0)
+            .ended(8, because(Reason::Itself))
+            .look(Stage::Quiesce, vec![]);
+        assert_verdict(&child_first, judge_s3, Vacuous, "left nobody");
+    }
+
+    #[test]
+    fn s3_weighs_by_what_is_promised() {
+        let level = |leftovers| {
+            let promises = Promises { leftovers, ..Promises::default() };
+            super::super::find("S3").unwrap().level_for(&promises)
+        };
+        assert_eq!(level(Leftovers::Unsaid), Level::Should);
+        assert_eq!(level(Leftovers::Clean), Level::Must);
+    }
+
+    fn escaped(place: &str, ids: Ids) -> Hand {
+        let script =
+            format!(r#"[{{"start": {{"node": "away", "as": "{place}", "script": ["hang"]}}}}, "hang"]"#);
+        case(steps(&script)).run(0).hello(1, "root").hello_as(2, "away", ids)
+    }
+
+    fn cancelled(hand: Hand) -> Hand {
+        hand.cancel(10).gone(12, "root").ended(15, because(Reason::Cancelled))
+    }
+
+    #[test]
+    fn an_escaped_survivor_is_charged_to_the_rule_of_its_escape_alone() {
+        let rules: [fn(&Facts<'_>) -> Verdict; 3] = [judge_s1, judge_s4, judge_s5];
+        for (place, ids, expected) in [
+            ("own-session", AWAY, [Kept, Broken, Vacuous]),
+            ("daemon", AWAY, [Kept, Vacuous, Broken]),
+            ("own-group", ASIDE, [Kept, Vacuous, Vacuous]),
+            ("same-group", super::super::by_hand::ROOT_IDS, [Broken, Vacuous, Vacuous]),
+        ] {
+            let leaky = cancelled(escaped(place, ids)).look_sees(Stage::Quiesce, &["away"]);
+            assert_eq!(rules.map(|rule| leaky.verdict(rule).0), expected, "{place}");
+        }
+    }
+
+    #[test]
+    fn s4_and_s5_are_kept_when_the_escaped_is_gone() {
+        for (place, rule) in [("own-session", judge_s4 as fn(&Facts<'_>) -> Verdict), ("daemon", judge_s5)] {
+            let clean = cancelled(escaped(place, AWAY)).gone(20, "away").look(Stage::Quiesce, vec![]);
+            assert_verdict(&clean, rule, Kept, "");
+            let doubtful = cancelled(escaped(place, AWAY)).look_sees(Stage::Quiesce, &["away"]);
+            assert_verdict(
+                &change_seen(doubtful, |look| look.seen[0].samples = 1),
+                rule,
+                Unknown,
+                "only once",
+            );
+        }
+    }
+
+    #[test]
+    fn s4_also_judges_timeouts_and_drops() {
+        let timeout = escaped("own-session", AWAY)
+            .timeout(100)
+            .gone(101, "root")
+            .ended(105, because(Reason::TimedOut))
+            .look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&timeout, judge_s4, Broken, "after the timeout");
+        let drop = escaped("own-session", AWAY).drop(10).done(11).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&drop, judge_s4, Broken, "after the drop");
+    }
+
+    #[test]
+    fn after_an_exit_an_escape_is_charged_only_to_who_promises_to_clean() {
+        let left = escaped("own-session", AWAY)
+            .exiting(5, "root", 0)
+            .ended(8, because(Reason::Itself))
+            .look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&left, judge_s4, Vacuous, "ended by itself");
+        assert_verdict(&left, judge_s3, Vacuous, "left nobody");
+        let promised = left.promising(|promises| promises.leftovers = Leftovers::Clean);
+        assert_verdict(&promised, judge_s4, Broken, "after the root exited");
+    }
+
+    #[test]
+    fn s4_is_vacuous_when_the_escape_came_after_the_stop() {
+        let late =
+            case(steps(r#"[{"start": {"node": "away", "as": "own-session", "script": ["hang"]}}, "hang"]"#))
+                .run(0)
+                .hello(1, "root")
+                .cancel(10)
+                .gone(12, "root")
+                .ended(15, because(Reason::Cancelled))
+                .look(Stage::Quiesce, vec![]);
+        assert_verdict(&late, judge_s4, Vacuous, "in time");
+    }
+
+    #[test]
+    fn escapes_are_a_should_for_who_declares_group_semantics() {
+        let group = Promises { reach: Reach::Group, ..Promises::default() };
+        for id in ["S4", "S5", "S6", "S7"] {
+            let rule = super::super::find(id).unwrap();
+            assert_eq!(rule.level_for(&group), Level::Should, "{id}");
+            assert_eq!(rule.level_for(&Promises::default()), Level::Must, "{id}");
+        }
+    }
+
+    #[test]
+    fn s9_judges_what_a_drop_left_once_the_grace_is_over() {
+        let dropped = || hanging_pair().drop(10).done(10);
+        assert_verdict(
+            &dropped().look_sees(Stage::Quiesce, &["root", "child"]),
+            judge_s9,
+            Broken,
+            "root (pid 100",
+        );
+        assert_verdict(&dropped().look(Stage::Quiesce, vec![]), judge_s9, Kept, "");
+        let survivor = dropped().survivor("child");
+        let within_the_grace = dropped().grace(5_000).look_at(Stage::Quiesce, 2_000, vec![survivor]);
+        assert_verdict(&within_the_grace, judge_s9, Unknown, "before everyone had to be gone");
+        assert_verdict(&leaky_cancel(), judge_s9, Vacuous, "was cancelled");
+        assert_verdict(&dropped().template(), judge_s9, NotRun, "no handle");
+        assert_verdict(&hanging_pair().drop(10).unimplemented(11), judge_s9, NotRun, "cannot drop");
+    }
+
+    /// A root with this reaction to TERM beside a child that ignores it.
+    fn deaf_child(root_reacts: &str) -> Hand {
+        let script = format!(
+            r#"[{{"on": {{"signal": "TERM", "then": {root_reacts}}}}},
+                {{"start": {{"node": "child", "script": [{{"on": {{"signal": "TERM", "then": "ignore"}}}}, "hang"]}}}}, "hang"]"#
+        );
+        case(steps(&script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .cancel(10)
+    }
+
+    fn with_status(reason: Reason, status: Status) -> Outcome {
+        Outcome { status: Some(status), ..because(reason) }
+    }
+
+    #[test]
+    fn s11_is_charged_with_the_deaf_one_whose_leader_obeyed() {
+        let obeyed = || {
+            deaf_child(r#"{"exit": 0}"#)
+                .signalled(11, "root", Signal::Term)
+                .exiting(11, "root", 0)
+                .gone(12, "root")
+        };
+        let leaky = obeyed().ended(15, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&leaky, judge_s11, Broken, "child");
+        assert_verdict(&leaky, judge_s1, Kept, "");
+        let clean =
+            obeyed().gone(115, "child").ended(116, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
+        assert_verdict(&clean, judge_s11, Kept, "");
+        let doubtful = change_seen(leaky, |look| look.seen[0].connected = false);
+        assert_verdict(&doubtful, judge_s11, Unknown, "connection");
+    }
+
+    #[test]
+    fn a_leader_that_was_killed_unasked_makes_it_a_case_for_s1() {
+        let killed = deaf_child(r#"{"exit": 0}"#)
+            .gone(11, "root")
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&killed, judge_s11, Vacuous, "without being asked");
+        assert_verdict(&killed, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn a_deaf_leader_makes_it_a_case_for_s1() {
+        let deaf = deaf_child(r#""ignore""#)
+            .gone(111, "root")
+            .ended(115, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&deaf, judge_s11, Vacuous, "did not exit on TERM");
+        assert_verdict(&deaf, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn the_status_of_a_silent_leader_says_how_it_died() {
+        let silent = |outcome| {
+            deaf_child(r#""default""#)
+                .gone(11, "root")
+                .ended(15, outcome)
+                .look_sees(Stage::Quiesce, &["child"])
+        };
+        let by_term = silent(with_status(Reason::Cancelled, Status::Signaled(15)));
+        assert_verdict(&by_term, judge_s11, Broken, "child");
+        assert_verdict(&by_term, judge_s1, Kept, "");
+        let by_kill = silent(with_status(Reason::Cancelled, Status::Signaled(9)));
+        assert_verdict(&by_kill, judge_s11, Vacuous, "without being asked");
+        assert_verdict(&by_kill, judge_s1, Broken, "child");
+        let unsaid = silent(because(Reason::Cancelled));
+        assert_verdict(&unsaid, judge_s11, Unknown, "cannot be said");
+        assert_verdict(&unsaid, judge_s1, Unknown, "cannot be said");
+    }
+
+    #[test]
+    fn s11_is_vacuous_without_a_deaf_one() {
+        assert_verdict(&leaky_cancel(), judge_s11, Vacuous, "deaf to TERM");
+    }
+
+    #[test]
+    fn each_run_of_a_case_is_judged_by_its_own_end() {
+        let two = hanging_pair()
+            .cancel(10)
+            .gone(11, "root")
+            .gone(11, "child")
+            .ended(12, because(Reason::Cancelled))
+            .run(20)
+            .says(21, "root", Report::Hello(Box::new(super::super::by_hand::hello("root"))))
+            .hello(22, "child")
+            .exiting(23, "root", 0)
+            .ended(25, because(Reason::Itself))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&two, judge_s1, Kept, "");
+        assert_verdict(&two, judge_s3, Broken, "child");
+    }
+}

@@ -165,3 +165,69 @@ fn directed_z1() -> Vec<Scenario> {
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{HOST, Hand, assert_verdict, because, hanging_pair};
+    use super::*;
+    use crate::trace::Reason;
+    use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
+
+    fn cancelled() -> Hand {
+        hanging_pair().cancel(10).gone(12, "root").gone(12, "child").ended(15, because(Reason::Cancelled))
+    }
+
+    fn zombie(hand: &Hand) -> Seen {
+        Seen { ppid: HOST, state: 'Z', connected: false, ..hand.survivor("root") }
+    }
+
+    fn with(change: impl Fn(&mut Seen)) -> Hand {
+        let mut seen = zombie(&cancelled());
+        change(&mut seen);
+        cancelled().look(Stage::Quiesce, vec![seen])
+    }
+
+    #[test]
+    fn z1_is_broken_by_a_zombie_of_the_host() {
+        assert_verdict(
+            &with(|_| ()),
+            judge_z1,
+            Broken,
+            "root (pid 100): dead and not reaped by the host (pid 50) 2.0 s",
+        );
+    }
+
+    #[test]
+    fn z1_is_kept_when_the_host_has_none_whoever_else_has() {
+        assert_verdict(&cancelled().look(Stage::Quiesce, vec![]), judge_z1, Kept, "");
+        assert_verdict(&with(|seen| seen.ppid = 1), judge_z1, Kept, "");
+        assert_verdict(&with(|seen| seen.state = 'S'), judge_z1, Kept, "");
+    }
+
+    #[test]
+    fn z1_is_unknown_when_it_was_seen_once_or_too_soon_or_speaks() {
+        assert_verdict(&with(|seen| seen.samples = 1), judge_z1, Unknown, "only once");
+        assert_verdict(&with(|seen| seen.connected = true), judge_z1, Unknown, "connection is open");
+        let soon = cancelled().look_at(Stage::Quiesce, 100, vec![zombie(&cancelled())]);
+        assert_verdict(&soon, judge_z1, Unknown, "time to reap");
+        let dropped = hanging_pair().grace(5_000).drop(10).done(10);
+        let seen = zombie(&dropped);
+        assert_verdict(&dropped.look(Stage::Quiesce, vec![seen]), judge_z1, Unknown, "time to reap");
+        let incomplete =
+            cancelled().look(Stage::Quiesce, vec![]).with(|trace| trace.looks[0].complete = false);
+        assert_verdict(&incomplete, judge_z1, Unknown, "did not see everyone");
+    }
+
+    #[test]
+    fn z1_is_vacuous_without_an_end_and_does_not_run_for_commands() {
+        assert_verdict(&hanging_pair().silent(), judge_z1, Vacuous, "never finished");
+        assert_verdict(
+            &hanging_pair().look(Stage::Quiesce, vec![]),
+            judge_z1,
+            Vacuous,
+            "no run came to its end",
+        );
+        assert_verdict(&cancelled().kill_host(20), judge_z1, Vacuous, "from outside");
+        assert_verdict(&cancelled().template(), judge_z1, NotRun, "a command");
+    }
+}

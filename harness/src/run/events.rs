@@ -89,10 +89,12 @@ impl Runner<'_> {
         let (run, name) = (hello.run, hello.node.clone());
         self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
         self.happen_in(run, format!("{name}.hello"));
-        let same =
-            |node: &&mut Node| node.hello.pid == hello.pid && node.hello.start_ticks == hello.start_ticks;
-        match self.nodes.iter_mut().find(same) {
-            Some(node) => {
+        let same = |node: &Node| node.hello.pid == hello.pid && node.hello.start_ticks == hello.start_ticks;
+        match self.nodes.iter().position(same) {
+            Some(index) => {
+                // What it said before it replaced itself may still be on its way.
+                self.take_reports_of(index);
+                let node = &mut self.nodes[index];
                 node.connection = connection;
                 node.reexec = false;
             }
@@ -102,19 +104,19 @@ impl Runner<'_> {
 
     pub(super) fn take_reports(&mut self) {
         for index in 0..self.nodes.len() {
-            loop {
-                let received = self.nodes[index].connection.receive(&mut self.buffer);
-                match received {
-                    Received::Report(report) => self.take_report(index, report),
-                    Received::Nothing => break,
-                    Received::End => {
-                        self.nodes[index].disconnect();
-                        break;
-                    }
-                    Received::Garbage(why) => {
-                        self.trace.end = CaseEnd::OurFault(format!("a node sent what is no report: {why}"));
-                        break;
-                    }
+            self.take_reports_of(index);
+        }
+    }
+
+    fn take_reports_of(&mut self, index: usize) {
+        loop {
+            match self.nodes[index].connection.receive(&mut self.buffer) {
+                Received::Report(report) => self.take_report(index, report),
+                Received::Nothing => return,
+                Received::End => return self.nodes[index].disconnect(),
+                Received::Garbage(why) => {
+                    self.trace.end = CaseEnd::OurFault(format!("a node sent what is no report: {why}"));
+                    return self.nodes[index].disconnect();
                 }
             }
         }

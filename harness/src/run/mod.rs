@@ -211,14 +211,15 @@ struct PendingInventory {
 
 impl<'a> Runner<'a> {
     fn start(case: &'a Case, place: &'a Place<'a>, trace: &'a mut Trace) -> Result<Self, Stop> {
-        let began = Instant::now();
+        // The two clocks are read side by side, so that the nodes' own times are on the case's clock.
+        let (began, began_ns) = (Instant::now(), monotonic_ns());
         let listener = Listener::bind(&place.folder.join("c"))?;
         Ok(Self {
             case,
             place,
             trace,
             began,
-            began_ns: monotonic_ns(),
+            began_ns,
             listener,
             nodes: Vec::new(),
             strangers: Vec::new(),
@@ -246,6 +247,7 @@ impl<'a> Runner<'a> {
             }
             if Instant::now() >= self.deadline {
                 self.trace.end = CaseEnd::HostSilent;
+                self.note(What::GaveUp);
                 break;
             }
             self.wait_for_events(self.next_wakeup())?;

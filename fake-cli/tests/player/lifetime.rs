@@ -1,0 +1,130 @@
+//! No node outlives its time to live or its control socket, whatever it is doing.
+
+use std::process::Stdio;
+
+use fake_cli::control::Report;
+use fake_cli::play::code;
+use fake_cli::span::Span;
+use rustix::process::Signal;
+
+use crate::stage::Stage;
+
+/// Steps in which a node may be stuck. The first step of each script is done when it is about to be.
+const STUCK: [&str; 9] = [
+    r#"[{"emit": "ready"}, "hang"]"#,
+    r#"[{"emit": "ready"}, "busy-hang"]"#,
+    r#"[{"emit": "ready"}, {"sleep": "30s"}]"#,
+    r#"[{"emit": "ready"}, {"await": "op.1.done"}]"#,
+    r#"[{"emit": "ready"}, "read-stdin"]"#,
+    r#"[{"emit": "ready"}, {"write": {"to": "stdout", "bytes": 1000000}}]"#,
+    r#"[{"emit": "ready"}, {"flood": {"most": 1000000}}]"#,
+    r#"[{"emit": "ready"}, {"slow-stream": {"to": "stdout", "chunk": 1, "every": "10s", "times": 9}}]"#,
+    r#"[{"emit": "ready"}, {"fork-at-rate": {"node": "w", "every": "10s", "most": 3}}]"#,
+];
+
+fn started(script: &str, ttl: Span) -> Stage {
+    let mut stage = Stage::with_ttl(script, ttl);
+    let mut command = stage.command();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    stage.spawn(&mut command);
+    stage
+}
+
+#[test]
+fn the_time_to_live_ends_a_node_that_is_stuck_anywhere() {
+    for script in STUCK {
+        let mut stage = started(script, Span::from_millis(80));
+        assert_eq!(stage.exit_code(), Some(code::EXPIRED.into()), "{script}");
+        stage.gone("root");
+        let expired = Report::Exiting { code: code::EXPIRED.into(), at_ns: 0 };
+        let last = stage.reports("root").into_iter().next_back();
+        assert!(
+            matches!(last, Some(Report::Exiting { code, .. }) if matches!(expired, Report::Exiting { code: c, .. } if c == code)),
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn the_time_to_live_ends_each_node_of_a_tree_and_those_in_handlers() {
+    let script = r#"[{"on": {"signal": "TERM", "then": {"fork": 1}}},
+                     {"on": {"signal": "INT", "then": {"exit-slowly": {"takes": "30s", "code": 0}}}},
+                     {"start": {"node": "a", "as": "daemon", "script": ["busy-hang"]}}, {"emit": "ready"}, "hang"]"#;
+    let mut stage = Stage::with_ttl(script, Span::from_millis(300));
+    stage.start();
+    stage.emitted("root", "ready");
+    stage.signal("root", Signal::TERM);
+    stage.hello("root.fork1");
+    stage.signal("root", Signal::INT);
+    assert_eq!(stage.exit_code(), Some(code::EXPIRED.into()));
+    for node in ["root", "a", "root.fork1"] {
+        stage.gone(node);
+        stage.dead(node);
+    }
+}
+
+#[test]
+fn a_cleared_environment_does_not_lengthen_life() {
+    let script = r#"[{"sleep": "100ms"}, "clear-environment", {"sleep": "100ms"}, "clear-environment",
+                     {"sleep": "100ms"}, "clear-environment", {"exit": 0}]"#;
+    let mut stage = Stage::with_ttl(script, Span::from_millis(250));
+    stage.start();
+    assert_eq!(stage.exit_code(), Some(code::EXPIRED.into()));
+}
+
+#[test]
+fn the_end_of_the_control_connection_ends_a_node_that_is_stuck_anywhere() {
+    for script in STUCK {
+        let mut stage = started(script, Span::from_millis(30_000));
+        stage.did("root", 0);
+        stage.close_control();
+        stage.dead("root");
+        assert_eq!(stage.child().wait().unwrap().code(), Some(code::UNLINKED.into()), "{script}");
+    }
+}
+
+#[test]
+fn the_end_of_the_control_connection_ends_a_tree_wherever_it_hides() {
+    let script = r#"[{"on": {"signal": "TERM", "then": {"fork": 2}}},
+                     {"on": {"signal": "INT", "then": {"exit-slowly": {"takes": "30s", "code": 0}}}},
+                     {"start": {"node": "a", "as": "own-session", "script":
+                       ["log-signals", {"start": {"node": "b", "as": "daemon", "script": ["clear-environment", "busy-hang"]}}, "hang"]}},
+                     {"start": {"node": "c", "as": "orphan", "script": [{"on": {"signal": "TERM", "then": "ignore"}}, "hang"]}},
+                     {"start": {"node": "d", "as": "own-group", "script": ["read-stdin", {"sleep": "30s"}]}},
+                     {"fork-at-rate": {"node": "w", "every": "0s", "most": 3}}, {"emit": "ready"}, "hang"]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    stage.emitted("root", "ready");
+    stage.signal("root", Signal::TERM);
+    stage.hello("root.fork2");
+    stage.hello_number("b", 2);
+    stage.signal("root", Signal::INT);
+    stage.report("root", |report| matches!(report, Report::Signal { signal: 2, .. }).then_some(()));
+    let nodes = ["root", "a", "b", "c", "d", "w.1", "w.2", "w.3", "root.fork1", "root.fork2"];
+    for node in nodes {
+        stage.hello(node);
+        assert!(stage.is_alive(node), "{node}");
+    }
+    stage.close_control();
+    for node in nodes {
+        stage.dead(node);
+    }
+}
+
+#[test]
+fn a_node_without_a_listener_does_not_start() {
+    let mut stage = Stage::new(r#"["hang"]"#);
+    stage.close_control();
+    stage.start();
+    assert_eq!(stage.exit_code(), Some(code::UNLINKED.into()));
+}
+
+#[test]
+fn a_full_backlog_is_waited_for() {
+    // More nodes than the listener's backlog holds, and nobody accepts them while they start.
+    let mut stage = Stage::new(r#"[{"fork-at-rate": {"node": "w", "every": "0s", "most": 40}}, "hang"]"#);
+    stage.start();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    stage.did("root", 0);
+    stage.hello("w.40");
+}

@@ -1,0 +1,200 @@
+//! Reactions to signals.
+
+use fake_cli::control::Report;
+use nix::libc::{SIGALRM, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use rustix::process::Signal;
+
+use crate::stage::{Stage, children_of, eventually};
+
+fn reported(stage: &mut Stage, signal: i32) -> (i32, u64) {
+    stage.report("root", |report| match report {
+        Report::Signal { signal: s, sender, at_ns } if *s == signal => Some((*sender, *at_ns)),
+        _ => None,
+    })
+}
+
+fn never_reported(stage: &Stage, signal: i32) -> bool {
+    !stage.reports("root").iter().any(|r| matches!(r, Report::Signal { signal: s, .. } if *s == signal))
+}
+
+/// Starts a root with these reactions, as JSON, that logs USR1 and hangs.
+fn hanging_with(reactions: &str) -> Stage {
+    let script = format!(
+        r#"[{reactions}, {{"on": {{"signal": "USR1", "then": "log"}}}}, {{"emit": "ready"}}, "hang"]"#
+    );
+    let mut stage = Stage::new(&script);
+    stage.start();
+    stage.emitted("root", "ready");
+    stage
+}
+
+#[test]
+fn a_logged_signal_is_reported_with_its_sender_and_life_goes_on() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": "log"}}"#);
+    stage.signal("root", Signal::TERM);
+    assert_eq!(reported(&mut stage, SIGTERM).0, std::process::id().cast_signed());
+    assert!(stage.is_alive("root"));
+}
+
+#[test]
+fn the_default_action_comes_back() {
+    let mut stage = hanging_with(
+        r#"{"on": {"signal": "TERM", "then": "log"}}, {"on": {"signal": "TERM", "then": "default"}}"#,
+    );
+    stage.signal("root", Signal::TERM);
+    assert_eq!(stage.killed_by(), Some(SIGTERM));
+    stage.gone("root");
+    assert!(!stage.reports("root").iter().any(|report| matches!(report, Report::Exiting { .. })));
+}
+
+#[test]
+fn an_ignored_signal_does_nothing() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": "ignore"}}"#);
+    stage.signal("root", Signal::TERM);
+    stage.signal("root", Signal::USR1);
+    reported(&mut stage, SIGUSR1);
+    assert!(never_reported(&stage, SIGTERM));
+}
+
+#[test]
+fn a_blocked_signal_stays_pending() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": "block"}}"#);
+    let pid = stage.hello("root").pid;
+    stage.signal("root", Signal::TERM);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+    assert_eq!(u64::from_str_radix(pending.trim(), 16).unwrap(), 1 << (SIGTERM - 1));
+    assert!(stage.is_alive("root"));
+}
+
+#[test]
+fn a_signal_that_was_blocked_by_the_script_comes_when_the_script_reacts_to_it() {
+    let script = r#"[{"on": {"signal": "TERM", "then": "block"}}, {"await": "op.1.done"},
+                     {"on": {"signal": "TERM", "then": {"exit": 4}}}, "hang"]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    stage.report("root", |report| matches!(report, Report::Waits { .. }).then_some(()));
+    stage.signal("root", Signal::TERM);
+    stage.pass("root", "op.1.done");
+    assert_eq!(stage.exit_code(), Some(4));
+}
+
+#[test]
+fn a_node_exits_from_its_handler() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "INT", "then": {"exit": 5}}}"#);
+    stage.signal("root", Signal::INT);
+    assert_eq!(stage.exit_code(), Some(5));
+    reported(&mut stage, SIGINT);
+    stage.report("root", |report| matches!(report, Report::Exiting { code: 5, .. }).then_some(()));
+}
+
+#[test]
+fn a_slow_exit_takes_its_time() {
+    let mut stage =
+        hanging_with(r#"{"on": {"signal": "TERM", "then": {"exit-slowly": {"takes": "60ms", "code": 6}}}}"#);
+    stage.signal("root", Signal::TERM);
+    let (_, signalled_ns) = reported(&mut stage, SIGTERM);
+    // Other signals are handled meanwhile and do not shorten it.
+    stage.signal("root", Signal::USR1);
+    stage.signal("root", Signal::TERM);
+    let exiting_ns = stage.report("root", |report| match report {
+        Report::Exiting { code: 6, at_ns } => Some(*at_ns),
+        _ => None,
+    });
+    assert!(exiting_ns - signalled_ns >= 60_000_000);
+    assert_eq!(stage.exit_code(), Some(6));
+}
+
+#[test]
+fn a_handler_starts_nodes() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": {"fork": 2}}}"#);
+    let root = stage.hello("root").pid;
+    stage.signal("root", Signal::TERM);
+    for node in ["root.fork1", "root.fork2"] {
+        let hello = stage.hello(node);
+        assert_eq!((hello.run, hello.ppid, hello.pgid), (7, root, stage.hello("root").pgid), "{node}");
+        assert_eq!((hello.blocked, hello.ignored), (vec![], vec![]), "{node}");
+        assert!(hello.descriptors.iter().all(|descriptor| descriptor.target == "/dev/null"), "{node}");
+    }
+    assert_eq!(children_of(root).len(), 2);
+    stage.signal("root.fork1", Signal::TERM);
+    stage.gone("root.fork1");
+    eventually("the node to be reaped", || children_of(root).len() == 1);
+}
+
+#[test]
+fn a_handler_starts_no_more_than_sixteen_nodes() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": {"fork": 10}}}"#);
+    let root = stage.hello("root").pid;
+    stage.signal("root", Signal::TERM);
+    stage.hello("root.fork10");
+    stage.signal("root", Signal::TERM);
+    stage.hello("root.fork16");
+    // Handled only when the handler of TERM has returned or been interrupted, so ask for the end of it, too.
+    stage.signal("root", Signal::USR1);
+    reported(&mut stage, SIGUSR1);
+    assert_eq!(children_of(root).len(), 16);
+}
+
+#[test]
+fn every_signal_that_can_be_caught_is_logged_on_request() {
+    let mut stage = Stage::new(r#"["log-signals", {"emit": "ready"}, "hang"]"#);
+    stage.start();
+    stage.emitted("root", "ready");
+    for signal in [Signal::HUP, Signal::PIPE, Signal::TSTP, Signal::WINCH, Signal::SEGV, Signal::ALARM] {
+        stage.signal("root", signal);
+        assert_eq!(reported(&mut stage, signal.as_raw()).0, std::process::id().cast_signed());
+    }
+    assert!(stage.is_alive("root"));
+    stage.signal("root", Signal::KILL);
+    stage.gone("root");
+}
+
+#[test]
+fn an_alarm_is_not_taken_by_the_player() {
+    let mut stage = hanging_with(r#"{"on": {"signal": "TERM", "then": "log"}}"#);
+    stage.signal("root", Signal::ALARM);
+    assert_eq!(stage.killed_by(), Some(SIGALRM));
+}
+
+#[test]
+fn a_sleep_is_not_cut_short_by_handled_signals() {
+    let script = r#"[{"on": {"signal": "USR1", "then": "log"}}, {"emit": "before"}, {"sleep": "80ms"},
+                     {"emit": "after"}]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    stage.emitted("root", "before");
+    for _ in 0..5 {
+        stage.signal("root", Signal::USR1);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    stage.emitted("root", "after");
+    let at = |stage: &mut Stage, point: &str| {
+        stage.report("root", |report| match report {
+            Report::Emit { name, at_ns } if name == point => Some(*at_ns),
+            _ => None,
+        })
+    };
+    assert!(at(&mut stage, "after") - at(&mut stage, "before") >= 80_000_000);
+    reported(&mut stage, SIGUSR1);
+    assert_eq!(stage.exit_code(), Some(0));
+}
+
+#[test]
+fn nodes_inherit_what_is_ignored_and_blocked_but_not_what_is_handled() {
+    let script = r#"[{"on": {"signal": "TERM", "then": "log"}}, {"on": {"signal": "HUP", "then": "ignore"}},
+                     {"on": {"signal": "INT", "then": "block"}},
+                     {"start": {"node": "helper", "script": ["hang"]}}, {"emit": "ready"}, "hang"]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    stage.emitted("root", "ready");
+    let hello = stage.hello("helper");
+    assert_eq!((hello.ignored, hello.blocked), (vec![SIGHUP], vec![SIGINT]));
+    stage.signal("helper", Signal::HUP);
+    stage.signal("helper", Signal::INT);
+    assert!(stage.is_alive("helper"));
+    stage.signal("helper", Signal::TERM);
+    stage.gone("helper");
+    stage.signal("root", Signal::TERM);
+    reported(&mut stage, SIGTERM);
+}
