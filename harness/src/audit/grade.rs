@@ -48,17 +48,12 @@ impl fmt::Display for Grade {
 
 /// The grade of a subject with these verdicts.
 pub fn grade(rules: &[RuleReport]) -> Grade {
-    let broken = |class: &dyn Fn(&RuleReport) -> bool| {
-        let found = rules.iter().filter(|rule| rule.verdict == VerdictKind::Broken && class(rule));
+    let broken = |letter: char| {
+        let found = rules.iter().filter(|rule| rule.verdict == VerdictKind::Broken && caps_at(rule, letter));
         found.map(reason).collect::<Vec<_>>()
     };
-    let must = |rule: &RuleReport| rule.level == Level::Must;
-    let essential = |rule: &RuleReport| must(rule) && ESSENTIAL.contains(&rule.id.as_str());
-    let should = |rule: &RuleReport| rule.level == Level::Should;
-    let classes: [(char, &dyn Fn(&RuleReport) -> bool); 3] =
-        [('D', &essential), ('C', &must), ('B', &should)];
-    for (letter, class) in classes {
-        let because = broken(class);
+    for letter in ['D', 'C', 'B'] {
+        let because = broken(letter);
         if !because.is_empty() {
             return Grade { letter, because };
         }
@@ -69,6 +64,15 @@ pub fn grade(rules: &[RuleReport]) -> Grade {
     let unknown =
         rules.iter().filter(|rule| rule.verdict == VerdictKind::Unknown && rule.level != Level::Info);
     Grade { letter: 'A', because: unknown.map(|rule| format!("{} unknown", rule.id)).collect() }
+}
+
+/// Whether the breaking of this rule caps the grade at this letter.
+fn caps_at(rule: &RuleReport, letter: char) -> bool {
+    match letter {
+        'D' => rule.level == Level::Must && ESSENTIAL.contains(&rule.id.as_str()),
+        'C' => rule.level == Level::Must,
+        _ => rule.level == Level::Should,
+    }
 }
 
 /// What a broken rule counts, by its family.

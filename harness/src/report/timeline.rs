@@ -94,6 +94,7 @@ impl Lanes {
             What::Done { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { .. } => self.lanes[1].end(at_us),
+            What::GaveUp => self.lanes[1].mark(at_us, '?', "not waited for any longer".to_owned()),
             What::Gone { run, node } => self.node(*run, node).end(at_us),
             What::Node { run, node, said, own_at_us } => {
                 let at_us = own_at_us.unwrap_or(at_us);
