@@ -93,7 +93,6 @@ mod output;
 mod outcome;
 
 // Every call to the operating system.
-#[expect(unsafe_code, reason = "the facade to the operating system is the one place for it")]
 mod sys;
 
 pub use command::Command;

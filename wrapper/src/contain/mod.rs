@@ -3,6 +3,7 @@
 //! A containment prepares the command, takes hold of the child right after the start, and from then on does what the
 //! ladder asks for. The supervisor knows none of them by name: a new one is a variant here and a file beside this.
 
+#[cfg_attr(not(target_os = "linux"), expect(unreachable_code, reason = "there is no process to hold"))]
 mod group;
 
 use std::fmt;
