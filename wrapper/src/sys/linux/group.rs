@@ -102,9 +102,9 @@ impl Leader {
         }
     }
 
-    /// Lists the live members but for the leader itself, keeping the handles of those that were `known`.
-    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
-        list_members(self.pid, Some(self.pid), known, &self.poller, token)
+    /// Lists the live members but for the leader itself.
+    pub(crate) fn others(&self, token: Token) -> Others {
+        list_members(self.pid, Some(self.pid), &self.poller, token)
     }
 
     /// Everybody alive in the group, with the reason why.
@@ -162,8 +162,8 @@ impl FormerGroup {
         test_kill_process_group(self.number) == Err(Errno::SRCH)
     }
 
-    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
-        list_members(self.number, None, known, &self.poller, token)
+    pub(crate) fn others(&self, token: Token) -> Others {
+        list_members(self.number, None, &self.poller, token)
     }
 
     pub(crate) fn survivors(&self) -> Left {
@@ -173,9 +173,12 @@ impl FormerGroup {
 
 /// A live process of a group.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pid: Pid,
-    watch: Watch,
+pub(crate) struct Member(Watch);
+
+impl Member {
+    pub(crate) fn is_alive(&self) -> bool {
+        is_alive(&self.0)
+    }
 }
 
 /// The live members of a group as one look found them.
@@ -186,26 +189,16 @@ pub(crate) struct Others {
     pub(crate) unwatched: bool,
 }
 
-fn list_members(
-    group: Pid,
-    except: Option<Pid>,
-    known: Vec<Member>,
-    poller: &Arc<Poller>,
-    token: Token,
-) -> Others {
-    let mut members: Vec<_> = known.into_iter().filter(|member| is_alive(&member.watch)).collect();
-    let Ok(pids) = pids_in(group) else { return Others { members, unwatched: true } };
-    let mut unwatched = false;
-    for pid in pids {
-        if Some(pid) == except || members.iter().any(|member| member.pid == pid) {
-            continue;
-        }
+fn list_members(group: Pid, except: Option<Pid>, poller: &Arc<Poller>, token: Token) -> Others {
+    let mut others = Others { members: Vec::new(), unwatched: false };
+    let Ok(pids) = pids_in(group) else { return Others { unwatched: true, ..others } };
+    for pid in pids.filter(|pid| Some(*pid) != except) {
         match open_member(pid, group, poller, token) {
-            Ok(found) => members.extend(found),
-            Err(_) => unwatched = true,
+            Ok(found) => others.members.extend(found),
+            Err(_) => others.unwatched = true,
         }
     }
-    Others { members, unwatched }
+    others
 }
 
 /// Opens a handle of a live member. `None` if it has ended, or if the number is no longer in the group.
@@ -219,7 +212,7 @@ fn open_member(pid: Pid, group: Pid, poller: &Arc<Poller>, token: Token) -> io::
     if !is_in(group, pid) || !is_alive(&pidfd) {
         return Ok(None);
     }
-    Ok(Some(Member { pid, watch: Watch::readable(poller, pidfd, token)? }))
+    Ok(Some(Member(Watch::readable(poller, pidfd, token)?)))
 }
 
 /// Whether any thread of the process is still there. The state letter in `/proc` would not do: it is a zombie's as
