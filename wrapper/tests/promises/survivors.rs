@@ -152,7 +152,8 @@ async fn a_leader_that_moved_to_the_group_of_its_owner_is_found_and_nobody_else_
     let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 1000";
     let mut run = start(perl(script).grace(LONG_GRACE));
     let moved = pids(&mut run, 1).await;
-    let ours = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(moved[0].cast_signed())));
+    let ours =
+        nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(i32::try_from(moved[0]).expect("a pid"))));
     assert_eq!(ours, Ok(nix::unistd::getpgrp()), "it did not move");
     run.cancel();
     within(run.wait()).await;
