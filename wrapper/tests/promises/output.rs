@@ -78,7 +78,7 @@ async fn what_is_in_the_pipe_at_the_exit_is_not_lost_because_nobody_took_what_ca
 
 #[tokio::test]
 async fn what_was_written_before_a_kill_is_there() {
-    let script = "trap '' TERM; head -c 50000 /dev/zero; echo ready >&2; sleep 1000; sleep 1000";
+    let script = "trap '' TERM; head -c 50000 /dev/zero; echo ready >&2; sleep 100; sleep 100";
     let mut command = sh(script);
     command.grace(Duration::from_millis(50)).stderr(Output::Streamed);
     let mut run = command.start().expect("it starts");
@@ -146,7 +146,7 @@ async fn streamed_output_that_nobody_took_is_counted_as_dropped() {
 
 #[tokio::test]
 async fn events_come_in_order_and_end_with_the_outcome() {
-    let mut run = start(sh("echo one; exec sleep 1000").grace(LONG_GRACE));
+    let mut run = start(sh("echo one; exec sleep 100").grace(LONG_GRACE));
     assert!(matches!(within(run.next_event()).await, Some(Event::Started { .. })));
     assert!(matches!(within(run.next_event()).await, Some(Event::Stdout(_))));
     run.cancel();
