@@ -5,7 +5,7 @@
 //! gives the wrapper the machine's slack.
 
 use fake_cli::content::Output;
-use fake_cli::script::{Place, ROOT, Signal, Step, Then};
+use fake_cli::script::{Place, ROOT, Signal, SlowStream, Step, Then};
 use fake_cli::span::Span;
 
 use super::directed::{
@@ -507,14 +507,20 @@ fn directed_d1() -> Vec<Scenario> {
         )
         .with_timeout(TIMEOUT),
         scenario(
-            "timeout-during-flood",
-            "A child that writes as fast as it can keeps the reader busy; the timeout must be heard all the same.",
+            "timeout-during-output",
+            "A child that keeps writing keeps the reader busy; the timeout must be heard all the same.",
             &["D1", "S2"],
-            vec![ready, Step::Flood { most: FLOOD }, hang],
+            vec![ready, stream_past_every_timeout(), hang],
             to_the_end(),
         )
         .with_timeout(TIMEOUT),
     ]
+}
+
+/// Output that goes on longer than the longest timeout of a built-in subject, and not so much of it that copying it takes time.
+fn stream_past_every_timeout() -> Step {
+    let every = Span::from_millis(1);
+    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times: 1500 })
 }
 
 /// As much as a script may write to each of two streams.
