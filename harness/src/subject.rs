@@ -91,7 +91,8 @@ impl Job {
         }
     }
 
-    /// Calls `cancel` at each cancel of the caller from now on, from a thread of the host, also after the run has ended.
+    /// Calls `cancel` at each cancel of the caller, from a thread of the host, also after the run has ended; and at once for
+    /// each that came before this call.
     pub fn on_cancel(&self, cancel: impl Fn() + Send + Sync + 'static) {
         self.cancels.hook(Arc::new(cancel));
     }
@@ -103,7 +104,7 @@ impl Job {
         drain: Option<Duration>,
     ) -> (Self, Cancels) {
         let (sender, requests) = mpsc::unbounded_channel();
-        let cancels = Cancels { sender, hook: Arc::default() };
+        let cancels = Cancels { sender, hooked: Arc::default() };
         (Self { program, timeout, grace, drain, cancels: cancels.clone(), requests }, cancels)
     }
 }
@@ -114,7 +115,14 @@ type Hook = Arc<dyn Fn() + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Cancels {
     sender: mpsc::UnboundedSender<()>,
-    hook: Arc<Mutex<Option<Hook>>>,
+    hooked: Arc<Mutex<Hooked>>,
+}
+
+#[derive(Default)]
+struct Hooked {
+    hook: Option<Hook>,
+    /// Cancels that came before there was a hook.
+    early: u32,
 }
 
 impl std::fmt::Debug for Cancels {
@@ -124,13 +132,23 @@ impl std::fmt::Debug for Cancels {
 }
 
 impl Cancels {
+    /// A cancel that came before the hook is not lost: the caller of a wrapper may be that quick.
     fn hook(&self, hook: Hook) {
-        *self.hook.lock().expect("no holder of this lock panics") = Some(hook);
+        let early = {
+            let mut hooked = self.hooked.lock().expect("no holder of this lock panics");
+            hooked.hook = Some(hook.clone());
+            std::mem::take(&mut hooked.early)
+        };
+        (0..early).for_each(|_| hook());
     }
 
     /// Cancels once.
     pub(crate) fn cancel(&self) {
-        let hook = self.hook.lock().expect("no holder of this lock panics").clone();
+        let hook = {
+            let mut hooked = self.hooked.lock().expect("no holder of this lock panics");
+            hooked.early += u32::from(hooked.hook.is_none());
+            hooked.hook.clone()
+        };
         match hook {
             Some(hook) => hook(),
             // The job may be gone: a cancel after the end has no one to go to, which is its meaning.
@@ -189,4 +207,28 @@ pub enum Drive {
         /// Put the fake on `PATH` under this name instead.
         fake_as: Option<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_cancel_that_comes_before_the_hook_is_not_lost() {
+        let (job, cancels) = Job::new(PathBuf::from("/bin/true"), None, None, None);
+        let count = Arc::new(AtomicU32::new(0));
+        cancels.cancel();
+        cancels.cancel();
+        job.on_cancel({
+            let count = count.clone();
+            move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+        cancels.cancel();
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+    }
 }

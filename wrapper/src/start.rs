@@ -4,22 +4,20 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::command::Command;
+use crate::contain::{ChildEnds, Launch, Refusal};
 use crate::input::{ChildStdin, Feeder, Input};
 use crate::output::{Flow, Intake, Output, Stream};
 use crate::run::{Board, Event, Parts, Run};
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys;
-
-/// The longest that a failed start waits for a child that was killed because of it.
-const FAILED_START_BOUND: Duration = Duration::from_secs(2);
 
 /// Why a run could not be started. Nothing of it is left.
 #[derive(Debug)]
@@ -93,11 +91,14 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
 
     // 4. From here on there is a child.
     let started = Instant::now();
-    let child = spawn(command, plumbing.child_ends)?;
-    let hold = command
-        .containment
-        .take_hold(child, mailbox.poller(), Source::Hold.token(door.key()))
-        .map_err(|(source, child)| give_up(command, child, source))?;
+    let launch = Launch {
+        command: &mut command.inner,
+        clean_start: &mut command.clean_start,
+        ends: plumbing.child_ends,
+        poller: mailbox.poller(),
+        token: Source::Hold.token(door.key()),
+    };
+    let hold = command.containment.start(launch).map_err(|refusal| refused(command, refusal))?;
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();
@@ -119,21 +120,12 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     Ok(Run::new(Parts { pid, door, board, flow, events, stdin: plumbing.stdin }))
 }
 
-fn spawn(command: &mut Command, ends: ChildEnds) -> Result<Child, StartError> {
-    let inner = &mut command.inner;
-    command.containment.prepare(inner);
-    command.clean_start.prepare(inner);
-    inner.stdin(ends.stdin).stdout(ends.stdout).stderr(ends.stderr);
-    let spawned = inner.spawn();
-    // The command outlives the start, and would keep the child's ends of the pipes open.
-    inner.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    spawned.map_err(|source| StartError::Spawn { program: inner.get_program().to_owned(), source })
-}
-
-fn give_up(command: &Command, child: Child, source: io::Error) -> StartError {
-    let pid = child.id();
-    sys::kill_and_reap(child, FAILED_START_BOUND);
-    StartError::Hold { program: command.inner.get_program().to_owned(), pid, source }
+fn refused(command: &Command, refusal: Refusal) -> StartError {
+    let program = command.inner.get_program().to_owned();
+    match refusal {
+        Refusal::NotStarted(source) => StartError::Spawn { program, source },
+        Refusal::NotHeld { pid, error } => StartError::Hold { program, pid, source: error },
+    }
 }
 
 /// What connects the pipes of a run with its supervisor and with its handle.
@@ -149,12 +141,6 @@ struct Plumbing {
     child_ends: ChildEnds,
     intakes: Intakes,
     stdin: Option<ChildStdin>,
-}
-
-struct ChildEnds {
-    stdin: Stdio,
-    stdout: Stdio,
-    stderr: Stdio,
 }
 
 fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {

@@ -394,6 +394,7 @@ pub(crate) mod tests {
                 version: "1.54.1".to_owned(),
                 kind: SubjectKind::Host,
                 promises: Promises::default(),
+                overhead_us: 0,
             },
             tier: Tier::T3,
             limits: Limits::default(),

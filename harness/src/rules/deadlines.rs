@@ -197,16 +197,16 @@ fn judge_d4(facts: &Facts<'_>) -> Verdict {
     }
     each_run(facts, |run| {
         let (at_us, doubt) = ended_by(facts, run, Cause::Cancelled)?;
-        let grace_us = match slowest(facts, run, at_us) {
+        let patience = slowest(facts, run, at_us);
+        let grace_us = match patience {
             Patience::None => 0,
             Patience::For(span) => known_grace(facts)?.min(micros(span)),
             Patience::Grace => known_grace(facts)?,
         };
         let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
-        let after = if grace_us == 0 {
-            "the cancel of a polite tree"
-        } else {
-            "the cancel of a tree that is not polite"
+        let after = match patience {
+            Patience::None => "the cancel of a polite tree",
+            Patience::For(_) | Patience::Grace => "the cancel of a tree that is not polite",
         };
         let bound_us = grace_us.saturating_add(drain_us);
         Ok(Due { facts, run, from_us: at_us, bound_us, doubt, after }.judge())

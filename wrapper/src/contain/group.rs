@@ -1,28 +1,32 @@
 //! The floor of all containments: a process group. It needs nothing, and it holds nobody who leaves it.
 
 use std::io;
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
-use super::{Hold, Remaining};
+use super::{Hold, Launch, Refusal, Remaining};
 use crate::outcome::{Left, Proof};
-use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Poller, Token};
+use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Token};
 
 const LOST: &str =
     "somebody else in this process took the child's exit status, so its group is not ours to look at";
 
-pub(super) fn prepare(command: &mut Command) {
-    sys::lead_own_group(command);
-}
+/// The longest that a failed start waits for a child that was killed because of it.
+const FAILED_START_BOUND: Duration = Duration::from_secs(2);
 
-pub(super) fn take_hold(
-    child: Child,
-    poller: &Arc<Poller>,
-    token: Token,
-) -> Result<Box<dyn Hold>, (io::Error, Child)> {
-    let leader = Leader::take_hold(child, poller, token)?;
+pub(super) fn start(mut launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
+    sys::lead_own_group(launch.command);
+    let child = launch.spawn().map_err(Refusal::NotStarted)?;
+    let token = launch.token;
+    let leader = Leader::take_hold(child, launch.poller, token).map_err(give_up)?;
     let pid = leader.pid();
     Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
+}
+
+fn give_up((error, child): (io::Error, Child)) -> Refusal {
+    let pid = child.id();
+    sys::kill_and_reap(child, FAILED_START_BOUND);
+    Refusal::NotHeld { pid, error }
 }
 
 struct Group {
@@ -94,13 +98,17 @@ impl Hold for Group {
     }
 
     fn look(&mut self) -> Remaining {
-        let known = std::mem::take(&mut self.members);
+        // As long as somebody is known to be alive it does not matter who else is, and a look at all processes is dear.
+        self.members.retain(Member::is_alive);
+        if !self.members.is_empty() {
+            return Remaining::Somebody;
+        }
         let others = match &self.kept {
             // Without a scan of all processes, which is the common case: the kill left nobody.
             Some(Kept::Former(group)) if group.is_gone() => return Remaining::Nobody(Proof::GroupGone),
             Some(Kept::Former(_)) if self.lost => return Remaining::Unknown(LOST),
-            Some(Kept::Former(group)) => group.others(known, self.token),
-            Some(Kept::Led(leader)) => leader.others(known, self.token),
+            Some(Kept::Former(group)) => group.others(self.token),
+            Some(Kept::Led(leader)) => leader.others(self.token),
             None => return Remaining::Unknown("the group was lost"),
         };
         self.members = others.members;

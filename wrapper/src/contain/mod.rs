@@ -1,17 +1,17 @@
 //! Containments: what holds a run's processes together, so that all of them can be ended.
 //!
-//! A containment prepares the command, takes hold of the child right after the start, and from then on does what the
-//! ladder asks for. The supervisor knows none of them by name: a new one is a variant here and a file beside this.
+//! A containment starts the command so that it can hold it, and from then on does what the ladder asks for. The supervisor knows none of them by name: a new one is a variant here and a file beside this.
 
+#[cfg_attr(not(target_os = "linux"), expect(unreachable_code, reason = "there is no process to hold"))]
 mod group;
 
 use std::fmt;
 use std::io;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use crate::outcome::{Left, Proof};
-use crate::sys::{Poller, Token};
+use crate::sys::{CleanStart, Poller, Token};
 
 /// What holds a run's processes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,22 +32,10 @@ impl Containment {
         }
     }
 
-    /// Makes the command start inside this containment. Must not fail after anything was started.
-    pub(crate) fn prepare(self, command: &mut Command) {
+    /// Starts a command inside this containment.
+    pub(crate) fn start(self, launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
         match self {
-            Self::Group => group::prepare(command),
-        }
-    }
-
-    /// Takes hold of a child that was just started from a prepared command. If that fails the child is handed back.
-    pub(crate) fn take_hold(
-        self,
-        child: Child,
-        poller: &Arc<Poller>,
-        token: Token,
-    ) -> Result<Box<dyn Hold>, (io::Error, Child)> {
-        match self {
-            Self::Group => group::take_hold(child, poller, token),
+            Self::Group => group::start(launch),
         }
     }
 }
@@ -57,6 +45,50 @@ impl fmt::Display for Containment {
         f.write_str(match self {
             Self::Group => "group",
         })
+    }
+}
+
+/// A command that is to be started, and who wants to hear of its end.
+pub(crate) struct Launch<'a> {
+    pub(crate) command: &'a mut Command,
+    pub(crate) clean_start: &'a mut CleanStart,
+    pub(crate) ends: ChildEnds,
+    pub(crate) poller: &'a Arc<Poller>,
+    /// What the hold reports with.
+    pub(crate) token: Token,
+}
+
+/// The child's ends of its standard streams.
+pub(crate) struct ChildEnds {
+    pub(crate) stdin: Stdio,
+    pub(crate) stdout: Stdio,
+    pub(crate) stderr: Stdio,
+}
+
+/// Why there is no hold. Nothing that was started is left.
+pub(crate) enum Refusal {
+    /// Nothing was started.
+    NotStarted(io::Error),
+    /// The child was started and could not be held, so it was killed.
+    NotHeld { pid: u32, error: io::Error },
+}
+
+impl Launch<'_> {
+    fn spawn(&mut self) -> io::Result<Child> {
+        self.clean_start.prepare(self.command);
+        let ends = std::mem::replace(&mut self.ends, ChildEnds::none());
+        self.command.stdin(ends.stdin).stdout(ends.stdout).stderr(ends.stderr);
+        let spawned = self.command.spawn();
+        // The command outlives the start, and would keep the child's ends of the pipes open.
+        let none = ChildEnds::none();
+        self.command.stdin(none.stdin).stdout(none.stdout).stderr(none.stderr);
+        spawned
+    }
+}
+
+impl ChildEnds {
+    fn none() -> Self {
+        Self { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null() }
     }
 }
 

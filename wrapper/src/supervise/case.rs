@@ -121,6 +121,8 @@ impl Case {
 
     /// Does what needed somebody to watch over it.
     pub(super) fn begin(&mut self) {
+        // A child that was gone before it had a handle will never be reported.
+        self.notice_ends();
         self.intakes.stdin.feed();
         self.ask_token();
     }

@@ -145,7 +145,7 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn others(&self, _: Vec<Member>, _: Token) -> Others {
+    pub(crate) fn others(&self, _: Token) -> Others {
         match *self {}
     }
 
@@ -166,7 +166,7 @@ impl FormerGroup {
         match *self {}
     }
 
-    pub(crate) fn others(&self, _: Vec<Member>, _: Token) -> Others {
+    pub(crate) fn others(&self, _: Token) -> Others {
         match *self {}
     }
 
@@ -177,6 +177,12 @@ impl FormerGroup {
 
 #[derive(Debug)]
 pub(crate) enum Member {}
+
+impl Member {
+    pub(crate) fn is_alive(&self) -> bool {
+        match *self {}
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Others {

@@ -27,7 +27,9 @@ pub(crate) fn lead_own_group(command: &mut Command) {
 #[derive(Debug)]
 pub(crate) struct Leader {
     pid: Pid,
-    watch: Watch,
+    poller: Arc<Poller>,
+    /// `None` if it was gone before anybody could take hold of it, which happens to owners that ignore SIGCHLD.
+    watch: Option<Watch>,
 }
 
 /// What became of a leader.
@@ -48,8 +50,12 @@ impl Leader {
         token: Token,
     ) -> Result<Self, (io::Error, Child)> {
         let opened = child_pid(&child).and_then(|pid| {
-            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Self { pid, watch: Watch::readable(poller, pidfd, token)? })
+            let watch = match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => Some(Watch::readable(poller, pidfd, token)?),
+                Err(Errno::SRCH) => None,
+                Err(error) => return Err(error.into()),
+            };
+            Ok(Self { pid, poller: Arc::clone(poller), watch })
         });
         opened.map_err(|error| (error, child))
     }
@@ -61,9 +67,9 @@ impl Leader {
     /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
     pub(crate) fn look(&mut self) -> LeaderFate {
         let fate = self.wait(WaitIdOptions::NOWAIT);
-        if !matches!(fate, LeaderFate::Running) {
+        if let (LeaderFate::Ended(_) | LeaderFate::Lost, Some(watch)) = (fate, &mut self.watch) {
             // It would be reported for ever from now on.
-            self.watch.pause();
+            watch.pause();
         }
         fate
     }
@@ -80,6 +86,7 @@ impl Leader {
     }
 
     fn signal_group(&self, signal: Signal) {
+        let Some(watch) = &self.watch else { return };
         // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
         match self.wait(WaitIdOptions::NOWAIT) {
             // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
@@ -87,33 +94,17 @@ impl Leader {
             LeaderFate::Running | LeaderFate::Ended(_) => {
                 let _ = kill_process_group(self.pid, signal);
             }
-            LeaderFate::Lost => self.signal_group_by_handle(signal),
+            LeaderFate::Lost => signal_group_by_handle(watch, signal),
         }
         // A leader may have moved to another group of its session, and is our child there as well.
         if !is_in(self.pid, self.pid) {
-            let _ = pidfd_send_signal(&self.watch, signal);
+            let _ = pidfd_send_signal(watch, signal);
         }
     }
 
-    /// Signals the group whose number the leader's handle stands for, which cannot be a stranger's even after the
-    /// leader was reaped. Does nothing before Linux 6.9.
-    fn signal_group_by_handle(&self, signal: Signal) {
-        const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
-        // SAFETY: the call takes three numbers and a null pointer for "no further information".
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.watch.as_fd().as_raw_fd(),
-                signal.as_raw(),
-                std::ptr::null::<libc::siginfo_t>(),
-                PIDFD_SIGNAL_PROCESS_GROUP,
-            );
-        }
-    }
-
-    /// Lists the live members but for the leader itself, keeping the handles of those that were `known`.
-    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
-        list_members(self.pid, Some(self.pid), known, self.watch.poller(), token)
+    /// Lists the live members but for the leader itself.
+    pub(crate) fn others(&self, token: Token) -> Others {
+        list_members(self.pid, Some(self.pid), &self.poller, token)
     }
 
     /// Everybody alive in the group, with the reason why.
@@ -123,7 +114,7 @@ impl Leader {
 
     /// Reaps a leader that has ended. From now on its number may become a stranger's.
     pub(crate) fn reap(self) -> Result<(Option<ExitStatus>, FormerGroup), Self> {
-        let former = FormerGroup { number: self.pid, poller: Arc::clone(self.watch.poller()) };
+        let former = FormerGroup { number: self.pid, poller: Arc::clone(&self.poller) };
         match self.wait(WaitIdOptions::empty()) {
             LeaderFate::Running => Err(self),
             LeaderFate::Ended(status) => Ok((Some(status), former)),
@@ -133,11 +124,28 @@ impl Leader {
 
     fn wait(&self, also: WaitIdOptions) -> LeaderFate {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | also;
-        match waitid(WaitId::PidFd(self.watch.as_fd()), options) {
+        let Some(watch) = &self.watch else { return LeaderFate::Lost };
+        match waitid(WaitId::PidFd(watch.as_fd()), options) {
             Ok(None) => LeaderFate::Running,
             Ok(Some(status)) => LeaderFate::Ended(exit_status(&status)),
             Err(_) => LeaderFate::Lost,
         }
+    }
+}
+
+/// Signals the group whose number the leader's handle stands for, which cannot be a stranger's even after the
+/// leader was reaped. Does nothing before Linux 6.9.
+fn signal_group_by_handle(leader: &Watch, signal: Signal) {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    // SAFETY: the call takes three numbers and a null pointer for "no further information".
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            leader.as_fd().as_raw_fd(),
+            signal.as_raw(),
+            std::ptr::null::<libc::siginfo_t>(),
+            PIDFD_SIGNAL_PROCESS_GROUP,
+        );
     }
 }
 
@@ -154,8 +162,8 @@ impl FormerGroup {
         test_kill_process_group(self.number) == Err(Errno::SRCH)
     }
 
-    pub(crate) fn others(&self, known: Vec<Member>, token: Token) -> Others {
-        list_members(self.number, None, known, &self.poller, token)
+    pub(crate) fn others(&self, token: Token) -> Others {
+        list_members(self.number, None, &self.poller, token)
     }
 
     pub(crate) fn survivors(&self) -> Left {
@@ -165,9 +173,12 @@ impl FormerGroup {
 
 /// A live process of a group.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pid: Pid,
-    watch: Watch,
+pub(crate) struct Member(Watch);
+
+impl Member {
+    pub(crate) fn is_alive(&self) -> bool {
+        is_alive(&self.0)
+    }
 }
 
 /// The live members of a group as one look found them.
@@ -178,26 +189,16 @@ pub(crate) struct Others {
     pub(crate) unwatched: bool,
 }
 
-fn list_members(
-    group: Pid,
-    except: Option<Pid>,
-    known: Vec<Member>,
-    poller: &Arc<Poller>,
-    token: Token,
-) -> Others {
-    let mut members: Vec<_> = known.into_iter().filter(|member| is_alive(&member.watch)).collect();
-    let Ok(pids) = pids_in(group) else { return Others { members, unwatched: true } };
-    let mut unwatched = false;
-    for pid in pids {
-        if Some(pid) == except || members.iter().any(|member| member.pid == pid) {
-            continue;
-        }
+fn list_members(group: Pid, except: Option<Pid>, poller: &Arc<Poller>, token: Token) -> Others {
+    let mut others = Others { members: Vec::new(), unwatched: false };
+    let Ok(pids) = pids_in(group) else { return Others { unwatched: true, ..others } };
+    for pid in pids.filter(|pid| Some(*pid) != except) {
         match open_member(pid, group, poller, token) {
-            Ok(found) => members.extend(found),
-            Err(_) => unwatched = true,
+            Ok(found) => others.members.extend(found),
+            Err(_) => others.unwatched = true,
         }
     }
-    Others { members, unwatched }
+    others
 }
 
 /// Opens a handle of a live member. `None` if it has ended, or if the number is no longer in the group.
@@ -211,7 +212,7 @@ fn open_member(pid: Pid, group: Pid, poller: &Arc<Poller>, token: Token) -> io::
     if !is_in(group, pid) || !is_alive(&pidfd) {
         return Ok(None);
     }
-    Ok(Some(Member { pid, watch: Watch::readable(poller, pidfd, token)? }))
+    Ok(Some(Member(Watch::readable(poller, pidfd, token)?)))
 }
 
 /// Whether any thread of the process is still there. The state letter in `/proc` would not do: it is a zombie's as

@@ -91,10 +91,6 @@ impl Watch {
         Ok(watch)
     }
 
-    pub(crate) fn poller(&self) -> &Arc<Poller> {
-        &self.poller
-    }
-
     /// Stops reporting; the descriptor stays open.
     pub(crate) fn pause(&mut self) {
         if self.watching {

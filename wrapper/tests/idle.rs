@@ -1,0 +1,66 @@
+//! The supervising thread does not run while there is nothing to do. Alone in its process, so that it can measure.
+#![cfg(target_os = "linux")]
+
+use std::time::{Duration, Instant};
+
+use childminder::{Command, Event, Input, Output, Run};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).grace(GRACE).stdout(Output::Streamed);
+    command
+}
+
+async fn ready(mut run: Run) -> Run {
+    while !matches!(run.next_event().await.expect("it says something first"), Event::Stdout(_)) {}
+    run
+}
+
+/// The CPU time of the library's thread, and how often it has been woken up.
+fn thread_times() -> (Duration, u64) {
+    for task in std::fs::read_dir("/proc/self/task").expect("a list of threads").flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).expect("its name");
+        if name.trim() == "childminder" {
+            let times = std::fs::read_to_string(task.path().join("schedstat")).expect("its times");
+            let mut times = times.split_whitespace().map(|word| word.parse::<u64>().expect("a number"));
+            let busy = Duration::from_nanos(times.next().expect("time on a CPU"));
+            return (busy, times.nth(1).expect("time slices"));
+        }
+    }
+    panic!("there is no such thread");
+}
+
+#[tokio::test]
+async fn the_thread_sleeps_while_children_hang_while_nobody_reads_and_during_a_grace() {
+    let hanging = ready(sh("echo; exec sleep 100").start().expect("it starts")).await;
+    let flooding = ready(sh("exec yes").start().expect("it starts")).await;
+    let closed = ready(sh("echo; exec sleep 100 >&- 2>&-").start().expect("it starts")).await;
+    let unread = sh("echo; exec sleep 100").stdin(Input::Bytes(vec![0; 1 << 20].into())).start();
+    let unread = ready(unread.expect("it starts")).await;
+    let leaderless = "sh -c 'trap \"\" TERM; echo; sleep 100; sleep 100' & wait";
+    let leaderless = ready(sh(leaderless).start().expect("it starts")).await;
+    leaderless.cancel();
+    let leader = leaderless.pid().expect("it is not reaped");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(format!("/proc/{leader}/stat")).expect("a zombie").contains(") Z ") {
+        assert!(Instant::now() < deadline, "the leader did not end");
+        std::thread::yield_now();
+    }
+
+    // Time is what is measured here. The first of it is for what is still on its way.
+    std::thread::sleep(Duration::from_millis(200));
+    let (busy_before, slices_before) = thread_times();
+    std::thread::sleep(Duration::from_millis(500));
+    let (busy, slices) = thread_times();
+    assert!(busy - busy_before < Duration::from_millis(5), "busy for {:?}", busy - busy_before);
+    assert_eq!(slices, slices_before, "it was woken up");
+
+    for run in [hanging, flooding, closed, unread, leaderless] {
+        run.cancel();
+        run.cancel();
+        let mut run = run;
+        run.wait().await;
+    }
+}
