@@ -14,8 +14,8 @@ use crate::canary::Canary;
 use crate::reentry::FLAG;
 use crate::run::Case;
 use crate::scenario::Scenario;
-use crate::subject::SubjectSpec;
-use crate::trace::{CaseEnd, Tier, Trace};
+use crate::subject::{Drive, SubjectSpec};
+use crate::trace::{CaseEnd, Tier, Trace, What};
 use crate::warden::{Finished, Message};
 use crate::workplace::Workplace;
 
@@ -149,6 +149,7 @@ pub struct Crew {
     canary: Canary,
     started: u64,
     effort: Effort,
+    overheads: Vec<(SubjectSpec, Duration)>,
 }
 
 impl Crew {
@@ -168,6 +169,7 @@ impl Crew {
             canary: Canary::start().map_err(fault)?,
             started: 0,
             effort: Effort::default(),
+            overheads: Vec::new(),
         };
         for _ in 0..jobs(options.jobs) {
             let warden = crew.start_warden()?;
@@ -203,6 +205,30 @@ impl Crew {
     ///
     /// When a warden cannot be replaced.
     pub fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+        let overhead = self.overhead(subject)?;
+        self.run_cases(subject, overhead, source)
+    }
+
+    /// How long a command takes to start and to end when its child only exits; measured once, the longest of several.
+    fn overhead(&mut self, subject: &SubjectSpec) -> Result<Duration, CrewError> {
+        if let Drive::Reentry { .. } = subject.drive {
+            return Ok(Duration::ZERO);
+        }
+        if let Some((_, known)) = self.overheads.iter().find(|(measured, _)| measured == subject) {
+            return Ok(*known);
+        }
+        let mut source = OverheadSource::default();
+        self.run_cases(subject, Duration::ZERO, &mut source)?;
+        self.overheads.push((subject.clone(), source.longest));
+        Ok(source.longest)
+    }
+
+    fn run_cases(
+        &mut self,
+        subject: &SubjectSpec,
+        overhead: Duration,
+        source: &mut dyn Source,
+    ) -> Result<(), CrewError> {
         let began = Instant::now();
         let (sender, results) = mpsc::channel();
         let mut state = Rounds { going: true, timed_under_way: 0, put_back: VecDeque::new(), under_way: 0 };
@@ -214,7 +240,7 @@ impl Crew {
                 let Some(scenario) = state.next(source) else { break };
                 let warden = self.wardens[index].take().expect("it was just looked at");
                 state.under_way += 1;
-                warden.begin(index, Case { scenario, subject: subject.clone() }, sender.clone());
+                warden.begin(index, Case { scenario, subject: subject.clone(), overhead }, sender.clone());
             }
             if state.under_way == 0 {
                 break;
@@ -243,6 +269,36 @@ impl Crew {
         self.started += 1;
         let folder = self.folder.path().join(format!("w{}", self.started));
         Warden::start(self.tier, folder).map_err(CrewError::Start)
+    }
+}
+
+/// Runs a child that only exits, and keeps the longest time that everything around it took.
+#[derive(Default)]
+struct OverheadSource {
+    given: u32,
+    longest: Duration,
+}
+
+impl Source for OverheadSource {
+    fn next(&mut self) -> Option<Scenario> {
+        const SAMPLES: u32 = 4;
+        // It names a rule about time, so that no more than one a core runs at once.
+        const EXIT: &str = r#"{"schema": 1, "name": "exit-at-once", "why": "Measures the cost of the command itself.",
+            "rules": ["D1"], "script": [{"exit": 0}], "ops": [{"do": "run"}, {"do": "wait"}]}"#;
+        self.given += 1;
+        (self.given <= SAMPLES).then(|| Scenario::from_json(EXIT).expect("a legal scenario"))
+    }
+
+    fn take(&mut self, trace: Trace) -> bool {
+        let at = |wanted: fn(&What) -> bool| {
+            trace.moments.iter().find(|moment| wanted(&moment.what)).map(|moment| moment.at_us)
+        };
+        let started = at(|what| matches!(what, What::HostStarted { .. }));
+        let ended = at(|what| matches!(what, What::HostGone { .. }));
+        if let (Some(started), Some(ended)) = (started, ended) {
+            self.longest = self.longest.max(Duration::from_micros(ended - started));
+        }
+        true
     }
 }
 

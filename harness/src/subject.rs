@@ -223,7 +223,9 @@ mod tests {
         cancels.cancel();
         job.on_cancel({
             let count = count.clone();
-            move || drop(count.fetch_add(1, Ordering::Relaxed))
+            move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
         });
         assert_eq!(count.load(Ordering::Relaxed), 2);
         cancels.cancel();

@@ -52,6 +52,9 @@ pub struct SubjectInfo {
     pub kind: SubjectKind,
     /// What it promises.
     pub promises: Promises,
+    /// How long a command takes to start and to end when its child only exits: not the wrapper's lateness.
+    #[serde(default)]
+    pub overhead_us: u64,
 }
 
 /// How a subject is driven.

@@ -90,7 +90,6 @@ impl Lanes {
             }
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
-            What::GaveUp => self.lanes[0].mark(at_us, '?', "no answer".to_owned()),
             What::Done { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { .. } => self.lanes[1].end(at_us),
@@ -395,6 +394,7 @@ pub(crate) mod tests {
                 version: "1.54.1".to_owned(),
                 kind: SubjectKind::Host,
                 promises: Promises::default(),
+                overhead_us: 0,
             },
             tier: Tier::T3,
             limits: Limits::default(),

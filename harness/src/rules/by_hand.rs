@@ -96,6 +96,7 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
             version: String::new(),
             kind: SubjectKind::Host,
             promises,
+            overhead_us: 0,
         },
         tier: Tier::T3,
         limits: Limits { grace: Some(Span::from_millis(100)), ..Limits::default() },

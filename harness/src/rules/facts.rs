@@ -262,9 +262,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The allowance for a machine that has other things to do: 250 ms, or ten times its noise if that is more.
+    /// The allowance for a machine that has other things to do: 250 ms, or ten times its noise if that is more; and for what
+    /// a command takes to start and to end whatever its child does.
     pub fn slack_us(&self) -> u64 {
-        LEAST_SLACK_US.max(self.trace.noise.p99_us.saturating_mul(10))
+        let slack_us = LEAST_SLACK_US.max(self.trace.noise.p99_us.saturating_mul(10));
+        slack_us.saturating_add(self.trace.subject.overhead_us)
     }
 
     /// Whether something that took `elapsed_us` was in time.

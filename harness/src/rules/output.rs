@@ -265,6 +265,10 @@ fn refused(stream: &Stream<'_, '_>) -> bool {
 
 fn judge_o2(facts: &Facts<'_>) -> Verdict {
     let tested = |run: &Run<'_>| match ending(facts, run) {
+        Ending::By { cause: Cause::Cancelled, .. } if facts.is_template() => {
+            Err("to cancel a command is to signal it: who is ended itself need not give output back"
+                .to_owned())
+        }
         Ending::By { cause: Cause::Cancelled | Cause::TimedOut, .. } => Ok(()),
         Ending::By { cause, .. } => Err(format!("the run {}", cause.told())),
         Ending::None(why) => Err(why),

@@ -66,6 +66,8 @@ pub struct Case {
     pub scenario: Scenario,
     /// What is audited.
     pub subject: SubjectSpec,
+    /// How long the subject takes to start and to end when its child only exits.
+    pub overhead: Duration,
 }
 
 /// Where a case runs.
@@ -118,7 +120,13 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
     Trace {
         schema: trace::SCHEMA,
         scenario: case.scenario.clone(),
-        subject: SubjectInfo { name: case.subject.name.clone(), version, kind, promises },
+        subject: SubjectInfo {
+            name: case.subject.name.clone(),
+            version,
+            kind,
+            promises,
+            overhead_us: case.overhead.as_micros() as u64,
+        },
         tier,
         limits: promises.limits(case.scenario.limits),
         moments: Vec::new(),

@@ -21,11 +21,11 @@ pub(super) struct BuiltIn {
 const PYTHON: &str = "import subprocess, sys
 try:
     done = subprocess.run([sys.argv[1]], capture_output=True, timeout=0.5)
-except subprocess.TimeoutExpired:
-    sys.exit(124)
-sys.stdout.buffer.write(done.stdout)
-sys.stderr.buffer.write(done.stderr)
-sys.exit(done.returncode)";
+except subprocess.TimeoutExpired as late:
+    done = late
+sys.stdout.buffer.write(done.stdout or b'')
+sys.stderr.buffer.write(done.stderr or b'')
+sys.exit(getattr(done, 'returncode', 124))";
 
 const NODE: &str = "const { execFile } = require('node:child_process');
 execFile(process.argv[1], [], { timeout: 500, encoding: 'buffer', maxBuffer: 1 << 27 }, (error, stdout, stderr) => {
