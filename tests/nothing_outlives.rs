@@ -30,14 +30,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One at a time: they all wait for every child of this process.
     arguments.test_threads = Some(1);
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("every process may be a subreaper");
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .expect("every process may be a subreaper");
     let trials = vec![
         trial("nothing_is_alive_after_an_audit", after_an_audit),
         trial("nothing_is_alive_after_the_command_was_killed", || after_signal(audit(), Signal::KILL)),
         trial("nothing_is_alive_after_the_command_was_terminated", || after_signal(audit(), Signal::TERM)),
         trial("an_interrupted_audit_says_so_and_leaves_nothing", after_an_interrupt),
         trial("nothing_is_alive_after_a_test_suite_was_killed", || after_signal(generated(), Signal::KILL)),
-        trial("nothing_is_alive_after_a_test_suite_was_interrupted", || after_signal(generated(), Signal::INT)),
+        trial("nothing_is_alive_after_a_test_suite_was_interrupted", || {
+            after_signal(generated(), Signal::INT)
+        }),
         trial("an_audit_goes_on_when_a_warden_was_killed", after_a_warden_was_killed),
         trial("a_leaky_wrapper_fails_its_suite_and_is_told_who_survived", a_leak_is_told),
     ];
@@ -116,7 +119,17 @@ fn after_an_interrupt() -> Result<(), Failed> {
 
 fn after_a_warden_was_killed() -> Result<(), Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
-    command.args(["audit", "--subject", "childminder", "--rules", "S1", "--cases", "800", "--format", "json"]);
+    command.args([
+        "audit",
+        "--subject",
+        "childminder",
+        "--rules",
+        "S1",
+        "--cases",
+        "800",
+        "--format",
+        "json",
+    ]);
     let mut child = start(command.stdout(Stdio::piped()))?;
     let mut stdout = child.stdout.take().expect("it is piped");
     // Read beside, so that a full pipe does not hold it up.
@@ -183,14 +196,16 @@ fn finish(child: &mut Child, deadline: Instant) -> Result<ExitStatus, Failed> {
 /// Whatever outlived the harness is a child of this process now.
 fn nobody_is_left() -> Result<(), Failed> {
     let mut left = String::new();
-    retry("somebody is alive", || loop {
-        match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                left = format!("{:?}", children(std::process::id() as i32));
-                return false;
+    retry("somebody is alive", || {
+        loop {
+            match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    left = format!("{:?}", children(std::process::id() as i32));
+                    return false;
+                }
+                Err(error) => return error == rustix::io::Errno::CHILD,
             }
-            Err(error) => return error == rustix::io::Errno::CHILD,
         }
     })
     .map_err(|failed| Failed::from(format!("{}: {left}", failed.message().unwrap_or_default())))

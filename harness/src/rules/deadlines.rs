@@ -489,6 +489,8 @@ const LONG_GRACE: Span = Span::from_millis(3_000);
 
 fn directed_d1() -> Vec<Scenario> {
     let [ready, hang] = ready_and_hang();
+    // Longer than any timeout here; a flood until then would measure the disk of who writes it to a file.
+    let stream = SlowStream { to: Output::Stdout, chunk: 16 * 1024, every: Span::from_millis(1), times: 600 };
     vec![
         scenario(
             "timeout-polite",
@@ -508,19 +510,13 @@ fn directed_d1() -> Vec<Scenario> {
         .with_timeout(TIMEOUT),
         scenario(
             "timeout-during-output",
-            "A child that keeps writing keeps the reader busy; the timeout must be heard all the same.",
-            &["D1", "S2"],
-            vec![ready, stream_past_every_timeout(), hang],
+            "A child that writes and writes keeps the reader busy; the timeout must be heard all the same.",
+            &["D1", "S2", "O2"],
+            vec![ready, Step::SlowStream(stream), hang],
             to_the_end(),
         )
         .with_timeout(TIMEOUT),
     ]
-}
-
-/// Output that goes on longer than the longest timeout of a built-in subject, and not so much of it that copying it takes time.
-fn stream_past_every_timeout() -> Step {
-    let every = Span::from_millis(1);
-    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times: 1500 })
 }
 
 /// As much as a script may write to each of two streams.
