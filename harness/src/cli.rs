@@ -1,7 +1,7 @@
 //! The command line: a thin skin over the library.
 //!
 //! A file for each command. Results go to stdout, everything else to stderr; each command answers with an
-//! [`Exit`], or with a [`Failure`] that says why it could not do its part.
+//! [`Exit`], or with a `Failure` that says why it could not do its part.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! Generated scenarios: script trees × ops × gates × limits, as proptest strategies.
 //!
-//! A case is drawn as [`Parts`] that are chosen apart from each other and put together by pure functions, so that a
+//! A case is drawn as parts that are chosen apart from each other and put together by pure functions, so that a
 //! value tree can make each part simpler by itself. Three things keep cases meaningful: a node says `ready` only
 //! when everyone below it has, ops wait for events instead of times, and a node that is to be stopped does not end by
 //! itself. Each case draws which behaviours it may use at all (a swarm), because features that hide each other would

@@ -129,7 +129,9 @@ mod tests {
     use crate::promises::Promises;
     use crate::trace::Tier;
 
-    fn subject(name: &str, rules: &[(&str, Level, VerdictKind)]) -> SubjectReport {
+    type Rules<'a> = &'a [(&'a str, Level, VerdictKind)];
+
+    fn subject(name: &str, rules: Rules<'_>) -> SubjectReport {
         SubjectReport {
             name: name.to_owned(),
             version: String::new(),
@@ -155,7 +157,7 @@ mod tests {
     fn a_subject_ends_by_what_weighs() {
         use Level::{Info, Must, Should};
         use VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
-        let cases: [(&[(&str, Level, VerdictKind)], Exit, Exit); 8] = [
+        let cases: [(Rules<'_>, Exit, Exit); 8] = [
             (&[], Exit::NoCase, Exit::NoCase),
             (&[("S1", Must, NotRun)], Exit::NoCase, Exit::NoCase),
             (&[("S1", Must, Kept)], Exit::Clean, Exit::Clean),

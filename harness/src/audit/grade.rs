@@ -119,7 +119,8 @@ pub(crate) mod tests {
     fn the_worst_class_decides_and_says_why() {
         use Level::{Info, Must, Should};
         use VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
-        let cases: [(&[(&str, Level, VerdictKind)], &str); 9] = [
+        type Rules<'a> = &'a [(&'a str, Level, VerdictKind)];
+        let cases: [(Rules<'_>, &str); 9] = [
             (&[("S1", Must, Kept)], "A"),
             (&[("S1", Must, Kept), ("P1", Info, Broken)], "A"),
             (&[("S1", Must, Kept), ("D4", Must, Unknown)], "A: D4 unknown"),
