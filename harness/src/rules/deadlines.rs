@@ -5,7 +5,7 @@
 //! gives the wrapper the machine's slack.
 
 use fake_cli::content::Output;
-use fake_cli::script::{Place, ROOT, Signal, Step, Then};
+use fake_cli::script::{Place, ROOT, Signal, SlowStream, Step, Then};
 use fake_cli::span::Span;
 
 use super::directed::{
@@ -489,6 +489,8 @@ const LONG_GRACE: Span = Span::from_millis(3_000);
 
 fn directed_d1() -> Vec<Scenario> {
     let [ready, hang] = ready_and_hang();
+    // Longer than any timeout here; a flood until then would measure the disk of who writes it to a file.
+    let stream = SlowStream { to: Output::Stdout, chunk: 16 * 1024, every: Span::from_millis(1), times: 600 };
     vec![
         scenario(
             "timeout-polite",
@@ -507,10 +509,10 @@ fn directed_d1() -> Vec<Scenario> {
         )
         .with_timeout(TIMEOUT),
         scenario(
-            "timeout-during-flood",
-            "A child that writes as fast as it can keeps the reader busy; the timeout must be heard all the same.",
-            &["D1", "S2"],
-            vec![ready, Step::Flood { most: FLOOD }, hang],
+            "timeout-during-output",
+            "A child that writes and writes keeps the reader busy; the timeout must be heard all the same.",
+            &["D1", "S2", "O2"],
+            vec![ready, Step::SlowStream(stream), hang],
             to_the_end(),
         )
         .with_timeout(TIMEOUT),

@@ -42,6 +42,12 @@ impl Scenario {
         self
     }
 
+    /// With another drain bound.
+    pub(super) fn with_drain(mut self, drain: Span) -> Self {
+        self.limits.drain = Some(drain);
+        self
+    }
+
     /// With bystanders.
     pub(super) fn with_bystanders(mut self) -> Self {
         self.bystanders = true;

@@ -177,6 +177,7 @@ fn stop_or_timeout(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, timeout_us: Opt
             "the timeout was over when the op was issued or soon after, and the wrapper says that it came first",
         ),
         Some(Reason::Cancelled) if cause == Cause::Cancelled => Ending::certain(cause, stop.at_us),
+        _ if over_before(facts, run, timeout_us) => Ending::certain(cause, stop.at_us),
         _ if stop.at_us.saturating_add(slack_us) < timeout_us => Ending::certain(cause, stop.at_us),
         _ => Ending::doubtful(
             cause,
@@ -184,6 +185,12 @@ fn stop_or_timeout(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, timeout_us: Opt
             "the timeout was over at nearly the same time; who came first cannot be said",
         ),
     }
+}
+
+/// Whether the run was over, or its host gone, before the timeout can have fired.
+fn over_before(facts: &Facts<'_>, run: &Run<'_>, timeout_us: u64) -> bool {
+    let host_gone_us = facts.host_gone().map(|(at_us, _)| at_us);
+    [run.over_us(), host_gone_us].into_iter().flatten().any(|over_us| over_us < timeout_us)
 }
 
 /// When it first showed that the root was asked to end or was dead, or that the run had ended.

@@ -185,14 +185,21 @@ impl<'a> Facts<'a> {
         self.trace.subject.kind == SubjectKind::Template
     }
 
-    /// A case that could not be run, by the harness or with this subject, says nothing about it.
+    /// A case that the harness could not run says nothing about the subject.
     pub fn fault(&self) -> Option<Verdict> {
         match &self.trace.end {
             CaseEnd::OurFault(why) => {
                 Some(Verdict::Unknown(format!("the harness could not run the case: {why}")))
             }
-            CaseEnd::Inapplicable(why) => Some(Verdict::NotRun(why.clone())),
-            CaseEnd::Completed | CaseEnd::HostSilent => None,
+            CaseEnd::Completed | CaseEnd::HostSilent | CaseEnd::Inapplicable(_) => None,
+        }
+    }
+
+    /// Why the case was not run with this subject, if so.
+    pub fn inapplicable(&self) -> Option<&'a str> {
+        match &self.trace.end {
+            CaseEnd::Inapplicable(why) => Some(why),
+            CaseEnd::Completed | CaseEnd::HostSilent | CaseEnd::OurFault(_) => None,
         }
     }
 

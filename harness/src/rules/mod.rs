@@ -93,7 +93,11 @@ impl Rule {
     /// Judges one trace.
     pub fn judge(&self, facts: &Facts<'_>) -> Verdict {
         match &self.judged {
-            Judged::Trace { judge, .. } => judge(facts),
+            // What the rule itself says of the subject comes first: it holds for every case.
+            Judged::Trace { judge, .. } => match (judge(facts), facts.inapplicable()) {
+                (Verdict::Vacuous(_), Some(why)) => Verdict::NotRun(why.to_owned()),
+                (verdict, _) => verdict,
+            },
             Judged::Suite(place) => Verdict::NotRun(format!("judged by this project's own tests: {place}")),
             Judged::NotBuilt(why) => Verdict::NotRun(format!("not built: {why}")),
         }

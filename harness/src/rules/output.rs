@@ -7,6 +7,8 @@ use fake_cli::content::{Content, Output, hash_of_prefix};
 use fake_cli::control::Report;
 use fake_cli::script::{Place, Signal, Step, Then};
 
+use fake_cli::span::Span;
+
 use super::directed::{
     after, emit, on_term, once_ready, run, scenario, start_holding, to_the_end, write, write_binary,
 };
@@ -414,13 +416,23 @@ fn directed_o2() -> Vec<Scenario> {
 
 fn directed_o3() -> Vec<Scenario> {
     let flooder = vec![Step::Flood { most: fake_cli::script::MOST_BYTES / 2 }];
-    vec![scenario(
-        "exit-output-cut-out-of-reach",
-        "A process out of reach goes on writing after the child's exit: the reading must be cut somewhere, and the outcome must say so.",
-        &["O3", "D3"],
-        vec![start_holding("flooder", Place::OwnSession, flooder), emit("ready"), Step::Exit(0)],
-        to_the_end(),
-    )]
+    vec![
+        scenario(
+            "exit-after-more-than-is-kept",
+            "20 MiB are more than many wrappers keep: what is thrown away must not look like the whole.",
+            &["O3"],
+            vec![write(Output::Stdout, 20 * 1024 * 1024), Step::Exit(0)],
+            to_the_end(),
+        ),
+        scenario(
+            "exit-output-cut-out-of-reach",
+            "A process out of reach goes on writing after the child's exit: the reading must be cut somewhere, and the outcome must say so.",
+            &["O3", "D3"],
+            vec![start_holding("flooder", Place::OwnSession, flooder), emit("ready"), Step::Exit(0)],
+            to_the_end(),
+        )
+        .with_drain(Span::from_millis(20)),
+    ]
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use fake_cli::script::{Place, Signal, Step, Then};
 
 use super::directed::{on_term, once_ready, ready_and_hang, scenario, start_hanging};
 use super::facts::{Facts, Lateness, Run, Stop, micros, told};
+use super::standing;
 use super::verdicts::{broken, together};
-use super::witness::{finding, sightings};
+use super::witness::{finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule};
 use crate::promises::Promises;
 use crate::scenario::{Scenario, Verb};
@@ -127,7 +128,10 @@ fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
             Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
         }
         ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_default()),
-        (survivors, _) if later_us < due_us(facts) && somebody_could_end_them(look) => {
+        (survivors, _) if look.at_us < cleaned_up_us(facts, survivors) => {
+            Verdict::Unknown(format!("{} was still cleaning up when the look was taken", name(survivors[0])))
+        }
+        (survivors, _) if later_us < due_us(facts) && !only_nodes_are_left(look) => {
             Verdict::Unknown(format!(
                 "{} alive {} after the host was ended, but the look was taken before everyone had to be gone",
                 survivors.len(),
@@ -138,9 +142,15 @@ fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
     }
 }
 
-/// Whether somebody is there besides the nodes, who end nobody: a helper of the wrapper's, say.
-fn somebody_could_end_them(look: &Look) -> bool {
-    look.seen.iter().any(|seen| seen.node.is_none())
+/// When the last of them that was asked will have finished its clean-up.
+fn cleaned_up_us(facts: &Facts<'_>, survivors: &[&Seen]) -> u64 {
+    let script = &facts.trace.scenario.script;
+    let nodes = survivors.iter().filter_map(|seen| {
+        let (run, name) = seen.node.as_ref()?;
+        facts.runs().iter().find(|known| known.number == *run)?.node(name)
+    });
+    let cleaned_up = nodes.filter_map(|node| standing::cleaned_up_us(script, node)).max();
+    cleaned_up.map_or(0, |cleaned_up_us| cleaned_up_us.saturating_add(facts.slack_us()))
 }
 
 /// How long after the owner's death everyone must be gone at the latest. A deaf tree is given its grace.
@@ -231,7 +241,7 @@ fn directed_p2() -> Vec<Scenario> {
 mod tests {
     use fake_cli::span::Span;
 
-    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, hanging_pair};
+    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
     use crate::trace::Reason;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
@@ -265,8 +275,15 @@ mod tests {
         let incomplete =
             killed_host().look(Stage::HostGone, vec![]).with(|trace| trace.looks[0].complete = false);
         assert_verdict(&incomplete, judge_p1, Unknown, "did not see everyone");
-        let promised = left.promising(|promises| promises.owner_death = Some(Span::from_millis(5_000)));
-        assert_verdict(&promised, judge_p1, Unknown, "before everyone had to be gone");
+        let helped =
+            left.promising(|promises| promises.owner_death = Some(Span::from_millis(5_000))).with(|trace| {
+                let look = &mut trace.looks[0];
+                let helper = Seen { pid: 900, node: None, connected: false, ..look.seen[0].clone() };
+                look.seen.push(helper);
+            });
+        assert_verdict(&helped, judge_p1, Unknown, "before everyone had to be gone");
+        let alone = helped.with(|trace| trace.looks[0].seen.truncate(1));
+        assert_verdict(&alone, judge_p1, Broken, "child");
         assert_verdict(&killed_host(), judge_p1, Unknown, "nobody looked");
     }
 
@@ -322,6 +339,24 @@ mod tests {
         // The harness had to kill it.
         let outlived = signalled(KILLED).look_sees(Stage::HostGone, &["child"]);
         assert_verdict(&outlived, judge_p2, Vacuous, "outlived the signal");
+    }
+
+    #[test]
+    fn who_was_asked_may_finish_its_clean_up() {
+        let script =
+            r#"[{"on": {"signal": "TERM", "then": {"exit-slowly": {"takes": "3s", "code": 0}}}}, "hang"]"#;
+        let asked = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(2, "root", 0)
+            .signal_host(10, Signal::Int)
+            .signalled(11, "root", Signal::Term)
+            .host_gone(12, Status::Signaled(2));
+        let survivor = asked.survivor("root");
+        let soon = asked.clone().look_at(Stage::HostGone, 600, vec![survivor.clone()]);
+        assert_verdict(&soon, judge_p2, Unknown, "still cleaning up");
+        let late = asked.look_at(Stage::HostGone, 3_600, vec![survivor]);
+        assert_verdict(&late, judge_p2, Broken, "root");
     }
 
     #[test]

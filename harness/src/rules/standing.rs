@@ -4,7 +4,7 @@ use fake_cli::control::Report;
 use fake_cli::script::{Place, Reaction, Signal, Start, Step, Then};
 use fake_cli::span::Span;
 
-use super::facts::{Node, Run};
+use super::facts::{Node, Run, micros};
 
 /// Where a process stands relative to the root of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,15 @@ pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
         ears.after(heard.report, steps);
     }
     ears.hearing()
+}
+
+/// When a node that reported TERM will have finished its clean-up; nothing if it has none.
+pub fn cleaned_up_us(script: &[Step], node: &Node<'_>) -> Option<u64> {
+    let (asked_us, _) = node.reported(Signal::Term)?;
+    match hearing(script, node, asked_us).answer {
+        Answer::EndsAfter(takes) => Some(asked_us.saturating_add(micros(takes))),
+        Answer::Ends | Answer::GoesOn | Answer::Stopped => None,
+    }
 }
 
 struct Ears<'s> {

@@ -13,8 +13,8 @@ use super::directed::{
 };
 use super::ending::{Cause, Ending, ending, is_cancel};
 use super::facts::{Facts, Node, Run};
-use super::standing::{Answer, Hearing, Ids, Standing, hearing, standing, standing_of};
-use super::witness::{Sighting, finding, name, sightings};
+use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, hearing, standing, standing_of};
+use super::witness::{Sighting, finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -344,15 +344,11 @@ impl Scene<'_, '_> {
         }
     }
 
-    /// The look that shows what this run left: with the host alive; for a command, whose exit is the end of the run, after that.
+    /// The look that shows what this run left: with the host alive; for a command, whose exit is the end of the run,
+    /// after that. A host that fell silent is ended by the harness, so what is seen then says nothing.
     fn look(&self) -> Option<&Look> {
-        if self.facts.is_template() {
-            self.facts.look(Stage::HostGone)
-        } else if self.facts.host_fell_silent() {
-            None
-        } else {
-            self.facts.look(Stage::Quiesce)
-        }
+        let stage = if self.facts.is_template() { Stage::HostGone } else { Stage::Quiesce };
+        self.facts.look(stage).filter(|_| !self.facts.host_fell_silent())
     }
 
     fn weigh(&self, look: &Look, sighting: &Sighting<'_>, question: &Question) -> Found {
@@ -375,7 +371,7 @@ impl Scene<'_, '_> {
         if let Some(doubt) = &sighting.doubt {
             return Found::Perhaps(doubt.clone());
         }
-        if look.at_us < self.due_us() {
+        if look.at_us < self.due_us(look, seen) {
             return Found::Perhaps(format!(
                 "{} was alive, but the look was taken before everyone had to be gone",
                 name(seen)
@@ -384,14 +380,24 @@ impl Scene<'_, '_> {
         Found::Survivor
     }
 
-    /// When everyone has to be gone: a dropped handle leaves the grace to be climbed after it.
-    fn due_us(&self) -> u64 {
+    /// When a process has to be gone: at once if nobody is left who could end it, except that whoever was asked may
+    /// finish its clean-up. A dropped handle leaves the grace to be climbed after it.
+    fn due_us(&self, look: &Look, seen: &Seen) -> u64 {
+        let cleaned_up_us = seen
+            .node
+            .as_ref()
+            .and_then(|(_, name)| self.run.node(name))
+            .and_then(|node| cleaned_up_us(self.script(), node))
+            .map_or(0, |cleaned_up_us| cleaned_up_us.saturating_add(self.facts.slack_us()));
+        if look.stage == Stage::HostGone && only_nodes_are_left(look) {
+            return cleaned_up_us;
+        }
         let over_us = match (self.cause, self.facts.grace_us()) {
             (Cause::Dropped, Some(grace_us)) => self.at_us.saturating_add(grace_us),
             (Cause::Dropped, None) => u64::MAX,
             _ => self.run.over_us().unwrap_or(self.at_us),
         };
-        over_us.saturating_add(self.facts.slack_us())
+        over_us.saturating_add(self.facts.slack_us()).max(cleaned_up_us)
     }
 
     /// Whether a process may be of this run.
@@ -842,6 +848,43 @@ mod tests {
         let hand = cancelled_pair().template().host_gone(25, Status::Exited(143));
         assert_verdict(&hand.clone().look_sees(Stage::HostGone, &["child"]), judge_s1, Broken, "child");
         assert_verdict(&hand.look(Stage::HostGone, vec![]), judge_s1, Kept, "");
+    }
+
+    #[test]
+    fn after_a_commands_end_nobody_ends_nodes_any_more_but_they_may_finish_their_clean_up() {
+        let ended = cancelled_pair().template().host_gone(25, Status::Exited(143));
+        let survivor = ended.survivor("child");
+        let soon = ended.look_at(Stage::HostGone, 100, vec![survivor]);
+        assert_verdict(&soon, judge_s1, Broken, "child");
+        let script = r#"[{"start": {"node": "child", "script": [
+            {"on": {"signal": "TERM", "then": {"exit-slowly": {"takes": "1s", "code": 0}}}}, "hang"]}}, "hang"]"#;
+        let cleaning = case(steps(script))
+            .template()
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .cancel(10)
+            .signalled(11, "child", Signal::Term)
+            .gone(12, "root")
+            .host_gone(25, Status::Exited(143));
+        let survivor = cleaning.survivor("child");
+        let soon = cleaning.clone().look_at(Stage::HostGone, 600, vec![survivor.clone()]);
+        assert_verdict(&soon, judge_s1, Unknown, "before everyone had to be gone");
+        assert_verdict(&cleaning.look_at(Stage::HostGone, 1_500, vec![survivor]), judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn a_host_that_fell_silent_says_nothing_of_survivors() {
+        let hand = cancelled_pair().template().silent().host_gone(12_000, Status::Signaled(9));
+        assert_verdict(&hand.look_sees(Stage::HostGone, &["child"]), judge_s1, Vacuous, "never finished");
+    }
+
+    #[test]
+    fn a_run_that_was_over_before_its_timeout_was_ended_by_the_cancel() {
+        let hand = hanging_pair().template().timeout(100).cancel(80).gone(81, "root");
+        let over = hand.host_gone(85, Status::Signaled(15)).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&over, judge_s1, Broken, "child");
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub fn sightings<'a>(facts: &Facts<'_>, look: &'a Look) -> Vec<Sighting<'a>> {
     look.seen.iter().filter(alive).map(|seen| Sighting { seen, doubt: doubt(facts, look, seen) }).collect()
 }
 
+/// Whether nobody is left but nodes, who end nobody: then whoever is alive stays so.
+pub fn only_nodes_are_left(look: &Look) -> bool {
+    look.seen.iter().all(|seen| seen.node.is_some())
+}
+
 /// Whether the kernel calls it a zombie or dead.
 pub fn is_dead(seen: &Seen) -> bool {
     matches!(seen.state, 'Z' | 'X' | 'x')

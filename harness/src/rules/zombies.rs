@@ -27,7 +27,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "Z1",
             "When the op is over, the host has no zombie.",
             "While the host lives and every op is over, the kernel's list of the case is read for zombies whose parent is the host.",
-            "Read twice after time to reap; a zombie of a node is that node's behaviour, and one adopted by the warden is the harness's.",
+            "The roll call must have seen it die before, with time to reap it; a zombie of a node is that node's behaviour, and one adopted by the warden is the harness's.",
             Judged::Trace { judge: judge_z1, directed: directed_z1 },
         ),
         rule(
@@ -100,11 +100,21 @@ fn doubt(facts: &Facts<'_>, look: &Look, zombies: &[&Seen]) -> Option<String> {
     if zombies.iter().any(|seen| seen.connected) {
         return Some("its control connection is open".to_owned());
     }
-    if zombies.iter().any(|seen| seen.samples < 2) {
-        return Some("it was seen only once".to_owned());
+    let dead_since_us = zombies.iter().map(|seen| dead_since(facts, seen)).collect::<Option<Vec<u64>>>();
+    let Some(dead_since_us) = dead_since_us else {
+        return Some("since when cannot be said, for it is no node".to_owned());
+    };
+    if dead_since_us.iter().any(|since_us| since_us.saturating_add(facts.slack_us()) > look.at_us) {
+        return Some("it had only just died".to_owned());
     }
     let due_us = facts.runs().iter().map(|run| reaped_by_us(facts, run)).max().unwrap_or(0);
     (look.at_us < due_us).then(|| "the look was taken before there was time to reap it".to_owned())
+}
+
+/// Since when a zombie is dead: what the roll call says is the second witness.
+fn dead_since(facts: &Facts<'_>, seen: &Seen) -> Option<u64> {
+    let (run, name) = seen.node.as_ref()?;
+    facts.runs().iter().find(|known| known.number == *run)?.node(name)?.gone_us
 }
 
 /// When the child of a run must have been reaped: a dropped handle leaves the grace to be climbed after it.
@@ -128,7 +138,7 @@ fn sentence(look: &Look, zombies: &[&Seen], host: i32) -> String {
     let more = zombies.len().saturating_sub(3);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!(
-        "{}{more}: dead and not reaped by the host (pid {host}) {} after everything was over; seen twice by {}",
+        "{}{more}: dead and not reaped by the host (pid {host}) {} after everything was over; seen by {}, and its death by its control connection",
         names.join(", "),
         told(look.settled_us),
         look.method.sentence()
@@ -206,11 +216,22 @@ mod tests {
 
     #[test]
     fn z1_is_unknown_when_it_was_seen_once_or_too_soon_or_speaks() {
-        assert_verdict(&with(|seen| seen.samples = 1), judge_z1, Unknown, "only once");
+        assert_verdict(&with(|seen| seen.node = None), judge_z1, Unknown, "it is no node");
+        let undead = hanging_pair().cancel(10).ended(15, because(Reason::Cancelled));
+        let seen = zombie(&undead);
+        assert_verdict(&undead.look(Stage::Quiesce, vec![seen]), judge_z1, Unknown, "cannot be said");
+        let just_died = cancelled().run(1_000).hello(1_001, "root").gone(1_990, "root");
+        let seen = zombie(&just_died);
+        assert_verdict(
+            &just_died.look_at(Stage::Quiesce, 10, vec![seen]),
+            judge_z1,
+            Unknown,
+            "only just died",
+        );
         assert_verdict(&with(|seen| seen.connected = true), judge_z1, Unknown, "connection is open");
         let soon = cancelled().look_at(Stage::Quiesce, 100, vec![zombie(&cancelled())]);
-        assert_verdict(&soon, judge_z1, Unknown, "time to reap");
-        let dropped = hanging_pair().grace(5_000).drop(10).done(10);
+        assert_verdict(&soon, judge_z1, Unknown, "only just died");
+        let dropped = hanging_pair().grace(5_000).drop(10).done(10).gone(12, "root");
         let seen = zombie(&dropped);
         assert_verdict(&dropped.look(Stage::Quiesce, vec![seen]), judge_z1, Unknown, "time to reap");
         let incomplete =
