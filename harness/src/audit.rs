@@ -141,7 +141,8 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// How many cases of each subject, the directed ones included, which all run however few are asked for.
     pub cases: Option<u64>,
-    /// The time for all subjects together.
+    /// The time for all subjects together. A subject's share bounds its generated cases; the others may take from the shares of
+    /// subjects that come later, until the budget is spent.
     pub budget: Option<Duration>,
     /// Seed of the generated scenarios.
     pub seed: u64,
@@ -217,7 +218,13 @@ pub fn run(
         }
         let left = plan.subjects.len() - index;
         let share = plan.budget.map(|budget| budget.saturating_sub(begun.elapsed()) / left as u32);
-        let sources = Sources { plan, subject, deadline: share.map(|share| Instant::now() + share), stop };
+        let sources = Sources {
+            plan,
+            subject,
+            deadline: share.map(|share| Instant::now() + share),
+            end: plan.budget.map(|budget| begun + budget),
+            stop,
+        };
         let mut source = CaseSource::new(sources, keeper, observer);
         let own_before = crew.effort().own;
         fault = crew.run(subject, &mut source).err().map(|error| error.to_string());

@@ -1,6 +1,6 @@
 //! Where an audit's cases come from and where their traces go: the directed scenarios, then files, then generated ones.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,17 @@ use crate::verdict::{Finding, Verdict};
 
 use super::grade::grade;
 use super::save::Keeper;
-use super::tally::{Failure, Origin, Rank, Tally};
+use super::tally::{Circumstances, Failure, Origin, Rank, Tally};
 use super::{Command, Observer, Plan, SubjectReport};
 
 /// What a source draws from.
 pub(super) struct Sources<'a> {
     pub(super) plan: &'a Plan,
     pub(super) subject: &'a SubjectSpec,
+    /// No generated scenario is given after this.
     pub(super) deadline: Option<Instant>,
+    /// No scenario is given after this.
+    pub(super) end: Option<Instant>,
     pub(super) stop: &'a AtomicBool,
 }
 
@@ -35,6 +38,7 @@ pub(super) struct CaseSource<'a> {
     fixed: VecDeque<Scenario>,
     fixed_count: u64,
     places: HashMap<String, Place>,
+    returned: HashSet<String>,
     generator: Generator,
     generated: u64,
     tallies: Vec<Tally>,
@@ -77,6 +81,7 @@ impl<'a> CaseSource<'a> {
             fixed_count: fixed.len() as u64,
             fixed,
             places,
+            returned: HashSet::new(),
             generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
             generated: 0,
             tallies: vec![Tally::default(); sources.plan.rules.len()],
@@ -102,10 +107,13 @@ impl<'a> CaseSource<'a> {
             let waiver = waivers.find(|waiver| waiver.subject == subject.name && waiver.rule == rule.id)?;
             Some(waiver.why.clone())
         };
-        let rules = self.sources.plan.rules.iter().zip(self.tallies);
-        let rules = rules
-            .map(|(rule, tally)| tally.report(rule, rule.level_for(&promises), waived(rule)))
-            .collect::<Vec<_>>();
+        let untried = self.sources.plan.rules.iter().map(|rule| self.untried(rule)).collect::<Vec<_>>();
+        let rules = self.sources.plan.rules.iter().zip(self.tallies).zip(untried);
+        let rules = rules.map(|((rule, tally), untried)| {
+            let level = rule.level_for(&promises);
+            tally.report(rule, Circumstances { level, waived: waived(rule), untried })
+        });
+        let rules = rules.collect::<Vec<_>>();
         self.keeper
             .remove_all_but(&rules.iter().filter_map(|rule| rule.saved.as_ref()).collect::<BTreeSet<_>>());
         let notes = self.lost.first.map(|first| {
@@ -119,7 +127,7 @@ impl<'a> CaseSource<'a> {
             cases: self.cases,
             seconds,
             lost: self.lost.count,
-            harness_share: own.as_secs_f64() / self.case_time.as_secs_f64().max(f64::MIN_POSITIVE),
+            harness_share: share(own, self.case_time),
             command: command_of(subject),
             rules,
         };
@@ -134,17 +142,21 @@ impl<'a> CaseSource<'a> {
         }
     }
 
-    /// Whether there is a reason to give no more scenarios.
+    /// Whether there is a reason to give no more scenarios, not even those that every audit should run.
     fn is_over(&self) -> bool {
-        self.sources.stop.load(Ordering::Relaxed)
-            || self.sources.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.sources.stop.load(Ordering::Relaxed) || is_past(self.sources.end)
+    }
+
+    /// How many of a rule's directed scenarios have not come back.
+    fn untried(&self, rule: &Rule) -> usize {
+        rule.directed().iter().filter(|scenario| !self.returned.contains(&scenario.name)).count()
     }
 
     fn next_generated(&mut self) -> Option<Scenario> {
         let any_rule_is_judged =
             self.sources.plan.rules.iter().any(|rule| matches!(rule.judged, Judged::Trace { .. }));
         let most = self.sources.plan.cases.unwrap_or(u64::MAX).saturating_sub(self.fixed_count);
-        if !any_rule_is_judged || self.generated >= most {
+        if !any_rule_is_judged || self.generated >= most || is_past(self.sources.deadline) {
             return None;
         }
         let scenario = self.generator.scenario(self.generated);
@@ -224,6 +236,9 @@ impl Source for CaseSource<'_> {
                 self.info.get_or_insert_with(|| trace.subject.clone());
             }
         }
+        if self.places.contains_key(&trace.scenario.name) {
+            self.returned.insert(trace.scenario.name.clone());
+        }
         self.judge(&trace);
         self.case_time += duration_of(&trace);
         self.taken += 1;
@@ -231,6 +246,14 @@ impl Source for CaseSource<'_> {
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
         !self.is_over()
     }
+}
+
+fn share(part: Duration, whole: Duration) -> f64 {
+    if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// How long a case took, as far as its trace tells.
@@ -338,6 +361,28 @@ mod tests {
         assert_eq!(audit.subjects[0].grade, "D: S1 leaves 2, D1 broken");
         let waived = &audit.subjects[1].rules[3];
         assert_eq!((waived.verdict, waived.reason.as_deref()), (VerdictKind::NotRun, Some("not asked")));
+    }
+
+    #[test]
+    fn past_its_share_of_the_budget_a_subject_gets_its_directed_cases_and_past_the_budget_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let mut plan = plan(50);
+        plan.rules.truncate(1);
+        plan.budget = Some(Duration::ZERO);
+        let mut crew = PaperCrew { given: Vec::new() };
+        let audit = run(&plan, &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        assert!(crew.given.is_empty());
+        assert_eq!(audit.subjects[0].rules[0].verdict, VerdictKind::NotRun);
+        let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let (deadline, end) = (Some(soon), Some(later));
+        let stop = AtomicBool::new(false);
+        let sources = Sources { plan: &plan, subject: &plan.subjects[0], deadline, end, stop: &stop };
+        let mut observer = ();
+        let mut source = CaseSource::new(sources, &mut keeper, &mut observer);
+        assert_eq!(source.next().unwrap().name, "plain");
+        assert_eq!(source.next().unwrap().name, "from-file");
+        assert_eq!(source.next(), None);
     }
 
     #[test]

@@ -22,6 +22,17 @@ pub struct Tally {
     failure: Option<Failure>,
 }
 
+/// What else decides on a rule's report.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// What the rule weighs for the subject.
+    pub level: Level,
+    /// Why it is not run for the subject.
+    pub waived: Option<String>,
+    /// How many of its directed scenarios had not run when the audit was over.
+    pub untried: usize,
+}
+
 /// A failure that shows a broken rule.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -127,12 +138,21 @@ impl Tally {
     }
 
     /// What is reported of the rule.
-    pub fn report(self, rule: &Rule, level: Level, waived: Option<String>) -> RuleReport {
-        let verdict = if waived.is_some() { VerdictKind::NotRun } else { self.combined() };
+    pub fn report(self, rule: &Rule, around: Circumstances) -> RuleReport {
+        let Circumstances { level, waived, untried } = around;
+        let verdict = match self.combined() {
+            _ if waived.is_some() => VerdictKind::NotRun,
+            // Generated cases alone may have missed the point that the directed ones were written for.
+            VerdictKind::Kept if untried > 0 => VerdictKind::Unknown,
+            verdict => verdict,
+        };
         let decided = self.kept + self.broken;
         let failure = self.failure.filter(|_| verdict == VerdictKind::Broken);
         let detail = match verdict {
             VerdictKind::Broken => failure.as_ref().map(|failure| failure.finding.sentence.clone()),
+            VerdictKind::Unknown if untried > 0 && self.unknown == 0 => {
+                Some(format!("the audit was over before {untried} of its directed scenarios had run"))
+            }
             VerdictKind::Unknown => self.why_unknown,
             VerdictKind::Vacuous => self.why_vacuous,
             VerdictKind::Kept | VerdictKind::NotRun => None,
@@ -267,13 +287,22 @@ pub(crate) mod tests {
 
     #[test]
     fn a_rule_without_a_verdict_says_why() {
-        let reason = |index: usize| Tally::default().report(&RULES[index], Level::Must, None).reason.unwrap();
+        let around = |waived: Option<&str>, untried| Circumstances {
+            level: Level::Must,
+            waived: waived.map(str::to_owned),
+            untried,
+        };
+        let reason = |index: usize| Tally::default().report(&RULES[index], around(None, 0)).reason.unwrap();
         assert_eq!(reason(0), "no case ran");
         assert_eq!(reason(4), "not built: later");
-        let waived = of(5, 0, 0, 0).report(&RULES[0], Level::Must, Some("found by a probe".to_owned()));
+        let waived = of(5, 0, 0, 0).report(&RULES[0], around(Some("found by a probe"), 0));
         assert_eq!(
             (waived.verdict, waived.reason.as_deref()),
             (VerdictKind::NotRun, Some("found by a probe"))
         );
+        let untried = of(5, 0, 0, 0).report(&RULES[0], around(None, 2));
+        assert_eq!(untried.verdict, VerdictKind::Unknown);
+        assert!(untried.detail.unwrap().contains("2 of its directed"));
+        assert_eq!(of(5, 1, 0, 0).report(&RULES[0], around(None, 2)).verdict, VerdictKind::Broken);
     }
 }
