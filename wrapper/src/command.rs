@@ -148,6 +148,9 @@ impl Command {
 
     /// How long to wait, after the end of everybody in reach, for output that a process out of reach still holds.
     /// Default: 500 ms. Normally nobody does, and nothing is waited for.
+    ///
+    /// What was written before that end is read in any case. With a window of zero a stream may be said to be held
+    /// when it was not: another child that the owner is just starting has copies of our pipes until its exec.
     pub fn drain(&mut self, drain: Duration) -> &mut Self {
         self.limits.drain = drain;
         self
@@ -169,6 +172,9 @@ impl Command {
     ///
     /// # Errors
     /// Whatever the error, nothing was started, or what was started has been killed and reaped.
+    ///
+    /// # Panics
+    /// If stdin is [`Input::Piped`] and the runtime was built without I/O; before anything is started.
     pub fn start(&mut self) -> Result<Run, StartError> {
         start(self)
     }
@@ -177,6 +183,9 @@ impl Command {
     ///
     /// # Errors
     /// See [`start`](Self::start). A child that fails, or that is stopped, is not an error.
+    ///
+    /// # Panics
+    /// See [`start`](Self::start).
     pub fn run(&mut self) -> impl Future<Output = Result<Outcome, StartError>> + Send + use<> {
         let started = self.start();
         async move { Ok(started?.wait().await) }

@@ -32,17 +32,17 @@ async fn all_kinds_of_runs() {
         command
     };
     sh("echo out; echo err >&2").run().await.expect("it starts");
-    sh("exec sleep 1000").timeout(Duration::from_millis(1)).run().await.expect("it starts");
+    sh("exec sleep 100").timeout(Duration::from_millis(1)).run().await.expect("it starts");
     sh("cat").stdin(Input::Bytes("given".into())).run().await.expect("it starts");
     sh("exit 1").stdin(Input::Piped).stdout(Output::Streamed).run().await.expect("it starts");
     sh("setsid sleep 0.05 & exit 0").drain(Duration::ZERO).run().await.expect("it starts");
-    sh("trap '' TERM; sleep 1000")
+    sh("trap '' TERM; sleep 100")
         .timeout(Duration::from_millis(1))
         .grace(Duration::from_millis(1))
         .run()
         .await
         .expect("it starts");
-    drop(sh("exec sleep 1000").stdin(Input::Piped).start().expect("it starts"));
+    drop(sh("exec sleep 100").stdin(Input::Piped).start().expect("it starts"));
     Command::new("/nowhere").stdin(Input::Piped).start().expect_err("there is no such program");
     sh(":").current_dir("/nowhere").start().expect_err("there is no such directory");
 }

@@ -34,12 +34,12 @@ fn thread_times() -> (Duration, u64) {
 
 #[tokio::test]
 async fn the_thread_sleeps_while_children_hang_while_nobody_reads_and_during_a_grace() {
-    let hanging = ready(sh("echo; exec sleep 1000").start().expect("it starts")).await;
+    let hanging = ready(sh("echo; exec sleep 100").start().expect("it starts")).await;
     let flooding = ready(sh("exec yes").start().expect("it starts")).await;
-    let closed = ready(sh("echo; exec sleep 1000 >&- 2>&-").start().expect("it starts")).await;
-    let unread = sh("echo; exec sleep 1000").stdin(Input::Bytes(vec![0; 1 << 20].into())).start();
+    let closed = ready(sh("echo; exec sleep 100 >&- 2>&-").start().expect("it starts")).await;
+    let unread = sh("echo; exec sleep 100").stdin(Input::Bytes(vec![0; 1 << 20].into())).start();
     let unread = ready(unread.expect("it starts")).await;
-    let leaderless = "sh -c 'trap \"\" TERM; echo; sleep 1000; sleep 1000' & wait";
+    let leaderless = "sh -c 'trap \"\" TERM; echo; sleep 100; sleep 100' & wait";
     let leaderless = ready(sh(leaderless).start().expect("it starts")).await;
     leaderless.cancel();
     let leader = leaderless.pid().expect("it is not reaped");

@@ -30,7 +30,7 @@ fn a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_d
     for spare in 0.. {
         let mut hoard = hoard_all();
         hoard.truncate(hoard.len() - spare);
-        let started = Command::new("sleep").arg("1000").stdin(Input::Bytes("given".into())).start();
+        let started = Command::new("sleep").arg("100").stdin(Input::Bytes("given".into())).start();
         drop(hoard);
         match started {
             Ok(run) => {

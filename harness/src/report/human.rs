@@ -16,6 +16,8 @@ const NARROWEST_SENTENCE: usize = 26;
 const ID: usize = 5;
 /// Space between two columns.
 const GAP: usize = 2;
+/// Columns left of what is said of a rule: indent, id and a word.
+const MARGIN: usize = 14;
 /// Widest column of a subject.
 const WIDEST_COLUMN: usize = 14;
 
@@ -25,7 +27,7 @@ pub fn render(audit: &Audit, width: usize) -> String {
     let mut text = table(audit, width);
     text.push_str(&grades(audit, width));
     for subject in &audit.subjects {
-        text.push_str(&failures(subject, width));
+        text.push_str(&findings(subject, width));
     }
     text.push('\n');
     text.push_str(&wrapped(&pace(audit), "    ", width));
@@ -64,7 +66,11 @@ pub fn table(audit: &Audit, width: usize) -> String {
     }
     if let (false, Some(subject)) = (unbuilt.is_empty(), audit.subjects.first()) {
         let names = unbuilt.iter().map(|&row| subject.rules[row].id.as_str()).collect::<Vec<_>>().join(" ");
-        text.push_str(&wrapped(&format!("not run here: {names}"), "", width));
+        text.push_str(&wrapped(
+            &format!("not built yet, or judged by this project's own tests: {names}"),
+            "",
+            width,
+        ));
         text.push('\n');
     }
     text
@@ -100,14 +106,15 @@ impl Cell {
     }
 }
 
-/// A rule that says "not run" for every subject because it is not judged by an audit has no row.
+/// A rule that no audit judges has no row.
 fn is_not_built(audit: &Audit, row: usize) -> bool {
-    audit.subjects.iter().all(|subject| {
-        let rule = &subject.rules[row];
-        let reason = rule.reason.as_deref().unwrap_or_default();
-        rule.verdict == VerdictKind::NotRun
-            && (reason.starts_with("not built") || reason.starts_with("judged by"))
-    })
+    audit.subjects.iter().all(|subject| is_never_judged(&subject.rules[row]))
+}
+
+fn is_never_judged(rule: &RuleReport) -> bool {
+    let reason = rule.reason.as_deref().unwrap_or_default();
+    rule.verdict == VerdictKind::NotRun
+        && (reason.starts_with("not built") || reason.starts_with("judged by"))
 }
 
 /// As many columns side by side as leave room for the sentences.
@@ -184,37 +191,69 @@ fn grades(audit: &Audit, width: usize) -> String {
     text
 }
 
-/// Each broken rule: what was found, and how to see it again. What weighs most comes first.
-fn failures(subject: &SubjectReport, width: usize) -> String {
-    let mut broken =
-        subject.rules.iter().filter(|rule| rule.verdict == VerdictKind::Broken).collect::<Vec<_>>();
-    if broken.is_empty() {
-        return String::new();
-    }
+/// Each broken rule: what was found, and how to see it again; what weighs most comes first. Then what could not be told.
+fn findings(subject: &SubjectReport, width: usize) -> String {
+    let with = |verdict| subject.rules.iter().filter(move |rule| rule.verdict == verdict);
+    let mut broken = with(VerdictKind::Broken).collect::<Vec<_>>();
     broken.sort_by_key(|rule| std::cmp::Reverse(rule.level));
-    let mut text = format!("\n{}\n", Paint::Strong.on(&for_terminal(&subject.name)));
+    let mut text = String::new();
     for rule in broken {
         text.push_str(&failure(rule, subject, width));
     }
-    text
+    for rule in with(VerdictKind::Unknown) {
+        let why = for_terminal(rule.detail.as_deref().unwrap_or("the evidence does not suffice"));
+        let counts = format!("{why} ({} of {} cases)", rule.unknown, rule.kept + rule.unknown);
+        text.push_str(&entry(&rule.id, "unknown", &counts, cell(rule).paint, width));
+    }
+    for (why, ids) in not_run(subject) {
+        text.push_str(&entry(
+            "–",
+            "not run",
+            &format!("{}: {}", ids.join(" "), for_terminal(&why)),
+            Paint::Dim,
+            width,
+        ));
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!("\n{}\n{text}", Paint::Strong.on(&for_terminal(&subject.name)))
+}
+
+/// Why rules were not run for this subject, those left out that no audit judges.
+fn not_run(subject: &SubjectReport) -> Vec<(String, Vec<&str>)> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for rule in subject.rules.iter().filter(|rule| !is_never_judged(rule)) {
+        let Some(why) = &rule.reason else { continue };
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, ids)) => ids.push(&rule.id),
+            None => reasons.push((why.clone(), vec![&rule.id])),
+        }
+    }
+    reasons
+}
+
+/// A rule, a word and a text beside them.
+fn entry(id: &str, word: &str, text: &str, paint: Paint, width: usize) -> String {
+    let head = format!("{id:<4}{word:<8}");
+    let mut entry = String::new();
+    for (index, line) in lines(text, width.saturating_sub(MARGIN)).iter().enumerate() {
+        let margin = if index == 0 { paint.on(&head) } else { " ".repeat(MARGIN - 2) };
+        entry.push_str(&format!("  {margin}{line}\n"));
+    }
+    entry
 }
 
 fn failure(rule: &RuleReport, subject: &SubjectReport, width: usize) -> String {
-    let decided = rule.kept + rule.broken;
-    let head = format!("{:<4}{:<7}", rule.id, rule.level.name());
     let sentence = for_terminal(rule.detail.as_deref().unwrap_or("broken"));
-    let body = format!("{sentence} ({} of {decided} cases)", rule.broken);
-    let mut text = String::new();
-    for (index, line) in lines(&body, width.saturating_sub(13)).iter().enumerate() {
-        let margin = if index == 0 { cell(rule).paint.on(&head) } else { " ".repeat(11) };
-        text.push_str(&format!("  {margin}{line}\n"));
-    }
+    let body = format!("{sentence} ({} of {} cases)", rule.broken, rule.kept + rule.broken);
+    let mut text = entry(&rule.id, rule.level.name(), &body, cell(rule).paint, width);
     let replay = match &rule.saved {
         // The line is not wrapped: it is to be pasted.
         Some(saved) => for_terminal(&replay_line(&saved.scenario, subject)).into_owned(),
         None => format!("(not saved) scenario {}", rule.scenario.as_deref().unwrap_or("unknown")),
     };
-    text.push_str(&format!("             {}\n", Paint::Dim.on(&replay)));
+    text.push_str(&format!("{}{}\n", " ".repeat(MARGIN), Paint::Dim.on(&replay)));
     text
 }
 
@@ -392,21 +431,24 @@ mod tests {
         P1   the promise P1  vacuous      info 12
              grade           A            C
 
-        not run here: E6
+        not built yet, or judged by this project's own tests: E6
 
         childminder 1.2  A: D1 unknown
         timeout -k 0.5 0.5 {fake} 1.2  C: S4 leaves 1
 
+        childminder
+          D1  unknown the evidence does not suffice (1 of 1 cases)
+
         timeout -k 0.5 0.5 {fake}
-          S4  must   helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
-                     the kernel's pid namespace (12 of 42 cases)
-                     headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
-          S3  should helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
-                     the kernel's pid namespace (12 of 42 cases)
-                     headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
-          P1  info   helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
-                     the kernel's pid namespace (12 of 42 cases)
-                     headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
+          S4  must    helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
+                      the kernel's pid namespace (12 of 42 cases)
+                      headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
+          S3  should  helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
+                      the kernel's pid namespace (12 of 42 cases)
+                      headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
+          P1  info    helper (pid 12, session 12, 95 ms old) is alive 2.0 s after cancel returned; seen by
+                      the kernel's pid namespace (12 of 42 cases)
+                      headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
 
         300 cases in 15.0 s, tier t3, seed 1. Cases a second, and the headcount's own part of a case:
             childminder 20.0 (3.1 %), timeout -k 0.5 0.5 {fake} 20.0 (3.1 %).

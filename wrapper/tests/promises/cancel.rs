@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::scene::{LONG_GRACE, assert_all_dead, eventually, pids, run, sh, start, within};
 
-const DEAF: &str = "trap '' TERM; echo $$; sleep 1000; sleep 1000";
+const DEAF: &str = "trap '' TERM; echo $$; sleep 100; sleep 100";
 
 #[tokio::test]
 async fn a_second_cancel_does_not_wait_for_the_grace() {
@@ -68,7 +68,7 @@ async fn a_cancel_after_the_end_changes_nothing() {
 #[tokio::test]
 async fn a_token_stops_a_run_that_nobody_polls() {
     let token = CancellationToken::new();
-    let mut run = start(sh("echo $$; exec sleep 1000").cancel_on(token.clone()));
+    let mut run = start(sh("echo $$; exec sleep 100").cancel_on(token.clone()));
     let tree = pids(&mut run, 1).await;
     token.cancel();
     eventually("it is over", || run.state() == State::Terminated);
@@ -80,7 +80,7 @@ async fn a_token_stops_a_run_that_nobody_polls() {
 async fn a_token_that_was_cancelled_before_the_start_stops_the_run_at_once() {
     let token = CancellationToken::new();
     token.cancel();
-    let outcome = run(sh("exec sleep 1000").cancel_on(token)).await;
+    let outcome = run(sh("exec sleep 100").cancel_on(token)).await;
     assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled));
 }
 
@@ -88,8 +88,8 @@ async fn a_token_that_was_cancelled_before_the_start_stops_the_run_at_once() {
 async fn a_child_token_stops_its_own_run_only() {
     let parent = CancellationToken::new();
     let child = parent.child_token();
-    let mut one = start(sh("echo $$; exec sleep 1000").cancel_on(child.clone()));
-    let mut other = start(sh("echo $$; exec sleep 1000").cancel_on(parent.clone()));
+    let mut one = start(sh("echo $$; exec sleep 100").cancel_on(child.clone()));
+    let mut other = start(sh("echo $$; exec sleep 100").cancel_on(parent.clone()));
     pids(&mut one, 1).await;
     pids(&mut other, 1).await;
     child.cancel();

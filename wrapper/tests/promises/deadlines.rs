@@ -11,13 +11,13 @@ const SLACK: Duration = Duration::from_millis(1000);
 
 /// Ends at once, and leaves a process in a session of its own that holds both outputs. Says its pid. The inner shell
 /// ends when that process has been started, hence in its session.
-const ESCAPED: &str = "exec 3>&1; echo $(setsid sh -c 'sleep 1000 >&3 & echo $!')";
+const ESCAPED: &str = "exec 3>&1; echo $(setsid sh -c 'sleep 100 >&3 & echo $!')";
 
 #[tokio::test]
 async fn a_timeout_is_never_early_and_hardly_late() {
     let timeout = Duration::from_millis(150);
     let before = Instant::now();
-    let outcome = run(sh("exec sleep 1000").timeout(timeout)).await;
+    let outcome = run(sh("exec sleep 100").timeout(timeout)).await;
     let took = before.elapsed();
     assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
     assert!(took >= timeout && took < timeout + SLACK, "took {took:?}");
@@ -25,7 +25,7 @@ async fn a_timeout_is_never_early_and_hardly_late() {
 
 #[tokio::test]
 async fn a_timeout_of_zero_stops_at_once() {
-    let outcome = run(sh("exec sleep 1000").timeout(Duration::ZERO)).await;
+    let outcome = run(sh("exec sleep 100").timeout(Duration::ZERO)).await;
     assert_eq!(outcome.ended, Ended::Stopped(Reason::TimedOut));
 }
 
@@ -38,7 +38,7 @@ async fn durations_too_large_for_the_clock_are_never_over() {
 #[tokio::test]
 async fn a_grace_of_zero_still_asks_before_it_kills() {
     let outcome =
-        run(sh("trap '' TERM; sleep 1000; sleep 1000").timeout(SLACK / 10).grace(Duration::ZERO)).await;
+        run(sh("trap '' TERM; sleep 100; sleep 100").timeout(SLACK / 10).grace(Duration::ZERO)).await;
     let stop = outcome.stop.expect("it was stopped");
     assert!(stop.killed.is_some());
     assert!(stop.took < SLACK, "took {:?}", stop.took);
@@ -46,7 +46,7 @@ async fn a_grace_of_zero_still_asks_before_it_kills() {
 
 #[tokio::test]
 async fn a_polite_tree_is_not_made_to_wait_for_the_grace() {
-    let mut run = start(sh("sleep 1000 & echo $!; sleep 1000 & echo $!; wait").grace(LONG_GRACE));
+    let mut run = start(sh("sleep 100 & echo $!; sleep 100 & echo $!; wait").grace(LONG_GRACE));
     let tree = pids(&mut run, 2).await;
     let before = Instant::now();
     run.cancel();
@@ -77,7 +77,7 @@ async fn members_that_end_soon_after_their_leader_are_waited_for_and_not_killed(
 #[tokio::test]
 async fn a_kill_comes_promptly_when_the_grace_is_over() {
     let grace = Duration::from_millis(300);
-    let mut run = start(sh("trap '' TERM; echo $$; sleep 1000; sleep 1000").grace(grace));
+    let mut run = start(sh("trap '' TERM; echo $$; sleep 100; sleep 100").grace(grace));
     pids(&mut run, 1).await;
     run.cancel();
     let stop = within(run.wait()).await.stop.expect("it was stopped");

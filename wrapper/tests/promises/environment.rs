@@ -82,7 +82,7 @@ async fn an_owner_that_ignores_the_end_of_its_children_gets_an_outcome_without_s
     assert_eq!(&ended.stdout.bytes[..], b"out\n");
     assert!(matches!(ended.left, Left::Nobody(_)), "{ended:?}");
 
-    let mut run = start(sh("sleep 1000 & echo $!; echo $$; wait").grace(LONG_GRACE));
+    let mut run = start(sh("sleep 100 & echo $!; echo $$; wait").grace(LONG_GRACE));
     let tree = pids(&mut run, 2).await;
     run.cancel();
     let stopped = within(run.wait()).await;

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::scene::{LONG_GRACE, eventually, is_alive, pids, sh, start, state_of};
 
-const TREE: &str = "sleep 1000 & echo $!; echo $$; wait";
+const TREE: &str = "sleep 100 & echo $!; echo $$; wait";
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -43,7 +43,7 @@ fn a_drop_does_not_block() {
     let runtime = runtime();
     let run = runtime.block_on(async {
         let mut run =
-            start(sh("trap '' TERM; echo $$; sleep 1000; sleep 1000").grace(Duration::from_millis(500)));
+            start(sh("trap '' TERM; echo $$; sleep 100; sleep 100").grace(Duration::from_millis(500)));
         pids(&mut run, 1).await;
         run
     });
@@ -78,7 +78,7 @@ fn a_task_that_is_aborted_takes_its_run_along() {
 fn a_future_that_is_dropped_takes_its_run_along() {
     let runtime = runtime();
     let path = std::env::temp_dir().join(format!("childminder-future-{}", std::process::id()));
-    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", path.display());
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 100", path.display());
     let pid = runtime.block_on(async {
         let future = sh(&script).run();
         eventually("it has started", || path.exists());

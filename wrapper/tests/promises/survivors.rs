@@ -9,7 +9,7 @@ use crate::scene::{
 };
 
 /// A leader with a child and a grandchild, all three of which say their pids.
-const TREE: &str = "sh -c 'echo $$; sleep 1000 & echo $!; wait' & echo $$; wait";
+const TREE: &str = "sh -c 'echo $$; sleep 100 & echo $!; wait' & echo $$; wait";
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ async fn nobody_survives_a_drop() {
 
 #[tokio::test]
 async fn whoever_is_left_by_a_child_that_ends_by_itself_is_killed() {
-    let mut run = start(&mut sh("sleep 1000 & echo $!; exit 3"));
+    let mut run = start(&mut sh("sleep 100 & echo $!; exit 3"));
     let left = pids(&mut run, 1).await;
     let outcome = within(run.wait()).await;
     assert_all_dead(&left);
@@ -55,7 +55,7 @@ async fn whoever_is_left_by_a_child_that_ends_by_itself_is_killed() {
 
 #[tokio::test]
 async fn a_child_that_ignores_the_request_is_killed_when_the_grace_is_over() {
-    let mut run = start(sh("trap '' TERM; echo $$; sleep 1000 & echo $!; wait; wait").grace(SHORT));
+    let mut run = start(sh("trap '' TERM; echo $$; sleep 100 & echo $!; wait; wait").grace(SHORT));
     let tree = pids(&mut run, 2).await;
     run.cancel();
     let outcome = within(run.wait()).await;
@@ -68,7 +68,7 @@ async fn a_child_that_ignores_the_request_is_killed_when_the_grace_is_over() {
 #[tokio::test]
 async fn a_child_that_blocks_the_request_is_killed_when_the_grace_is_over() {
     let script =
-        "use POSIX; sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM)); $| = 1; print \"$$\\n\"; sleep 1000";
+        "use POSIX; sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM)); $| = 1; print \"$$\\n\"; sleep 100";
     let mut run = start(perl(script).grace(SHORT));
     let tree = pids(&mut run, 1).await;
     run.cancel();
@@ -79,8 +79,7 @@ async fn a_child_that_blocks_the_request_is_killed_when_the_grace_is_over() {
 
 #[tokio::test]
 async fn a_deaf_grandchild_is_killed_when_its_leader_obeyed_and_the_grace_is_over() {
-    let script =
-        "sh -c 'trap \"\" TERM; echo $$; sleep 1000; sleep 1000' & trap 'exit 7' TERM; echo $$; wait";
+    let script = "sh -c 'trap \"\" TERM; echo $$; sleep 100; sleep 100' & trap 'exit 7' TERM; echo $$; wait";
     let mut run = start(sh(script).grace(SHORT));
     let tree = pids(&mut run, 2).await;
     run.cancel();
@@ -107,7 +106,7 @@ async fn a_stopped_child_is_continued_so_that_it_can_obey() {
 
 #[tokio::test]
 async fn a_stopped_and_deaf_child_is_killed() {
-    let mut run = start(sh("trap '' TERM CONT; echo $$; kill -STOP $$; sleep 1000; sleep 1000").grace(SHORT));
+    let mut run = start(sh("trap '' TERM CONT; echo $$; kill -STOP $$; sleep 100; sleep 100").grace(SHORT));
     let tree = pids(&mut run, 1).await;
     eventually("it has stopped", || state_of(tree[0]) == Some('T'));
     run.cancel();
@@ -120,7 +119,7 @@ async fn a_relay_that_keeps_forking_and_is_deaf_is_killed() {
     // Each process of the relay forks the next and ends, so no list of pids is right for long. It ends by itself
     // after a while, for the sake of a failing test.
     let relay = "$SIG{TERM} = 'IGNORE'; $| = 1; $end = time + 20;
-        if (fork) { print \"$$\\n\"; sleep 1000 while 1 }
+        if (fork) { print \"$$\\n\"; sleep 100 }
         while (time < $end) { exit if fork }";
     let mut run = start(perl(relay).grace(SHORT));
     let leader = pids(&mut run, 1).await[0];
@@ -134,7 +133,7 @@ async fn a_relay_that_keeps_forking_and_is_deaf_is_killed() {
 #[tokio::test]
 async fn a_deaf_relay_that_a_look_can_miss_does_not_outlive_its_obedient_leader() {
     let relay = "$| = 1; $end = time + 20;
-        if (fork) { print \"$$\\n\"; sleep 1000 while 1 }
+        if (fork) { print \"$$\\n\"; sleep 100 }
         $SIG{TERM} = 'IGNORE'; print \"$$\\n\";
         while (time < $end) { exit if fork }";
     for _ in 0..10 {
@@ -149,7 +148,7 @@ async fn a_deaf_relay_that_a_look_can_miss_does_not_outlive_its_obedient_leader(
 
 #[tokio::test]
 async fn a_leader_that_moved_to_the_group_of_its_owner_is_found_and_nobody_else_there_is_hit() {
-    let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 1000";
+    let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 100";
     let mut run = start(perl(script).grace(LONG_GRACE));
     let moved = pids(&mut run, 1).await;
     let ours =
@@ -192,7 +191,7 @@ async fn many_runs_at_once_end_each_by_itself() {
 
 #[tokio::test]
 async fn a_bystander_in_the_same_session_gets_no_signal() {
-    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().expect("a bystander");
+    let mut bystander = std::process::Command::new("sleep").arg("100").spawn().expect("a bystander");
     let mut run = start(&mut sh(TREE));
     pids(&mut run, 3).await;
     run.cancel();
