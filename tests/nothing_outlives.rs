@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use headcount::promises::Promises;
+use headcount::reentry::Subjects;
 use headcount::scan::children;
 use headcount::subject::{Job, Subject};
 use headcount::suite::Suite;
@@ -22,6 +23,7 @@ const GONE_CAP: Duration = Duration::from_secs(20);
 const PLAY_SUITE: &str = "HEADCOUNT_TEST_PLAYS_SUITE";
 
 fn main() -> ExitCode {
+    headcount::reentry::reenter(|| Subjects::new().with("leaky", Leaky));
     if std::env::var_os(PLAY_SUITE).is_some() {
         return Suite::new("leaky", || Leaky).generated(5000).main();
     }
@@ -34,9 +36,10 @@ fn main() -> ExitCode {
         trial("nothing_is_alive_after_the_command_was_killed", || after_signal(audit(), Signal::KILL)),
         trial("nothing_is_alive_after_the_command_was_terminated", || after_signal(audit(), Signal::TERM)),
         trial("an_interrupted_audit_says_so_and_leaves_nothing", after_an_interrupt),
-        trial("nothing_is_alive_after_a_test_suite_was_killed", || after_signal(suite(), Signal::KILL)),
-        trial("nothing_is_alive_after_a_test_suite_was_interrupted", || after_signal(suite(), Signal::INT)),
+        trial("nothing_is_alive_after_a_test_suite_was_killed", || after_signal(generated(), Signal::KILL)),
+        trial("nothing_is_alive_after_a_test_suite_was_interrupted", || after_signal(generated(), Signal::INT)),
         trial("an_audit_goes_on_when_a_warden_was_killed", after_a_warden_was_killed),
+        trial("a_leaky_wrapper_fails_its_suite_and_is_told_who_survived", a_leak_is_told),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -70,16 +73,23 @@ fn audit() -> Command {
     command
 }
 
-/// A wrapper's own test suite that would take minutes.
+/// A part of that suite that would take minutes.
+fn generated() -> Command {
+    let mut command = suite();
+    command.args(["--exact", "generated"]);
+    command
+}
+
+/// A wrapper's own test suite.
 fn suite() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("Linux knows it"));
-    command.args(["--exact", "generated"]).env(PLAY_SUITE, "1");
+    command.env(PLAY_SUITE, "1");
     command
 }
 
 fn after_an_audit() -> Result<(), Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
-    command.args(["audit", "--subject", "tokio", "--rules", "S1,S9,P1", "--cases", "20"]);
+    command.args(["audit", "--subject", "tokio", "--rules", "P1", "--cases", "8"]);
     let mut child = start(command)?;
     finish(&mut child, Instant::now() + Duration::from_secs(60))?;
     nobody_is_left()
@@ -106,7 +116,7 @@ fn after_an_interrupt() -> Result<(), Failed> {
 
 fn after_a_warden_was_killed() -> Result<(), Failed> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
-    command.args(["audit", "--subject", "tokio", "--rules", "S*", "--cases", "400", "--format", "json"]);
+    command.args(["audit", "--subject", "childminder", "--rules", "S1", "--cases", "800", "--format", "json"]);
     let mut child = start(command.stdout(Stdio::piped()))?;
     let mut stdout = child.stdout.take().expect("it is piped");
     // Read beside, so that a full pipe does not hold it up.
@@ -120,8 +130,19 @@ fn after_a_warden_was_killed() -> Result<(), Failed> {
     let status = finish(&mut child, Instant::now() + Duration::from_secs(120))?;
     let text = reader.join().map_err(|_| "the reader panicked")??;
     let audit: serde_json::Value = serde_json::from_str(&text)?;
-    if !matches!(status.code(), Some(10)) || audit["subjects"][0]["cases"].as_u64() < Some(100) {
+    if status.code() != Some(0) || audit["subjects"][0]["cases"].as_u64() != Some(800) {
         return Err(format!("the audit did not go on: {status}, {}", audit["subjects"][0]["cases"]).into());
+    }
+    nobody_is_left()
+}
+
+fn a_leak_is_told() -> Result<(), Failed> {
+    let mut command = suite();
+    let output = command.args(["--exact", "rule::S9"]).stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = ["S9:", "was alive", "to replay it"].iter().all(|part| text.contains(part));
+    if output.status.code() != Some(101) || !told {
+        return Err(format!("{}: {text}", output.status).into());
     }
     nobody_is_left()
 }

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::report::escape::for_terminal;
 use crate::scenario::Verb;
-use crate::trace::{Seen, Trace, What};
+use crate::trace::{Seen, Status, Trace, What};
 
 /// Most lanes that are drawn.
 const MOST_LANES: usize = 24;
@@ -92,7 +92,12 @@ impl Lanes {
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
             What::Done { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
-            What::HostGone { .. } => self.lanes[1].end(at_us),
+            What::HostGone { status } => {
+                if let Status::Exited(_) = status {
+                    self.lanes[1].mark(at_us, '○', "exits".to_owned());
+                }
+                self.lanes[1].end(at_us);
+            }
             What::GaveUp => self.lanes[1].mark(at_us, '?', "not waited for any longer".to_owned()),
             What::Gone { run, node } => self.node(*run, node).end(at_us),
             What::Node { run, node, said, own_at_us } => {

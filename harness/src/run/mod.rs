@@ -107,9 +107,21 @@ pub fn run(case: &Case, place: &Place<'_>) -> Result<Trace, String> {
             return Err("whoever gave the case is gone".to_owned());
         }
     }
-    // What the runner saw of the survivors is in its looks; what is swept is said by pid and name.
-    trace.swept = place.container.sweep()?.iter().map(|stat| seen(stat, None, false, 1)).collect();
+    let swept = place.container.sweep()?;
+    trace.swept = swept.iter().map(|stat| seen(stat, node_named(&trace, stat), false, 1)).collect();
     Ok(trace)
+}
+
+/// The run and name of the node that a process is, by what it said of itself.
+fn node_named(trace: &Trace, stat: &Stat) -> Option<(u32, String)> {
+    trace.moments.iter().find_map(|moment| match &moment.what {
+        What::Node { run, node, said: Report::Hello(hello), .. }
+            if hello.pid == stat.pid && hello.start_ticks == stat.start_ticks =>
+        {
+            Some((*run, node.clone()))
+        }
+        _ => None,
+    })
 }
 
 pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
