@@ -134,6 +134,9 @@ impl Due<'_, '_> {
         let template_over_us = facts.host_gone().map(|(at_us, _)| at_us).filter(|_| facts.is_template());
         let returned_us = self.run.ended.map(|(at_us, _)| at_us).or(template_over_us);
         let hung = facts.host_fell_silent() && self.run.ended.is_none();
+        if self.run.ended.is_none() && self.run.stops.iter().any(|stop| stop.verb == Verb::Drop) {
+            return Verdict::Vacuous("the handle was dropped before the run returned".to_owned());
+        }
         let Some(until_us) = (if hung { Some(facts.last_us()) } else { returned_us }) else {
             return Verdict::Unknown("the trace does not say when the run returned".to_owned());
         };
@@ -489,34 +492,38 @@ const LONG_GRACE: Span = Span::from_millis(3_000);
 
 fn directed_d1() -> Vec<Scenario> {
     let [ready, hang] = ready_and_hang();
-    // Longer than any timeout here; a flood until then would measure the disk of who writes it to a file.
-    let stream = SlowStream { to: Output::Stdout, chunk: 16 * 1024, every: Span::from_millis(1), times: 600 };
     vec![
-        scenario(
-            "timeout-polite",
-            "The plainest timeout: a child that would end on TERM at once.",
-            &["D1", "D2", "S2"],
-            vec![ready.clone(), hang.clone()],
-            to_the_end(),
-        )
-        .with_timeout(TIMEOUT),
-        scenario(
-            "timeout-output-held-out-of-reach",
-            "The child is dead at its timeout, but a process in another session holds its output: waiting for the end of the output is waiting for ever.",
-            &["D1"],
-            vec![start_holding("holder", Place::OwnSession, vec![Step::Hang]), ready.clone(), hang.clone()],
-            to_the_end(),
-        )
-        .with_timeout(TIMEOUT),
-        scenario(
-            "timeout-during-output",
-            "A child that writes and writes keeps the reader busy; the timeout must be heard all the same.",
-            &["D1", "S2", "O2"],
-            vec![ready, Step::SlowStream(stream), hang],
-            to_the_end(),
-        )
-        .with_timeout(TIMEOUT),
-    ]
+            scenario(
+                "timeout-polite",
+                "The plainest timeout: a child that would end on TERM at once.",
+                &["D1", "D2", "S2"],
+                vec![ready.clone(), hang.clone()],
+                to_the_end(),
+            )
+            .with_timeout(TIMEOUT),
+            scenario(
+                "timeout-output-held-out-of-reach",
+                "The child is dead at its timeout, but a process in another session holds its output: waiting for the end of the output is waiting for ever.",
+                &["D1"],
+                vec![start_holding("holder", Place::OwnSession, vec![Step::Hang]), ready.clone(), hang.clone()],
+                to_the_end(),
+            )
+            .with_timeout(TIMEOUT),
+            scenario(
+                "timeout-during-output",
+                "A child that keeps writing keeps the reader busy; the timeout must be heard all the same.",
+                &["D1", "S2", "O2"],
+                vec![ready, stream_past_every_timeout(), hang],
+                to_the_end(),
+            )
+            .with_timeout(TIMEOUT),
+        ]
+}
+
+/// Output that goes on longer than the longest timeout of a built-in subject, and not so much of it that copying it takes time.
+fn stream_past_every_timeout() -> Step {
+    let every = Span::from_millis(1);
+    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times: 1500 })
 }
 
 /// As much as a script may write to each of two streams.
@@ -548,7 +555,7 @@ fn directed_d3() -> Vec<Scenario> {
         scenario(
             "exit-output-held-out-of-reach",
             "As before with a holder in another session, which the kill of the group does not reach: only a bound on the reading helps.",
-            &["D3", "O3"],
+            &["D3"],
             script(Place::OwnSession),
             to_the_end(),
         ),
@@ -865,6 +872,12 @@ mod tests {
             .gone(1_001, "root")
             .ended(1_002, because(Reason::Cancelled));
         assert_verdict(&twice, judge_d4, Broken, "992 ms");
+    }
+
+    #[test]
+    fn d4_is_vacuous_when_the_handle_was_dropped_meanwhile() {
+        let dropped = hanging_pair().cancel(10).drop(11).done(12).gone(13, "root");
+        assert_verdict(&dropped, judge_d4, Vacuous, "handle was dropped");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use fake_cli::script::Signal;
 
 use super::facts::{Facts, Run, Stop, micros};
+use super::standing::{Answer, hearing};
 use crate::scenario::Verb;
-use crate::trace::Reason;
+use crate::trace::{Reason, Status};
 
 /// What can end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,10 @@ fn end_by_itself(
         }
         (_, timeout_us) => match reason(run) {
             Some(Reason::Itself) if stop_first.is_none() => Ending::certain(Cause::Itself, exit_us),
+            // The moment of the timeout is its earliest one. One that had fired would have ended this root before it could exit.
+            Some(Reason::Unsaid) if stop_first.is_none() && ends_on_term(facts, run, exit_us) => {
+                Ending::certain(Cause::Itself, exit_us)
+            }
             Some(Reason::TimedOut) => Ending::doubtful(
                 Cause::TimedOut,
                 timeout_us.unwrap_or(exit_us),
@@ -130,6 +135,11 @@ fn end_by_itself(
             ),
         },
     }
+}
+
+fn ends_on_term(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
+    let script = &facts.trace.scenario.script;
+    run.root().is_some_and(|root| hearing(script, root, at_us).answer == Answer::Ends)
 }
 
 fn end_by_others(facts: &Facts<'_>, run: &Run<'_>, stop: Option<Stop>, timeout_us: Option<u64>) -> Ending {
@@ -177,7 +187,9 @@ fn stop_or_timeout(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, timeout_us: Opt
             "the timeout was over when the op was issued or soon after, and the wrapper says that it came first",
         ),
         Some(Reason::Cancelled) if cause == Cause::Cancelled => Ending::certain(cause, stop.at_us),
-        _ if over_before(facts, run, timeout_us) => Ending::certain(cause, stop.at_us),
+        _ if over_before(facts, run, timeout_us) || died_of_cancel(facts, cause) => {
+            Ending::certain(cause, stop.at_us)
+        }
         _ if stop.at_us.saturating_add(slack_us) < timeout_us => Ending::certain(cause, stop.at_us),
         _ => Ending::doubtful(
             cause,
@@ -191,6 +203,12 @@ fn stop_or_timeout(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, timeout_us: Opt
 fn over_before(facts: &Facts<'_>, run: &Run<'_>, timeout_us: u64) -> bool {
     let host_gone_us = facts.host_gone().map(|(at_us, _)| at_us);
     [run.over_us(), host_gone_us].into_iter().flatten().any(|over_us| over_us < timeout_us)
+}
+
+/// Whether a command died of the very signal that is its cancel, so that nothing else had ended it before.
+fn died_of_cancel(facts: &Facts<'_>, cause: Cause) -> bool {
+    let died = facts.host_gone().is_some_and(|(_, status)| status == Status::Signaled(Signal::Term.number()));
+    cause == Cause::Cancelled && facts.is_template() && died
 }
 
 /// When it first showed that the root was asked to end or was dead, or that the run had ended.

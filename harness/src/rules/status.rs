@@ -147,7 +147,8 @@ pub(super) fn exit_code(code: u8) -> Scenario {
         129..=159 => "A code that shells use for a death by signal: here it is an exit.",
         _ => "An exit code must come through as it is.",
     };
-    scenario(&format!("exit-code-{code}"), why, &["X1", "X2"], vec![Step::Exit(code)], to_the_end())
+    let rules: &[&str] = if (129..=159).contains(&code) { &["X1", "X2"] } else { &["X1"] };
+    scenario(&format!("exit-code-{code}"), why, rules, vec![Step::Exit(code)], to_the_end())
 }
 
 /// Every exit code: for hosts that are cheap to start.

@@ -888,6 +888,32 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_died_of_its_cancel_had_not_timed_out() {
+        let cancelled_late = || hanging_pair().template().timeout(100).cancel(95);
+        let died = cancelled_late().host_gone(105, Status::Signaled(15));
+        assert_verdict(&died.look_sees(Stage::HostGone, &["root"]), judge_s1, Broken, "root");
+        let ended = cancelled_late().host_gone(105, Status::Exited(124));
+        assert_verdict(&ended.look_sees(Stage::HostGone, &["root"]), judge_s1, Unknown, "cannot be said");
+    }
+
+    #[test]
+    fn a_root_that_would_end_on_term_and_exits_late_was_not_stopped_before() {
+        let late = |hand: Hand| {
+            hand.template()
+                .timeout(100)
+                .exiting(150, "root", 0)
+                .host_gone(155, Status::Exited(0))
+                .ended(155, because(Reason::Unsaid))
+                .look_sees(Stage::HostGone, &["child"])
+        };
+        assert_verdict(&late(hanging_pair()), judge_s3, Broken, "child");
+        let deaf =
+            case(steps(r#"["log-signals", {"start": {"node": "child", "script": ["hang"]}}, "hang"]"#));
+        let deaf = deaf.run(0).hello(1, "root").did(1, "root", 0).hello(2, "child");
+        assert_verdict(&late(deaf), judge_s3, Unknown, "may have been stopped already");
+    }
+
+    #[test]
     fn term_to_a_command_is_its_cancel() {
         let hand = hanging_pair()
             .template()
