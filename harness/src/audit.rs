@@ -76,7 +76,8 @@ pub struct SubjectReport {
     pub lost: u64,
     /// How long they took together, in seconds.
     pub seconds: f64,
-    /// What the headcount itself costs of a case: processor time of the harness for each second of a case's time.
+    /// Which part of the processor time the headcount itself took: starting hosts, watching, counting, sweeping. 0 to 1; the rest
+    /// is the subject's and the fake's.
     pub harness_share: f64,
     /// The command that it is, where it is one: for the line that replays a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,9 +227,9 @@ pub fn run(
             stop,
         };
         let mut source = CaseSource::new(sources, keeper, observer);
-        let own_before = crew.effort().own;
+        let before = crew.effort();
         fault = crew.run(subject, &mut source).err().map(|error| error.to_string());
-        let (report, faults) = source.finish(crew.effort().own.saturating_sub(own_before));
+        let (report, faults) = source.finish(crew.effort().since(before));
         subjects.push(report);
         notes.extend(faults);
     }

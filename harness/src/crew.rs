@@ -142,6 +142,24 @@ pub struct Effort {
     pub total: Duration,
 }
 
+impl Effort {
+    /// What came since an earlier point.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cases: self.cases - earlier.cases,
+            wall: self.wall.saturating_sub(earlier.wall),
+            own: self.own.saturating_sub(earlier.own),
+            total: self.total.saturating_sub(earlier.total),
+        }
+    }
+
+    /// Which part of the processor time the harness itself took: 0 to 1.
+    pub fn own_share(self) -> f64 {
+        if self.total.is_zero() { 0.0 } else { self.own.as_secs_f64() / self.total.as_secs_f64() }
+    }
+}
+
 /// Persistent warden processes.
 #[derive(Debug)]
 pub struct Crew {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::crew::Source;
+use crate::crew::{Effort, Source};
 use crate::generate::{Generator, Shape};
 use crate::promises::Promises;
 use crate::rules::facts::Facts;
@@ -46,7 +46,6 @@ pub(super) struct CaseSource<'a> {
     taken: u64,
     cases: u64,
     begun: Instant,
-    case_time: Duration,
     lost: Lost,
 }
 
@@ -89,7 +88,6 @@ impl<'a> CaseSource<'a> {
             taken: 0,
             cases: 0,
             begun: Instant::now(),
-            case_time: Duration::ZERO,
             lost: Lost::default(),
             sources,
             keeper,
@@ -98,7 +96,7 @@ impl<'a> CaseSource<'a> {
     }
 
     /// What the cases say together, and what went wrong on our side. `own` is the harness's processor time for them.
-    pub(super) fn finish(self, own: Duration) -> (SubjectReport, Vec<String>) {
+    pub(super) fn finish(self, effort: Effort) -> (SubjectReport, Vec<String>) {
         let subject = self.sources.subject;
         let seconds = self.begun.elapsed().as_secs_f64();
         let promises = self.promises();
@@ -127,7 +125,7 @@ impl<'a> CaseSource<'a> {
             cases: self.cases,
             seconds,
             lost: self.lost.count,
-            harness_share: share(own, self.case_time),
+            harness_share: effort.own_share(),
             command: command_of(subject),
             rules,
         };
@@ -240,7 +238,6 @@ impl Source for CaseSource<'_> {
             self.returned.insert(trace.scenario.name.clone());
         }
         self.judge(&trace);
-        self.case_time += duration_of(&trace);
         self.taken += 1;
         let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
@@ -248,19 +245,8 @@ impl Source for CaseSource<'_> {
     }
 }
 
-fn share(part: Duration, whole: Duration) -> f64 {
-    if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
-}
-
 fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
-}
-
-/// How long a case took, as far as its trace tells.
-fn duration_of(trace: &Trace) -> Duration {
-    let moments = trace.moments.iter().map(|moment| moment.at_us);
-    let last = moments.chain(trace.looks.iter().map(|look| look.at_us)).max();
-    Duration::from_micros(last.unwrap_or(0))
 }
 
 /// The index in the name of a generated scenario.

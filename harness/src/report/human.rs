@@ -265,7 +265,7 @@ fn pace(audit: &Audit) -> String {
         format!("{} {:.1} ({share:.1} %)", for_terminal(&subject.name), subject.pace())
     });
     format!(
-        "{cases} cases in {seconds:.1} s, tier {}, seed {}. Cases a second, and the headcount's own part of a case: {}.",
+        "{cases} cases in {seconds:.1} s, tier {}, seed {}. Cases a second, and the headcount's own part of the processor time: {}.",
         audit.tier.name(),
         audit.seed,
         paces.collect::<Vec<_>>().join(", ")
@@ -450,7 +450,7 @@ mod tests {
                       the kernel's pid namespace (12 of 42 cases)
                       headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
 
-        300 cases in 15.0 s, tier t3, seed 1. Cases a second, and the headcount's own part of a case:
+        300 cases in 15.0 s, tier t3, seed 1. Cases a second, and the headcount's own part of the processor time:
             childminder 20.0 (3.1 %), timeout -k 0.5 0.5 {fake} 20.0 (3.1 %).
         "#);
     }
