@@ -126,7 +126,7 @@ fn after_a_warden_was_killed() -> Result<(), Failed> {
         "--rules",
         "S1",
         "--cases",
-        "800",
+        "120",
         "--format",
         "json",
     ]);

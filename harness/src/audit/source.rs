@@ -266,6 +266,8 @@ fn command_of(subject: &SubjectSpec) -> Option<Command> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::audit::tally::tests::RULES;
     use crate::audit::{RunsCases, Waiver, run};

@@ -450,8 +450,8 @@ mod tests {
                       the kernel's pid namespace (12 of 42 cases)
                       headcount replay '/state/headcount/failures/tokio/own session.json' -- timeout -k 0.5 0.5 {fake}
 
-        300 cases in 15.0 s, tier t3, seed 1. Cases a second, and the headcount's own part of the processor time:
-            childminder 20.0 (3.1 %), timeout -k 0.5 0.5 {fake} 20.0 (3.1 %).
+        300 cases in 15.0 s, tier t3, seed 1. Cases a second, and the headcount's own part of the
+            processor time: childminder 20.0 (3.1 %), timeout -k 0.5 0.5 {fake} 20.0 (3.1 %).
         "#);
     }
 
