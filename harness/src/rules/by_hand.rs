@@ -156,6 +156,10 @@ impl Hand {
         self.with(|trace| trace.limits.drain = Some(Span::from_millis(ms)))
     }
 
+    pub(crate) fn our_fault(self) -> Self {
+        self.with(|trace| trace.end = CaseEnd::OurFault("a test".to_owned()))
+    }
+
     pub(crate) fn silent(self) -> Self {
         self.with(|trace| trace.end = CaseEnd::HostSilent)
     }

@@ -972,6 +972,27 @@ mod tests {
     }
 
     #[test]
+    fn d5_takes_neither_the_sweep_nor_an_earlier_death_for_a_kill() {
+        let swept = logging(r#""log""#)
+            .signalled(12, "root", Signal::Term)
+            .ended(13, because(Reason::Cancelled))
+            .look(crate::trace::Stage::Quiesce, vec![])
+            .gone(2_500, "root");
+        assert_verdict(&swept, judge_d5, Vacuous, "no node");
+        let script = r#"[{"start": {"node": "child", "script": ["log-signals", "hang"]}}, "hang"]"#;
+        let dead_before = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .gone(5, "child")
+            .cancel(10)
+            .gone(12, "root")
+            .ended(13, because(Reason::Cancelled));
+        assert_verdict(&dead_before, judge_d5, Vacuous, "no node");
+    }
+
+    #[test]
     fn d5_does_not_take_another_signal_for_a_kill() {
         // This one reports TERM only: an INT that came first would end it unreported.
         let script = r#"[{"on": {"signal": "TERM", "then": "log"}}, "hang"]"#;

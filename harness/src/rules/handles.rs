@@ -410,6 +410,13 @@ mod tests {
         assert_verdict(&runs(&[&[OWN]]).template(), judge_f1, NotRun, "a command");
     }
 
+    #[test]
+    fn f1_is_vacuous_when_runs_may_overlap() {
+        let overlapping = runs(&[&[OWN], &[OWN], &[OWN]])
+            .with(|trace| trace.scenario.ops.retain(|op| op.verb == Verb::Run));
+        assert_verdict(&overlapping, judge_f1, Vacuous, "no three equal runs");
+    }
+
     /// A run that ended after 10 ms; the host's descriptors before it and 2 s after it.
     fn one_run(before: &[(i32, &str)], after: &[(i32, &str)]) -> Hand {
         case(steps(r#"[{"exit": 0}]"#))
@@ -466,9 +473,6 @@ mod tests {
         assert_verdict(&started(hello_with(7)).template(), judge_f3, Broken, "fd 7");
         assert_verdict(&case(steps("[]")).run(0).hello(1, "root"), judge_f3, Kept, "");
         assert_verdict(&case(steps("[]")).run(0), judge_f3, Vacuous, "never said hello");
-        let fault = |trace: &mut crate::trace::Trace| {
-            trace.end = crate::trace::CaseEnd::OurFault("no pidfd".to_owned())
-        };
-        assert_verdict(&started(hello_with(7)).with(fault), judge_f3, Unknown, "no pidfd");
+        assert_verdict(&started(hello_with(7)).our_fault(), judge_f3, Unknown, "harness could not");
     }
 }

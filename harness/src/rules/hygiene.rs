@@ -278,7 +278,6 @@ mod tests {
 
     use super::super::by_hand::{Hand, assert_verdict, because, case, hanging_pair, hello, steps};
     use super::*;
-    use crate::trace::CaseEnd;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn beside(cancel: impl FnOnce(Hand) -> Hand) -> Hand {
@@ -312,6 +311,13 @@ mod tests {
         assert_verdict(&expired, judge_k3, Unknown, "ended by itself");
         let swept = beside(|hand| hand).look(Stage::Quiesce, vec![]).gone(3_000, "bystander");
         assert_verdict(&swept, judge_k3, Kept, "");
+    }
+
+    #[test]
+    fn k3_does_not_count_signals_after_the_look() {
+        let late =
+            beside(|hand| hand).look(Stage::Quiesce, vec![]).signalled(3_000, "bystander", Signal::Term);
+        assert_verdict(&late, judge_k3, Kept, "");
     }
 
     #[test]
@@ -355,8 +361,7 @@ mod tests {
     fn k5_is_unknown_when_the_host_fell_silent_or_said_nothing() {
         assert_verdict(&cancelled_twice().silent(), judge_k5, Unknown, "silent");
         assert_verdict(&cancelled_twice(), judge_k5, Unknown, "does not say");
-        let fault = cancelled_twice().with(|trace| trace.end = CaseEnd::OurFault("no host".to_owned()));
-        assert_verdict(&fault, judge_k5, Unknown, "no host");
+        assert_verdict(&cancelled_twice().our_fault(), judge_k5, Unknown, "harness could not");
     }
 
     #[test]

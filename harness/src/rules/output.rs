@@ -572,10 +572,7 @@ mod tests {
             Vacuous,
             "before the stop",
         );
-        let fault = |trace: &mut crate::trace::Trace| {
-            trace.end = crate::trace::CaseEnd::OurFault("no host".to_owned())
-        };
-        assert_verdict(&cancelled(first(0)).with(fault), judge_o2, Unknown, "no host");
+        assert_verdict(&cancelled(first(0)).our_fault(), judge_o2, Unknown, "harness could not");
         let none_back = cancelled(first(0)).with(|trace| {
             for moment in &mut trace.moments {
                 if let crate::trace::What::Ended { outcome, .. } = &mut moment.what {
@@ -595,10 +592,7 @@ mod tests {
         let cannot_say = cut(None).promising(|promises| promises.tells_cut = false);
         assert_verdict(&cannot_say, judge_o3, NotRun, "cannot tell");
         assert_verdict(&exited(first(1000)), judge_o3, Vacuous, "nothing is missing");
-        let fault = |trace: &mut crate::trace::Trace| {
-            trace.end = crate::trace::CaseEnd::OurFault("no host".to_owned())
-        };
-        assert_verdict(&cut(Some(true)).with(fault), judge_o3, Unknown, "no host");
+        assert_verdict(&cut(Some(true)).our_fault(), judge_o3, Unknown, "harness could not");
     }
 
     #[test]
@@ -614,6 +608,55 @@ mod tests {
             .ended(6, out(Reason::Itself, first(1000)));
         assert_verdict(&hand, judge_o1, Kept, "");
         assert_verdict(&hand, judge_o3, Vacuous, "nothing is missing");
+    }
+
+    #[test]
+    fn one_pipe_for_both_streams_is_not_judged() {
+        let hello = |merged: bool| {
+            let mut hello = super::super::by_hand::hello("root");
+            if merged {
+                hello.descriptors[2].target = hello.descriptors[1].target.clone();
+            }
+            Report::Hello(Box::new(hello))
+        };
+        let hand = |merged| {
+            case(steps(SCRIPT))
+                .run(0)
+                .says(1, "root", hello(merged))
+                .wrote(2, "root", Output::Stdout, 1000)
+                .wrote(3, "root", Output::Stderr, 1000)
+                .exiting(4, "root", 0)
+                .ended(6, out(Reason::Itself, first(2000)))
+        };
+        assert_verdict(&hand(true), judge_o1, Vacuous, "one pipe");
+        assert_verdict(&hand(false), judge_o1, Broken, "2000 were captured");
+    }
+
+    #[test]
+    fn a_writer_that_ended_after_the_run_may_have_been_cut() {
+        let hand = case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .hello_as(1, "holder", AWAY)
+            .wrote(2, "root", Output::Stdout, 1000)
+            .exiting(4, "root", 0)
+            .ended(100, out(Reason::Itself, Captured { bytes: 1000, hash: 1, complete: Some(false) }))
+            .wrote(200, "holder", Output::Stdout, 5000)
+            .exiting(300, "holder", 0);
+        assert_verdict(&hand, judge_o1, Kept, "");
+    }
+
+    #[test]
+    fn a_stream_of_two_kinds_is_compared_by_length() {
+        let binary = Report::Wrote { to: Output::Stdout, content: Content::Binary, total: 2000 };
+        let hand = case(steps(SCRIPT))
+            .run(0)
+            .hello(1, "root")
+            .wrote(2, "root", Output::Stdout, 1000)
+            .says(3, "root", binary)
+            .exiting(4, "root", 0)
+            .ended(6, out(Reason::Itself, Captured { bytes: 2000, hash: 1, complete: Some(true) }));
+        assert_verdict(&hand, judge_o1, Kept, "");
     }
 
     #[test]

@@ -305,6 +305,20 @@ mod tests {
     }
 
     #[test]
+    fn p1_leaves_what_earlier_runs_left_to_others() {
+        let ended_before = hanging_pair()
+            .ended(5, because(Reason::Itself))
+            .kill_host(10)
+            .host_gone(11, KILLED)
+            .look_sees(Stage::HostGone, &["root"]);
+        assert_verdict(&ended_before, judge_p1, Vacuous, "no run was under way");
+        let first = hanging_pair().exiting(4, "root", 0).ended(5, because(Reason::Itself));
+        let leftover = first.survivor("child");
+        let second = first.run(6).hello(7, "root").kill_host(10).host_gone(11, KILLED).gone(12, "root");
+        assert_verdict(&second.look(Stage::HostGone, vec![leftover]), judge_p1, Kept, "");
+    }
+
+    #[test]
     fn a_promised_time_is_kept_to_by_those_who_go_as_well() {
         let late = |gone_ms| {
             killed_host()

@@ -187,7 +187,7 @@ fn directed_x2() -> Vec<Scenario> {
 mod tests {
     use super::super::by_hand::{Hand, assert_verdict, because, case, steps};
     use super::*;
-    use crate::trace::{CaseEnd, Outcome, Reason};
+    use crate::trace::{Outcome, Reason};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     /// A root that ended with this code or negative signal, and the status that the host reports.
@@ -254,8 +254,7 @@ mod tests {
         let without = ended(3, None).promising(|promises| promises.status = false);
         assert_verdict(&without, judge_x1, NotRun, "does not pass");
         assert_verdict(&without, judge_x2, NotRun, "does not pass");
-        let fault = ended(-9, None).with(|trace| trace.end = CaseEnd::OurFault("no host".to_owned()));
-        assert_verdict(&fault, judge_x2, Unknown, "no host");
+        assert_verdict(&ended(-9, None).our_fault(), judge_x2, Unknown, "harness could not");
     }
 
     #[test]

@@ -752,7 +752,8 @@ mod tests {
 
     #[test]
     fn s1_is_unknown_when_the_witnesses_disagree_or_the_look_was_not_complete() {
-        let disagree: [(fn(&mut Look), &str); 5] = [
+        type Change = fn(&mut Look);
+        let disagree: [(Change, &str); 5] = [
             (|look| look.seen[0].connected = false, "control connection is closed"),
             (|look| look.seen[0].samples = 1, "seen only once"),
             (|look| look.seen[0].state = 'D', "uninterruptible"),
@@ -773,10 +774,7 @@ mod tests {
         });
         assert_verdict(&incomplete, judge_s1, Unknown, "did not see everyone");
         assert_verdict(&leaky_cancel().with(|trace| trace.looks.clear()), judge_s1, Unknown, "nobody looked");
-        let fault = |trace: &mut crate::trace::Trace| {
-            trace.end = crate::trace::CaseEnd::OurFault("no socket".to_owned())
-        };
-        assert_verdict(&leaky_cancel().with(fault), judge_s1, Unknown, "no socket");
+        assert_verdict(&leaky_cancel().our_fault(), judge_s1, Unknown, "harness could not");
     }
 
     #[test]
@@ -940,6 +938,28 @@ mod tests {
         let helper = Seen { pgid: 900, sid: 900, ppid: super::super::by_hand::HOST, ..shell.clone() };
         assert_verdict(&look(helper.clone(), true), judge_s1, Kept, "");
         assert_verdict(&look(Seen { ppid: 1, ..helper }, true), judge_s1, Unknown, "cannot be said");
+    }
+
+    #[test]
+    fn who_started_the_root_is_of_the_run_wherever_it_stands() {
+        let hello = fake_cli::control::Hello { ppid: 77, ..super::super::by_hand::hello("root") };
+        let ended = case(steps(r#"["hang"]"#))
+            .run(0)
+            .says(1, "root", Report::Hello(Box::new(hello)))
+            .cancel(10)
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled));
+        let launcher = Seen { pid: 77, pgid: 77, node: None, connected: false, ..ended.survivor("root") };
+        let seen = ended.look(Stage::Quiesce, vec![launcher]);
+        let listed = change_seen(seen, |look| look.sysinfo = Some(vec![77]));
+        assert_verdict(&listed, judge_s1, Broken, "which is no node");
+    }
+
+    #[test]
+    fn a_node_that_replaced_itself_is_not_taken_for_dead() {
+        let hand = hanging_pair().gone(3, "child").hello(4, "child").cancel(10).gone(12, "root");
+        let hand = hand.ended(15, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&hand, judge_s1, Broken, "child");
     }
 
     fn timed_out(outcome: Outcome) -> Hand {
@@ -1214,6 +1234,34 @@ mod tests {
         let unsaid = silent(because(Reason::Cancelled));
         assert_verdict(&unsaid, judge_s11, Unknown, "cannot be said");
         assert_verdict(&unsaid, judge_s1, Unknown, "cannot be said");
+    }
+
+    #[test]
+    fn a_leader_that_was_killed_in_its_clean_up_did_not_obey() {
+        let slowly = deaf_child(r#"{"exit-slowly": {"takes": "1s", "code": 0}}"#)
+            .signalled(11, "root", Signal::Term)
+            .gone(111, "root")
+            .ended(115, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&slowly, judge_s11, Vacuous, "did not exit on TERM");
+        assert_verdict(&slowly, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn another_node_that_was_asked_says_that_a_silent_leader_was() {
+        let script = r#"[{"start": {"node": "child", "script": ["log-signals", "hang"]}}, "hang"]"#;
+        let asked = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .cancel(10)
+            .signalled(11, "child", Signal::Term)
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&asked, judge_s11, Broken, "child");
+        assert_verdict(&asked, judge_s1, Kept, "");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::by_hand::{self, ASIDE, AWAY, Hand, because, captured};
 use super::*;
 use crate::scenario::Verb;
-use crate::trace::{CaseEnd, Outcome, Point, Reason, Stage, Status};
+use crate::trace::{Outcome, Point, Reason, Stage, Status};
 use crate::verdict::VerdictKind;
 
 /// How many rules each family of the catalogue has, in its order.
@@ -202,8 +202,7 @@ proptest! {
 
     #[test]
     fn our_own_fault_is_nobody_elses(hand in any_trace()) {
-        let hand = hand.with(|trace| trace.end = CaseEnd::OurFault("no socket".to_owned()));
-        for judgement in judge(&hand.trace()) {
+        for judgement in judge(&hand.our_fault().trace()) {
             let kind = judgement.verdict.kind();
             prop_assert!(matches!(kind, VerdictKind::Unknown | VerdictKind::NotRun), "{}: {kind:?}", judgement.rule);
         }
