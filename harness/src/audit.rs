@@ -101,6 +101,8 @@ pub struct Command {
 pub struct RuleReport {
     /// The rule's id.
     pub id: String,
+    /// The promise in a few words.
+    pub title: String,
     /// The promise, as one sentence.
     pub sentence: String,
     /// What it weighs for this subject.

@@ -99,6 +99,7 @@ pub(crate) mod tests {
     pub(crate) fn report(id: &str, level: Level, verdict: VerdictKind) -> RuleReport {
         RuleReport {
             id: id.to_owned(),
+            title: format!("the promise {id}"),
             sentence: format!("the promise {id}"),
             level,
             verdict,

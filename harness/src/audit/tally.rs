@@ -161,6 +161,7 @@ impl Tally {
             .then(|| waived.or(self.why_not_run).unwrap_or_else(|| why_never_judged(rule)));
         RuleReport {
             id: rule.id.to_owned(),
+            title: rule.title.to_owned(),
             sentence: rule.sentence.to_owned(),
             level,
             verdict,
@@ -225,6 +226,7 @@ pub(crate) mod tests {
             Rule {
                 id: $id,
                 level: Level::$level,
+                title: "none left",
                 sentence: "none is left",
                 measured: "the kernel says so",
                 guard: "two witnesses",

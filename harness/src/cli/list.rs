@@ -34,6 +34,7 @@ struct Document {
 struct RuleEntry {
     id: &'static str,
     level: Level,
+    title: &'static str,
     sentence: &'static str,
     built: bool,
 }
@@ -53,7 +54,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn entry(rule: &'static Rule) -> RuleEntry {
-    RuleEntry { id: rule.id, level: rule.level, sentence: rule.sentence, built: rule.is_built() }
+    RuleEntry {
+        id: rule.id,
+        level: rule.level,
+        title: rule.title,
+        sentence: rule.sentence,
+        built: rule.is_built(),
+    }
 }
 
 fn describe(document: &Document) -> String {

@@ -10,7 +10,7 @@ use crate::verdict::{Level, VerdictKind};
 
 /// Narrowest and widest report.
 const WIDTHS: std::ops::RangeInclusive<usize> = 60..=120;
-/// Fewest columns for a rule's sentence; with more subjects than fit beside it the table is split.
+/// Fewest columns for a rule's title; with more subjects than fit beside it the table is split.
 const NARROWEST_SENTENCE: usize = 26;
 /// Columns for a rule's id with the space behind it.
 const ID: usize = 5;
@@ -39,16 +39,16 @@ pub fn table(audit: &Audit, width: usize) -> String {
     let columns = audit.subjects.iter().map(Column::of).collect::<Vec<_>>();
     let ids = audit.subjects.first().map_or(0, |subject| subject.rules.len());
     let (unbuilt, rows): (Vec<usize>, Vec<usize>) = (0..ids).partition(|&row| is_not_built(audit, row));
-    let longest = rows.iter().map(|&row| audit.subjects[0].rules[row].sentence.width()).max().unwrap_or(0);
+    let longest = rows.iter().map(|&row| audit.subjects[0].rules[row].title.width()).max().unwrap_or(0);
     let longest = longest.max("grade".len());
     let mut text = String::new();
     for block in blocks(&columns, width) {
         let used = block.iter().map(|column| column.width + GAP).sum::<usize>();
-        let sentence = (width - ID - used).min(longest);
-        text.push_str(&header(block, sentence));
+        let title = (width - ID - used).min(longest);
+        text.push_str(&header(block, title));
         for &row in &rows {
             let rule = &block[0].subject.rules[row];
-            let mut line = format!("{:<ID$}{}", rule.id, fitted(&rule.sentence, sentence));
+            let mut line = format!("{:<ID$}{}", rule.id, fitted(&rule.title, title));
             for column in block {
                 line.push_str(&" ".repeat(GAP));
                 line.push_str(&cell(&column.subject.rules[row]).fill(column.width));
@@ -56,7 +56,7 @@ pub fn table(audit: &Audit, width: usize) -> String {
             text.push_str(line.trim_end());
             text.push('\n');
         }
-        let mut line = format!("{:<ID$}{}", "", fitted("grade", sentence));
+        let mut line = format!("{:<ID$}{}", "", fitted("grade", title));
         for column in block {
             line.push_str(&" ".repeat(GAP));
             line.push_str(&grade_cell(column.subject).fill(column.width));
@@ -117,7 +117,7 @@ fn is_never_judged(rule: &RuleReport) -> bool {
         && (reason.starts_with("not built") || reason.starts_with("judged by"))
 }
 
-/// As many columns side by side as leave room for the sentences.
+/// As many columns side by side as leave room for the titles.
 fn blocks<'a, 'b>(columns: &'b [Column<'a>], width: usize) -> Vec<&'b [Column<'a>]> {
     let room = width.saturating_sub(ID + NARROWEST_SENTENCE);
     let mut blocks = Vec::new();
@@ -138,11 +138,11 @@ fn blocks<'a, 'b>(columns: &'b [Column<'a>], width: usize) -> Vec<&'b [Column<'a
     blocks
 }
 
-fn header(block: &[Column<'_>], sentence: usize) -> String {
+fn header(block: &[Column<'_>], title: usize) -> String {
     let height = block.iter().map(|column| column.heading.len()).max().unwrap_or(0);
     let mut text = String::new();
     for row in 0..height {
-        let mut line = " ".repeat(ID + sentence);
+        let mut line = " ".repeat(ID + title);
         for column in block {
             // Short names stand at the bottom, next to their column.
             let part = (row + column.heading.len()).checked_sub(height);

@@ -5,8 +5,9 @@ use crate::verdict::Level;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, why| Rule {
+    let rule = |id, title, sentence, measured, guard, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -17,6 +18,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "C1",
+            "runs are independent",
             "Several runs at once do not disturb each other.",
             "Each run is judged as if it were alone.",
             "The same runs one after the other are the control.",
@@ -24,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "C2",
+            "a storm of starts",
             "A storm of starts under a limit of processes leads to typed errors and leaves nothing.",
             "The host runs under a low limit of processes.",
             "The limit is the worker's own.",
@@ -31,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "C3",
+            "cancels do not delay",
             "Cancelling one run does not delay another.",
             "The end of the other run is timed.",
             "The usual slack.",
@@ -38,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "C4",
+            "calls in some order",
             "What several threads do with one handle has an explanation in some order.",
             "The history of calls and answers is checked for linearisability.",
             "A bounded search.",

@@ -29,8 +29,9 @@ const LATE_MEASURED: &str = "All times are taken by the harness on one monotonic
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, judge, directed| Rule {
+    let rule = |id, title, sentence, measured, guard, judge, directed| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -38,8 +39,9 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged: Judged::Trace { judge, directed },
     };
-    let later = |id, sentence, why| Rule {
+    let later = |id, title, sentence, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured: LATE_MEASURED,
@@ -50,6 +52,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "D1",
+            "timeout returns in time",
             "At its timeout a run returns within timeout, grace and slack, and the drain bound if a process out of reach holds the output.",
             "From the root's hello, or the op if that came later, to the end that the host reports, against timeout + grace + slack.",
             LATE_GUARD,
@@ -58,6 +61,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "D2",
+            "timeout not early",
             "A run is never ended by its timeout before the timeout is over.",
             "From the op that started the run, which came before the wrapper's clock started, to the first TERM or the end that is reported as timed out.",
             "Less than 10 ms too early is unknown: clocks tick.",
@@ -66,6 +70,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "D3",
+            "held output is no hang",
             "When the child has exited while another process holds its output open, the run returns within the drain bound, 1 s if none is declared.",
             "From the root's death to the end that the host reports, against drain + grace + slack.",
             LATE_GUARD,
@@ -74,6 +79,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "D4",
+            "cancel returns in time",
             "A cancelled run returns within grace and slack if somebody is deaf, and within slack if everybody is polite.",
             "From the first cancel to the end that the host reports. Whether the tree is polite follows from what each node had reported to have set.",
             LATE_GUARD,
@@ -84,6 +90,7 @@ pub(super) fn rules() -> Vec<Rule> {
             weigh: weigh_courtesy,
             ..rule(
                 "D5",
+                "TERM first, then the grace",
                 "A stop asks by TERM first, and kills not before the grace is over and not later than grace and slack.",
                 "From the nodes' own logs of signals: a node that reports every signal and dies without a report was killed. The grace counts from \
                     the cancel, or from the earliest moment of the timeout.",
@@ -95,16 +102,19 @@ pub(super) fn rules() -> Vec<Rule> {
         },
         later(
             "D6",
+            "a stopped tree dies in time",
             "A tree that stopped itself by SIGSTOP still dies in time.",
             "stopped trees are scripted and judged by S1 and D4; they have no bound of their own yet",
         ),
         later(
             "D7",
+            "odd timeouts behave",
             "Timeouts of zero, one millisecond and the largest number behave as numbers.",
             "a scenario's limits end at one minute, and a root that is stopped before its hello tests nothing yet",
         ),
         later(
             "D8",
+            "an unkillable child is no hang",
             "A process that cannot be killed (state D) leads to an answer of its own in bounded time, not to a hang.",
             "it takes a frozen control group to make such a process, which the harness does not set up yet",
         ),

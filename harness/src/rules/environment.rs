@@ -5,8 +5,9 @@ use crate::verdict::Level;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, why| Rule {
+    let rule = |id, title, sentence, measured, guard, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -17,6 +18,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "E1",
+            "signal mask empty",
             "The child's signal mask is empty, even if the host's thread blocks signals.",
             "The root reports its mask before it changes anything.",
             "The harness hands down an empty mask.",
@@ -24,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "E2",
+            "signal actions default",
             "The child's signal actions are the default ones.",
             "The root reports what it ignores before it changes anything.",
             "The harness hands down default actions.",
@@ -31,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "E3",
+            "group and session as declared",
             "The child's group and session are as declared before its first instruction.",
             "The root reports group and session in its first message.",
             "Exact.",
@@ -38,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "E4",
+            "environment as asked",
             "Working directory, umask, environment, arguments and limits are as asked.",
             "The root reports them.",
             "Exact.",
@@ -45,6 +50,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "E5",
+            "owner dies before exec",
             "Where the owner's death is promised to end the child: it also does between fork and exec.",
             "The owner is killed at a gate in the middle of a start.",
             "Exact by the gate.",
@@ -52,6 +58,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "E6",
+            "no terminal taken",
             "The child does not take the owner's terminal.",
             "The host is given a terminal, whose session and foreground group are read afterwards.",
             "Exact.",

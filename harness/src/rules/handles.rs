@@ -20,8 +20,9 @@ const LEAST_RUNS: usize = 3;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, judged| Rule {
+    let rule = |id, title, sentence, measured, guard, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -32,6 +33,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "F1",
+            "no handle more with each run",
             "The host holds no more handles after further equal runs than after the first.",
             "The host's open descriptors are listed after each of at least three equal runs and compared by kind and number, and by target.",
             "The first run warms up the runtime. Growth in one step only is unknown: a runtime may open something late.",
@@ -39,6 +41,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "F2",
+            "no pipe end left open",
             "When a run has ended, no pipe that was made for it is still open in the host.",
             "Each node reports the pipes that are its descriptors 0, 1 and 2; their inodes are sought among the host's descriptors.",
             "Only pipes that the host did not have before the run count, and only after time to close them.",
@@ -46,6 +49,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "F3",
+            "child gets 0, 1, 2 only",
             "The child gets descriptors 0, 1 and 2 and nothing else.",
             "The root lists its open descriptors before it does anything else.",
             "The fake leaves its own out; the harness hands down none, and closes what it was handed.",
@@ -53,6 +57,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "F4",
+            "no handle of another child",
             "When two starts overlap, neither child gets the other's pipes.",
             "Two runs are started at once; the pipes of each are sought in the other.",
             "Exact, by inode.",
@@ -60,6 +65,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "F5",
+            "no handle left by a failed start",
             "F1 also holds when the start fails, or under a low limit of descriptors.",
             "As F1, with starts that fail.",
             "As F1.",
@@ -67,6 +73,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "F6",
+            "child sees the end of its input",
             "A child that reads its input to the end sees the end.",
             "The root reads its standard input and reports its end.",
             "The host's own input is an open pipe, as a terminal would be.",

@@ -5,8 +5,9 @@ use crate::verdict::Level;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, why| Rule {
+    let rule = |id, title, sentence, measured, guard, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -17,6 +18,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "H1",
+            "host's settings unchanged",
             "Signal mask, actions, timers, umask and working directory of the host are unchanged after a run.",
             "They are read before and after.",
             "Handlers of the runtime are allowed after the first run.",
@@ -24,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "H2",
+            "terminal restored",
             "Terminal modes and foreground group are restored, also when the host was killed.",
             "The host is given a terminal, which is read afterwards.",
             "Exact.",
@@ -31,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "H3",
+            "host never stopped",
             "The host is never stopped by SIGTTOU or SIGTTIN.",
             "The host is given a terminal and watched for stops.",
             "Exact.",
@@ -38,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "H4",
+            "no files left",
             "No temporary files are left.",
             "The temporary folder of the case is listed afterwards.",
             "The host gets a temporary folder of its own.",

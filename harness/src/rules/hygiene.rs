@@ -15,8 +15,9 @@ use crate::verdict::{Level, Verdict};
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, judged| Rule {
+    let rule = |id, title, sentence, measured, guard, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -29,6 +30,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "K1",
+            "signals only its own",
             "Every signal that the host sends goes to a process of its own that it has not reaped.",
             LEDGER,
             LEDGER_GUARD,
@@ -36,6 +38,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K2",
+            "no reused pid signalled",
             "A stranger that was given the pid of a dead child is not signalled.",
             "In a pid namespace the child dies and a stranger is started with exactly its pid.",
             LEDGER_GUARD,
@@ -43,6 +46,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K3",
+            "bystanders left alone",
             "Bystanders get no signal: a process beside the host in its session, and one of the same name elsewhere.",
             "Two bystanders report every signal that can be caught, with its sender, and their deaths are seen.",
             "Only signals that some process sent count, and only until the harness sweeps.",
@@ -50,6 +54,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K4",
+            "own group not signalled",
             "The host's own process group is not signalled.",
             LEDGER,
             LEDGER_GUARD,
@@ -57,6 +62,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K5",
+            "cancel twice is harmless",
             "Cancelling twice, many times or after the end gives the same single end and no error.",
             "The answers and ends that the host reports, and whether the host is still there.",
             "Only what the host itself said counts. A host that falls silent is judged by D4.",
@@ -64,6 +70,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K6",
+            "cancel before exec",
             "A cancel between fork and exec leaves nothing.",
             LEDGER,
             LEDGER_GUARD,
@@ -71,6 +78,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "K7",
+            "cancel from another thread",
             "A cancel from another thread, or during the start, works like any other.",
             "As S1, with the cancel given from another thread and before the start has returned.",
             "As S1.",

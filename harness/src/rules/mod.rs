@@ -42,6 +42,8 @@ pub use status::exit_codes;
 pub struct Rule {
     /// Its id: a family letter and a number.
     pub id: &'static str,
+    /// The promise in a few words, for tables: at most 32 characters.
+    pub title: &'static str,
     /// What it weighs for a subject that promises nothing in particular.
     pub level: Level,
     /// The promise, as one sentence.

@@ -29,8 +29,9 @@ const GUARD: &str = "Only confirmed bytes of nodes that hold the stream count; w
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, judged| Rule {
+    let rule = |id, title, sentence, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured: MEASURED,
@@ -38,55 +39,65 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    let later = |id, sentence, why| rule(id, sentence, Judged::NotBuilt(why));
+    let later = |id, title, sentence, why| rule(id, title, sentence, Judged::NotBuilt(why));
     vec![
         rule(
             "O1",
+            "output complete",
             "When the child exits by itself, exactly what was written is captured, a last burst included.",
             Judged::Trace { judge: judge_o1, directed: directed_o1 },
         ),
         rule(
             "O2",
+            "output kept after a stop",
             "After a stop, what is captured is a prefix of what was written, with at least everything that was written before the stop.",
             Judged::Trace { judge: judge_o2, directed: directed_o2 },
         ),
         rule(
             "O3",
+            "cut output is said",
             "Captured output that is shorter than what was written is said to be cut.",
             Judged::Trace { judge: judge_o3, directed: directed_o3 },
         ),
         later(
             "O4",
+            "nothing twice",
             "Nothing is captured twice.",
             "O1 sees repeats at an exit; a judge for the other ways to end is missing",
         ),
         later(
             "O5",
+            "order kept",
             "The order within each stream is kept.",
             "O1 and O2 see it in streams with one writer; a judge for several is missing",
         ),
         later(
             "O6",
+            "streams kept apart",
             "Nothing of one stream shows in the other.",
             "O1 and O2 see it in streams with one writer; a judge of its own is missing",
         ),
         later(
             "O7",
+            "runs kept apart",
             "Nothing of one run shows in the next.",
             "runs of a case write the same bytes, so they cannot be told apart yet",
         ),
         later(
             "O8",
+            "a flood is no deadlock",
             "A flood on both streams and an unread input do not block the run.",
             "floods are judged by D1 and D4; hosts do not feed the child's input yet",
         ),
         later(
             "O9",
+            "binary safe",
             "Every byte value passes unchanged.",
             "binary output is judged by O1; a judge of its own is missing",
         ),
         later(
             "O10",
+            "closed input is no error",
             "A child that closes its input early is no error by itself.",
             "hosts do not feed the child's input yet",
         ),

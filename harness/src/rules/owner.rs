@@ -22,8 +22,9 @@ const GUARD: &str = "Two witnesses must agree on each survivor. A host that outl
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, judged| Rule {
+    let rule = |id, title, sentence, judged| Rule {
         id,
+        title,
         level: Level::Info,
         sentence,
         measured: MEASURED,
@@ -34,26 +35,31 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "P1",
+            "none after the owner's SIGKILL",
             "When the host is killed by SIGKILL, the whole tree is gone within the time that the subject declares.",
             Judged::Trace { judge: judge_p1, directed: directed_p1 },
         ),
         rule(
             "P2",
+            "none after TERM, INT, HUP",
             "When the host gets SIGTERM, SIGINT or SIGHUP, the whole tree is gone.",
             Judged::Trace { judge: judge_p2, directed: directed_p2 },
         ),
         rule(
             "P3",
+            "none after the owner's panic",
             "When the host panics, throws or exits, the whole tree is gone.",
             Judged::NotBuilt("no op makes the host panic, throw or exit yet"),
         ),
         rule(
             "P4",
+            "none after its pipe closed",
             "When the host loses its control connection, the whole tree is gone.",
             Judged::NotBuilt("no op closes the host's control connection yet"),
         ),
         rule(
             "P5",
+            "none after a kill in a start",
             "When the host is killed during a start, nothing of that start is left.",
             Judged::NotBuilt("a gate within the wrapper's start is needed for that"),
         ),

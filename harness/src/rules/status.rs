@@ -19,8 +19,9 @@ const TELLING_CODES: [u8; 15] = [0, 1, 2, 42, 124, 125, 126, 127, 128, 129, 130,
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, judged| Rule {
+    let rule = |id, title, sentence, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured: MEASURED,
@@ -28,36 +29,47 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    let later = |id, sentence, why| rule(id, sentence, Judged::NotBuilt(why));
+    let later = |id, title, sentence, why| rule(id, title, sentence, Judged::NotBuilt(why));
     vec![
         rule(
             "X1",
+            "exit codes exact",
             "Every exit code from 0 to 255 is reported exactly.",
             Judged::Trace { judge: judge_x1, directed: directed_x1 },
         ),
         rule(
             "X2",
+            "death by signal told",
             "A death by signal n is told from an exit with 128+n.",
             Judged::Trace { judge: judge_x2, directed: directed_x2 },
         ),
         later(
             "X3",
+            "who came first is told",
             "Whoever came first is named: a child that ended before the first kill has not timed out, and the reverse.",
             "a gate on the wrapper's own kill is needed to say who came first",
         ),
         later(
             "X4",
+            "a stop is no exit",
             "A stop is not reported as an exit by itself.",
             "no judge compares the reported reason with the cause yet",
         ),
-        later("X5", "Asking for the outcome again gives the same answer.", "no op asks twice yet"),
+        later(
+            "X5",
+            "asked again, same answer",
+            "Asking for the outcome again gives the same answer.",
+            "no op asks twice yet",
+        ),
         later(
             "X6",
+            "a failed start is told",
             "A start that failed is a start error, not exit 127.",
             "a scenario cannot make a start fail yet",
         ),
         later(
             "X7",
+            "no pid after the reap",
             "After the reap the child's pid is not given out as alive.",
             "hosts are not asked for pids yet",
         ),

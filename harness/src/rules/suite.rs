@@ -5,8 +5,9 @@ use crate::verdict::Level;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, judged| Rule {
+    let rule = |id, title, sentence, measured, guard, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -17,6 +18,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "M1",
+            "nothing outlives the harness",
             "No fake and no warden outlives the harness, however it ends.",
             "The harness is left to end, interrupted and killed; then its processes are sought.",
             "Its processes are told by what they are started with, and waited for until a generous cap.",
@@ -24,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "M2",
+            "no false alarm in 10,000",
             "The reference wrapper is clean over ten thousand generated cases with load beside it.",
             "A long audit of the reference wrapper on a busy machine.",
             "A finding is confirmed by replay.",
@@ -31,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "M3",
+            "each zoo wrapper is caught",
             "Each wrapper that is broken on purpose is caught by exactly the rule that is meant for it.",
             "Each is audited within the default budget, and the matrix is printed.",
             "The rules that catch nothing are named.",
@@ -38,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "M4",
+            "judged again, same verdict",
             "Judging a stored trace again gives the same verdicts.",
             "Traces are stored, read and judged twice.",
             "Exact.",
@@ -45,6 +50,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "M5",
+            "scenarios read as written",
             "A scenario that is written and read again is the same; unknown fields and newer schemas are refused.",
             "Every scenario that is compiled in or stored is written and read.",
             "Exact.",
@@ -52,6 +58,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "M6",
+            "the harness costs little",
             "The headcount costs less than five parts in a hundred of a case.",
             "The time for looks against the time of the case.",
             "Over many cases of a clean wrapper.",

@@ -28,8 +28,9 @@ const GUARD: &str = "Two witnesses must agree: the kernel's membership, sampled 
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, level, sentence, judge, directed| Rule {
+    let rule = |id, title, level, sentence, judge, directed| Rule {
         id,
+        title,
         level,
         sentence,
         measured: MEASURED,
@@ -37,12 +38,13 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged: Judged::Trace { judge, directed },
     };
-    let escape = |id, sentence, judge, directed| Rule {
+    let escape = |id, title, sentence, judge, directed| Rule {
         weigh: weigh_escape,
-        ..rule(id, Level::Must, sentence, judge, directed)
+        ..rule(id, title, Level::Must, sentence, judge, directed)
     };
-    let later = |id, sentence, measured, guard, why| Rule {
+    let later = |id, title, sentence, measured, guard, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -53,6 +55,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "S1",
+            "none alive after a cancel",
             Level::Must,
             "After a cancel, no process of the child's group is left alive.",
             judge_s1,
@@ -60,6 +63,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "S2",
+            "none alive after a timeout",
             Level::Must,
             "After the wrapper's own timeout, no process of the child's group is left alive.",
             judge_s2,
@@ -69,15 +73,23 @@ pub(super) fn rules() -> Vec<Rule> {
             weigh: weigh_leftovers,
             ..rule(
                 "S3",
+                "none left by a clean exit",
                 Level::Should,
                 "When the child exits by itself, what it left behind in its group is ended.",
                 judge_s3,
                 directed_s3,
             )
         },
-        escape("S4", "A stop also ends processes that called setsid.", judge_s4, directed_s4),
+        escape(
+            "S4",
+            "none in an own session",
+            "A stop also ends processes that called setsid.",
+            judge_s4,
+            directed_s4,
+        ),
         escape(
             "S5",
+            "none daemonised",
             "A stop also ends processes that became daemons: fork, setsid, fork, the middle one gone.",
             judge_s5,
             directed_s5,
@@ -86,6 +98,7 @@ pub(super) fn rules() -> Vec<Rule> {
             weigh: weigh_escape,
             ..later(
                 "S6",
+                "none in another group",
                 "A stop also ends processes that moved to another process group of the child's session.",
                 MEASURED,
                 GUARD,
@@ -96,6 +109,7 @@ pub(super) fn rules() -> Vec<Rule> {
             weigh: weigh_escape,
             ..later(
                 "S7",
+                "none under another subreaper",
                 "A stop also ends processes that were adopted by another subreaper within the tree.",
                 MEASURED,
                 GUARD,
@@ -104,6 +118,7 @@ pub(super) fn rules() -> Vec<Rule> {
         },
         later(
             "S8",
+            "none forked before the kill",
             "A stop also ends processes that were forked between the wrapper's look and its kill.",
             MEASURED,
             GUARD,
@@ -111,6 +126,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "S9",
+            "none alive after a drop",
             Level::Must,
             "After the handle was dropped, no process of the child's group is left alive.",
             judge_s9,
@@ -118,6 +134,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         later(
             "S10",
+            "none after a failed start",
             "A start that failed leaves no process behind.",
             MEASURED,
             GUARD,
@@ -125,6 +142,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "S11",
+            "none deaf behind a polite leader",
             Level::Must,
             "When the leader exits on TERM and another process of its group does not, that one is killed at the end of the grace.",
             judge_s11,

@@ -5,8 +5,9 @@ use crate::verdict::Level;
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, why| Rule {
+    let rule = |id, title, sentence, measured, guard, why| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -17,6 +18,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "T1",
+            "no thread more with each run",
             "The number of the host's threads does not grow over repeats.",
             "The host's threads are counted after each of several equal runs.",
             "The first run warms up the runtime; growth must persist.",
@@ -24,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "T2",
+            "no task more with each run",
             "The number of the host's tasks does not grow over repeats, where the host can say it.",
             "The host reports its runtime's tasks after each of several equal runs.",
             "As T1.",
@@ -31,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "T3",
+            "no busy waiting",
             "While the child hangs the host does not wait busily: at most 2 % of the time and 5 ms.",
             "The host's processor time over a long hang.",
             "A hang long enough for the clock's tick.",
@@ -38,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "T4",
+            "memory bounded in a flood",
             "The host's memory stays bounded while a child floods and nobody reads.",
             "The host's resident memory during a flood.",
             "A flood that cannot end before the look.",

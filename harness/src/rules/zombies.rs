@@ -13,8 +13,9 @@ use crate::verdict::{Finding, Level, Verdict};
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
-    let rule = |id, sentence, measured, guard, judged| Rule {
+    let rule = |id, title, sentence, measured, guard, judged| Rule {
         id,
+        title,
         level: Level::Must,
         sentence,
         measured,
@@ -25,6 +26,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         rule(
             "Z1",
+            "no zombie",
             "When the op is over, the host has no zombie.",
             "While the host lives and every op is over, the kernel's list of the case is read for zombies whose parent is the host.",
             "The roll call must have seen it die before, with time to reap it; a zombie of a node is that node's behaviour, and one adopted by the warden is the harness's.",
@@ -32,6 +34,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "Z2",
+            "no more zombies with each run",
             "The number of the host's zombies does not grow over five repeats.",
             "The zombies of the host are counted after each of five equal runs.",
             "Growth must persist.",
@@ -39,6 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "Z3",
+            "reaps its own only",
             "The wrapper reaps its own children only: another child of the host still gets its status.",
             "A bystander child of the host exits during a run; the host asks for its status afterwards.",
             "The same without a run is the control.",
@@ -46,6 +50,7 @@ pub(super) fn rules() -> Vec<Rule> {
         ),
         rule(
             "Z4",
+            "works with SIGCHLD ignored",
             "In a host that ignores SIGCHLD, waiting for a run ends with a defined result.",
             "The host is started with SIGCHLD ignored, and a run is waited for.",
             "A time limit with the usual slack.",
