@@ -12,7 +12,7 @@ use super::directed::{
     TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
     start_hanging, start_holding, to_the_end,
 };
-use super::ending::{Cause, Ending, ending};
+use super::ending::{Cause, Ending, ending, shown_us};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
 use super::standing::{Answer, Hearing, Standing, hearing, standing_of};
 use super::verdicts::{broken, broken_unless, together};
@@ -174,7 +174,8 @@ fn judge_d1(facts: &Facts<'_>) -> Verdict {
         let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
         let (at_us, doubt) = ended_by(facts, run, Cause::TimedOut)?;
         let grace_us = known_grace(facts)?;
-        let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
+        let shown_us = shown_us(run, Cause::TimedOut, at_us);
+        let drain_us = if is_held_out_of_reach(facts, run, shown_us) { facts.drain_us() } else { 0 };
         let after = "the child was up";
         let from_us = up_us(run);
         let bound_us = timeout_us.saturating_add(grace_us).saturating_add(drain_us);

@@ -211,6 +211,15 @@ fn died_of_cancel(facts: &Facts<'_>, cause: Cause) -> bool {
     cause == Cause::Cancelled && facts.is_template() && died
 }
 
+/// When the end of a run showed: for a timeout, whose moment is only known as its earliest one, by its first effect, and
+/// never if there was none.
+pub fn shown_us(run: &Run<'_>, cause: Cause, at_us: u64) -> u64 {
+    match cause {
+        Cause::TimedOut => first_sign_of_an_end(run).unwrap_or(u64::MAX).max(at_us),
+        Cause::Itself | Cause::Cancelled | Cause::Dropped | Cause::Owner => at_us,
+    }
+}
+
 /// When it first showed that the root was asked to end or was dead, or that the run had ended.
 fn first_sign_of_an_end(run: &Run<'_>) -> Option<u64> {
     let root = run.root()?;
