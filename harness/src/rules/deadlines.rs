@@ -14,7 +14,7 @@ use super::directed::{
 };
 use super::ending::{Cause, Ending, ending, shown_us};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
-use super::standing::{Answer, Hearing, Standing, hearing, standing_of};
+use super::standing::{Answer, Hearing, Standing, hearings_since, standing_of};
 use super::verdicts::{broken, broken_unless, together};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Promises};
@@ -299,13 +299,20 @@ fn slowest(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> Patience {
             // Born after the cancel: perhaps it was never asked.
             return Patience::Grace;
         }
-        match (hearing(script, node, at_us).answer, slowest) {
-            (Answer::Ends, slowest) => slowest,
-            (Answer::GoesOn | Answer::Stopped, _) | (_, Patience::Grace) => Patience::Grace,
-            (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
-            (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
-        }
+        // The cancel meets it some time later, when its script may have come further.
+        hearings_since(script, node, at_us)
+            .iter()
+            .fold(slowest, |slowest, heard| slower(slowest, heard.answer))
     })
+}
+
+fn slower(slowest: Patience, answer: Answer) -> Patience {
+    match (answer, slowest) {
+        (Answer::Ends, slowest) => slowest,
+        (Answer::GoesOn | Answer::Stopped, _) | (_, Patience::Grace) => Patience::Grace,
+        (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
+        (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
+    }
 }
 
 // ---- D2: not early ----
@@ -422,7 +429,12 @@ impl<'f, 'a> Asking<'f, 'a> {
         if !reached {
             return None;
         }
-        let heard = hearing(script, node, self.earliest_us);
+        let hearings = hearings_since(script, node, self.earliest_us);
+        let heard = hearings[0];
+        if hearings.iter().any(|later| *later != heard) {
+            // Which of its reactions TERM met cannot be said.
+            return None;
+        }
         let asked = node.reported(Signal::Term).is_some();
         let gone_us = node.gone_us.filter(|gone_us| *gone_us < self.looked_us);
         match (heard.answer, node.exiting(), gone_us) {
@@ -892,6 +904,31 @@ mod tests {
     }
 
     #[test]
+    fn d4_gives_the_grace_to_who_turned_deaf_before_the_cancel_met_it() {
+        let script = r#"[{"on": {"signal": "TERM", "then": "log"}}, "hang"]"#;
+        let turned = case(steps(script))
+            .grace(1_000)
+            .run(0)
+            .hello(1, "root")
+            .cancel(10)
+            .did(11, "root", 0)
+            .gone(1_012, "root")
+            .ended(1_012, because(Reason::Cancelled));
+        assert_verdict(&turned, judge_d4, Kept, "");
+    }
+
+    #[test]
+    fn d4_is_unknown_when_the_cancel_came_before_the_root_was_up() {
+        let early = case(steps(r#"["hang"]"#))
+            .run(0)
+            .cancel(1)
+            .hello(500, "root")
+            .gone(501, "root")
+            .ended(502, because(Reason::Cancelled));
+        assert_verdict(&early, judge_d4, Unknown, "before the root was up");
+    }
+
+    #[test]
     fn d4_waits_the_grace_for_who_was_born_during_the_stop() {
         let born = hanging_pair()
             .cancel(10)
@@ -1001,6 +1038,20 @@ mod tests {
             .gone(12, "root")
             .ended(13, because(Reason::Cancelled));
         assert_verdict(&dead_before, judge_d5, Vacuous, "no node");
+    }
+
+    #[test]
+    fn d5_says_nothing_of_who_changed_its_reaction_meanwhile() {
+        let script = r#"["log-signals", {"on": {"signal": "TERM", "then": "default"}}, "hang"]"#;
+        let changed = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .cancel(10)
+            .did(11, "root", 1)
+            .gone(12, "root")
+            .ended(13, because(Reason::Cancelled));
+        assert_verdict(&changed, judge_d5, Vacuous, "no node");
     }
 
     #[test]

@@ -89,9 +89,17 @@ pub fn ending(facts: &Facts<'_>, run: &Run<'_>) -> Ending {
     // A root that was asked by a signal and then exits obeys: that is no end by itself.
     let exit =
         root.exiting().filter(|(exit_us, _)| root.asked_us().is_none_or(|asked_us| asked_us > *exit_us));
-    match exit {
+    let ending = match exit {
         Some((exit_us, _)) => end_by_itself(facts, run, exit_us, stop, timeout_us),
         None => end_by_others(facts, run, stop, timeout_us),
+    };
+    match ending {
+        Ending::By { cause: cause @ (Cause::Cancelled | Cause::Dropped), at_us, doubt: None }
+            if root.hello_us().is_none_or(|up_us| up_us > at_us) =>
+        {
+            Ending::doubtful(cause, at_us, "the op came before the root was up, which K7 is about")
+        }
+        ending => ending,
     }
 }
 

@@ -4,7 +4,7 @@ use fake_cli::control::Report;
 use fake_cli::script::{Place, Reaction, Signal, Start, Step, Then};
 use fake_cli::span::Span;
 
-use super::facts::{Node, Run, micros};
+use super::facts::{Heard, Node, Run, micros};
 
 /// Where a process stands relative to the root of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,16 @@ impl Hearing {
 
 /// How a node hears TERM at a time: what it started with, changed by the steps that it had reported as done by then.
 pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
+    hearings_since(script, node, at_us)[0]
+}
+
+/// How a node hears TERM at its end.
+pub fn last_hearing(script: &[Step], node: &Node<'_>) -> Hearing {
+    hearing(script, node, u64::MAX)
+}
+
+/// How a node hears TERM from a time on: then, and after each step that it did later. What it is asked meets one of these.
+pub fn hearings_since(script: &[Step], node: &Node<'_>, at_us: u64) -> Vec<Hearing> {
     let term = Signal::Term.number();
     let (blocked, ignored) = node
         .hello
@@ -125,11 +135,15 @@ pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
         ears.then = Some(&Then::Ignore);
     }
     let steps = steps_of(script, node.name).unwrap_or_default();
-    let done = node.reports.iter().filter(|heard| heard.own_us <= at_us);
-    for heard in done {
+    let (before, since): (Vec<&Heard<'_>>, Vec<&Heard<'_>>) =
+        node.reports.iter().partition(|heard| heard.own_us <= at_us);
+    before.into_iter().for_each(|heard| ears.after(heard.report, steps));
+    let mut hearings = vec![ears.hearing()];
+    for heard in since {
         ears.after(heard.report, steps);
+        hearings.push(ears.hearing());
     }
-    ears.hearing()
+    hearings
 }
 
 /// When a node that reported TERM will have finished its clean-up; nothing if it has none.

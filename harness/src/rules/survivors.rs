@@ -13,8 +13,8 @@ use super::directed::{
 };
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
-use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, hearing, standing, standing_of};
-use super::witness::{Sighting, finding, name, only_nodes_are_left, sightings};
+use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
+use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -389,7 +389,7 @@ impl Scene<'_, '_> {
         let unclear = || format!("{} was left; to which rule it is to be charged cannot be said", name(seen));
         match charge {
             Charge::Unclear => return Found::Perhaps(unclear()),
-            Charge::Late if (question.charged)(Charge::Ending) => {
+            Charge::Late if (question.charged)(Charge::Ending) && !self.others_are_left(look) => {
                 return Found::Perhaps(format!(
                     "{} was left, but was born when the stop was under way, which S8 is about",
                     name(seen)
@@ -413,6 +413,13 @@ impl Scene<'_, '_> {
             ));
         }
         Found::Survivor
+    }
+
+    /// Whether somebody is left who was there when the run was stopped: then some rule is charged already.
+    fn others_are_left(&self, look: &Look) -> bool {
+        let left =
+            look.seen.iter().filter(|seen| self.concerns(seen) && seen.node.is_some() && !is_dead(seen));
+        left.into_iter().any(|seen| self.charge(seen) != Charge::Late)
     }
 
     /// When a process has to be gone: at once if nobody is left who could end it, except that whoever was asked may
@@ -489,8 +496,9 @@ impl Scene<'_, '_> {
         &self.facts.trace.scenario.script
     }
 
+    /// How a node heard TERM when it died, or was seen to survive.
     fn hearing(&self, node: &Node<'_>) -> Hearing {
-        hearing(self.script(), node, self.shown_us)
+        last_hearing(self.script(), node)
     }
 
     /// The nodes that stood there when the run was ended.
@@ -1334,6 +1342,26 @@ mod tests {
         assert_verdict(&born(9), judge_s1, Broken, "child.fork1");
         assert_verdict(&born(11), judge_s1, Unknown, "which S8 is about");
         assert_verdict(&born(11), judge_s11, Vacuous, "");
+    }
+
+    #[test]
+    fn who_was_born_during_the_stop_adds_nothing_to_who_was_there_before() {
+        let both = hanging_pair()
+            .cancel(10)
+            .hello(11, "child.fork1")
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child", "child.fork1"]);
+        let Verdict::Broken(finding) = both.judge(judge_s1) else { panic!("not broken") };
+        assert_eq!(finding.count, 1);
+    }
+
+    #[test]
+    fn a_cancel_before_the_root_was_up_is_not_charged_to_s1() {
+        let early =
+            case(steps(r#"["hang"]"#)).run(0).cancel(1).hello(5, "root").ended(7, because(Reason::Cancelled));
+        assert_verdict(&early.clone().look_sees(Stage::Quiesce, &["root"]), judge_s1, Unknown, "K7 is about");
+        assert_verdict(&early.gone(8, "root").look(Stage::Quiesce, vec![]), judge_s1, Kept, "");
     }
 
     #[test]
