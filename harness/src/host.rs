@@ -174,7 +174,7 @@ impl Host {
                 task.abort();
                 match task.await {
                     Err(error) if error.is_panic() => {
-                        self.answer(Answer::Failed { op, why: error.to_string() })
+                        self.answer(Answer::Failed { op, why: error.to_string() });
                     }
                     _ => self.answer(Answer::Done { op }),
                 }

@@ -251,8 +251,8 @@ impl Runner<'_> {
             return Err(Stop::Fault("the host's status was lost".to_owned()));
         };
         let status = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Status::Exited(code as i32),
-            (None, Some(signal)) => Status::Signaled(signal as i32),
+            (Some(code), _) => Status::Exited(code),
+            (None, Some(signal)) => Status::Signaled(signal),
             (None, None) => return Err(Stop::Fault("the host ended in no known way".to_owned())),
         };
         host.gone = Some(status);

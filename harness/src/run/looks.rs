@@ -126,11 +126,14 @@ impl Runner<'_> {
         use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
         let mut system = System::new().ok()?;
         let kind = ProcessRefreshKind::nothing().without_tasks();
-        let known: Vec<sysinfo::Pid> =
-            (self.nodes.iter().filter(|node| !node.gone).map(|node| node.hello.pid))
-                .chain(left.iter().map(|stat| stat.pid))
-                .map(|pid| sysinfo::Pid::from_u32(pid as u32))
-                .collect();
+        let nodes = self.nodes.iter().filter(|node| !node.gone).map(|node| node.hello.pid);
+        let mut known: Vec<sysinfo::Pid> = nodes
+            .chain(left.iter().map(|stat| stat.pid))
+            .map(|pid| sysinfo::Pid::from_u32(pid as u32))
+            .collect();
+        // sysinfo 0.40 takes a pid that is asked for twice for a dead one.
+        known.sort_unstable();
+        known.dedup();
         let which = match self.place.tier {
             Tier::T3 => ProcessesToUpdate::All,
             Tier::T1 | Tier::T2 => ProcessesToUpdate::Some(&known),

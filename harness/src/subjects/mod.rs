@@ -1,7 +1,7 @@
 //! The built-in subjects: childminder, the baseline that everyone knows, and commands that many machines have.
 //!
 //! The only module that may know childminder and tokio's processes. To add a subject in Rust, implement
-//! [`crate::subject::Subject`] in a file here and name it in [`in_rust`]; to add a command, add it to [`templates`].
+//! [`crate::subject::Subject`] in a file here and name it in [`in_rust`]; to add a command, add it to the table in `templates`.
 
 mod childminder;
 mod templates;

@@ -1,0 +1,76 @@
+//! M5: scenario → JSON → scenario is the identity; what is unknown or newer is refused.
+
+use std::path::{Path, PathBuf};
+
+use headcount::generate::Generator;
+use headcount::rules::{self, Judged};
+use headcount::scenario::Scenario;
+use serde_json::{Value, json};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+/// Directed, stored and generated ones.
+fn scenarios() -> Vec<Scenario> {
+    let directed = rules::all().iter().flat_map(|rule| match &rule.judged {
+        Judged::Trace { directed, .. } => directed(),
+        Judged::Suite(_) | Judged::NotBuilt(_) => Vec::new(),
+    });
+    let stored =
+        std::fs::read_dir(folder()).unwrap().map(|entry| Scenario::read(&entry.unwrap().path()).unwrap());
+    let generator = Generator::new(7);
+    directed.chain(stored).chain((0..500).map(|index| generator.scenario(index))).collect()
+}
+
+#[test]
+fn a_scenario_is_read_back_as_it_was_written() {
+    for scenario in scenarios() {
+        assert_eq!(Scenario::from_json(&scenario.to_json()).as_ref(), Ok(&scenario));
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_wherever_it_stands_and_its_place_is_named() {
+    for scenario in scenarios() {
+        let whole: Value = serde_json::from_str(&scenario.to_json()).unwrap();
+        for place in ["", "/ops/0"] {
+            let mut changed = whole.clone();
+            changed.pointer_mut(place).unwrap()["colour"] = json!("red");
+            let refused = Scenario::from_json(&changed.to_string()).unwrap_err().to_string();
+            assert!(refused.contains("colour"), "{refused}");
+            assert!(place.is_empty() || refused.contains("ops[0]"), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused_even_when_nothing_else_is_known() {
+    let refused = Scenario::from_json(r#"{"schema": 2, "and": "more"}"#).unwrap_err().to_string();
+    assert!(refused.contains("newer") && refused.contains("update"), "{refused}");
+}
+
+#[test]
+fn each_file_is_named_for_what_it_holds_and_says_why() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario = Scenario::read(&path).unwrap();
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(scenario.name.as_str()));
+        assert!(
+            scenario.why.ends_with('.') && scenario.why.len() > 30,
+            "{}: {:?}",
+            scenario.name,
+            scenario.why
+        );
+        count += 1;
+    }
+    assert!(count >= 12);
+}
+
+#[test]
+fn the_scenario_in_the_readme_is_one() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let json = readme.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    Scenario::from_json(json).unwrap();
+}
