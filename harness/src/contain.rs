@@ -244,6 +244,9 @@ fn enter_namespace() -> Result<Container, String> {
             }
         }
         ForkResult::Child => {
+            // Whoever kills the process at the way out, which has one thread, ends the namespace with it.
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .map_err(|error| format!("prctl(PR_SET_PDEATHSIG): {error}"))?;
             mount_own_proc()?;
             Ok(Container::Namespace)
         }

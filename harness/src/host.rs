@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use crate::promises::Promises;
 use crate::scenario::Limits;
 use crate::subject::{Cancels, DynSubject, Job};
 use crate::trace::Outcome;
+
+/// How long a host that ends may take to say what it still has to say.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the warden tells the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,9 +127,7 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     }
     drop(host);
     // The writer ends when the last run that could still answer is gone; a run that hangs must not keep the host.
-    if tokio::time::timeout(std::time::Duration::from_millis(100), sender).await.is_err() {
-        // What it had to say is of no use any more.
-    }
+    drop(tokio::time::timeout(LAST_WORDS, sender).await);
     Ok(())
 }
 

@@ -366,6 +366,10 @@ pub struct Noise {
     pub max_us: u64,
     /// How many sleeps were measured.
     pub samples: u64,
+    /// How many processes wanted a processor for each one there is, most of the time: the median, in hundredths. Whoever has
+    /// slept is let in soon, so the sleeps do not show how long a process waits that has work to do, or that is to die.
+    #[serde(default)]
+    pub crowd_percent: u64,
 }
 
 /// How a case came to its end.

@@ -106,7 +106,8 @@ pub fn of_subject(subject: &SubjectReport, strict: bool) -> Exit {
     let has = |level: Level, verdict: VerdictKind| {
         subject.rules.iter().any(|rule| rule.level == level && rule.verdict == verdict)
     };
-    let decided = subject.rules.iter().any(|rule| rule.verdict != VerdictKind::NotRun);
+    let says_nothing = [VerdictKind::NotRun, VerdictKind::Vacuous];
+    let decided = subject.rules.iter().any(|rule| !says_nothing.contains(&rule.verdict));
     if subject.cases == 0 && subject.lost > 0 {
         Exit::OurFault
     } else if subject.cases == 0 || !decided {

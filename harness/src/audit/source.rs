@@ -12,7 +12,7 @@ use crate::rules::{Judged, Rule};
 use crate::scenario::Scenario;
 use crate::subject::{Drive, SubjectSpec};
 use crate::trace::{CaseEnd, SubjectInfo, Trace};
-use crate::verdict::{Finding, Verdict};
+use crate::verdict::{Finding, Verdict, VerdictKind};
 
 use super::grade::grade;
 use super::save::Keeper;
@@ -117,6 +117,12 @@ impl<'a> CaseSource<'a> {
         let notes = self.lost.first.map(|first| {
             format!("{}: the harness lost {} cases; the first: {first}", subject.name, self.lost.count)
         });
+        let says_nothing = [VerdictKind::NotRun, VerdictKind::Vacuous];
+        let idle = self.cases > 0 && rules.iter().all(|rule| says_nothing.contains(&rule.verdict));
+        let idle = idle.then(|| {
+            let name = &subject.name;
+            format!("{name}: no case came to the point; does it start its child, the fake, at all?")
+        });
         let report = SubjectReport {
             name: subject.name.clone(),
             version: self.info.map(|info| info.version).unwrap_or_default(),
@@ -129,7 +135,7 @@ impl<'a> CaseSource<'a> {
             command: command_of(subject),
             rules,
         };
-        (report, notes.into_iter().collect())
+        (report, notes.into_iter().chain(idle).collect())
     }
 
     fn promises(&self) -> Promises {

@@ -103,7 +103,7 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         moments: Vec::new(),
         looks: Vec::new(),
         inventories: Vec::new(),
-        noise: Noise { p99_us: 200, max_us: 1_000, samples: 50 },
+        noise: Noise { p99_us: 200, max_us: 1_000, samples: 50, crowd_percent: 0 },
         end: CaseEnd::Completed,
         swept: Vec::new(),
     };

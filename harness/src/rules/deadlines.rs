@@ -691,7 +691,7 @@ mod tests {
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn noisy(hand: Hand, p99_us: u64, max_us: u64) -> Hand {
-        hand.with(|trace| trace.noise = Noise { p99_us, max_us, samples: 50 })
+        hand.with(|trace| trace.noise = Noise { p99_us, max_us, samples: 50, crowd_percent: 0 })
     }
 
     fn timed_out(returned_ms: u64) -> Hand {

@@ -11,6 +11,9 @@ use crate::verdict::Verdict;
 
 /// The least allowance for a machine that has other things to do.
 pub const LEAST_SLACK_US: u64 = 250_000;
+/// Lateness that a crowd explains, for each percent of it: half a second where twice as many want a processor as there are
+/// would be too little for what was seen.
+const CROWD_US_A_PERCENT: u64 = 4_000;
 /// How much too early a wrapper may seem to be: the tick of a coarse clock at 100 Hz.
 pub const TICK_US: u64 = 10_000;
 /// With which code a fake exits when its time to live is over.
@@ -272,13 +275,19 @@ impl<'a> Facts<'a> {
     /// Whether something that took `elapsed_us` was in time.
     ///
     /// A bound that was missed by less than four times the machine's worst hiccup is not told from noise: a start, a wake-up, a signal and an
-    /// answer lie between two processes. Without a measurement of the noise nothing is.
+    /// answer lie between two processes. Nor is it, by some hundred milliseconds, where more processes want a processor than there are: to
+    /// die takes processor time too, and one killed in the middle of a fork was seen to wait 700 ms for it. Without a measurement
+    /// of the noise nothing is told.
     pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
         let over_us = elapsed_us.saturating_sub(bound_us);
         let noise = &self.trace.noise;
+        let crowd_us = match noise.crowd_percent {
+            0..=150 => 0,
+            percent => percent.saturating_mul(CROWD_US_A_PERCENT),
+        };
         match over_us {
             0 => Lateness::InTime,
-            _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4) => {
+            _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4).saturating_add(crowd_us) => {
                 Lateness::WithinNoise(over_us)
             }
             _ => Lateness::Late(over_us),

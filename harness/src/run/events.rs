@@ -257,6 +257,9 @@ impl Runner<'_> {
         };
         host.gone = Some(status);
         host.link = None;
+        if status == Status::Exited(launch::NOT_EXECUTED) && self.nodes.is_empty() {
+            return Err(Stop::Fault(format!("the host could not be started{}", self.host_complaint())));
+        }
         let template = self.is_template();
         self.note(What::HostGone { status });
         self.happen("host.gone".to_owned());

@@ -93,7 +93,7 @@ impl BuiltIn {
             }
             None => {
                 let lines = lines_of(&found, self.version).ok_or_else(lacks)?;
-                (found, lines.first().cloned().unwrap_or_default())
+                (found, lines.first().map(|line| number_in(line)).unwrap_or_default())
             }
         };
         let words =
@@ -104,6 +104,12 @@ impl BuiltIn {
             drive: Drive::Template { words, promises, version, fake_as: None },
         })
     }
+}
+
+/// The number in a line such as `timeout (GNU coreutils) 9.1`; the whole line if it has none.
+fn number_in(line: &str) -> String {
+    let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    line.split_whitespace().rfind(is_number).unwrap_or(line).to_owned()
 }
 
 /// What a program prints, by lines; nothing if it fails or takes too long.
