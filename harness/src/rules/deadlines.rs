@@ -5,11 +5,11 @@
 //! gives the wrapper the machine's slack.
 
 use fake_cli::content::Output;
-use fake_cli::script::{Place, ROOT, Signal, SlowStream, Step, Then};
+use fake_cli::script::{Place, ROOT, Signal, Step, Then};
 use fake_cli::span::Span;
 
 use super::directed::{
-    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
+    TIMEOUT, await_event, emit, on_term, once_ready, ready_and_hang, scenario, slow_stream, start,
     start_hanging, start_holding, to_the_end,
 };
 use super::ending::{Cause, Ending, ending, shown_us};
@@ -300,16 +300,15 @@ fn slowest(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> Patience {
             return Patience::Grace;
         }
         // The cancel meets it some time later, when its script may have come further.
-        hearings_since(script, node, at_us)
-            .iter()
-            .fold(slowest, |slowest, heard| slower(slowest, heard.answer))
+        hearings_since(script, node, at_us).iter().fold(slowest, |slowest, heard| slower(slowest, *heard))
     })
 }
 
-fn slower(slowest: Patience, answer: Answer) -> Patience {
-    match (answer, slowest) {
+fn slower(slowest: Patience, heard: Hearing) -> Patience {
+    match (heard.answer, slowest) {
+        _ if heard.stopped => Patience::Grace,
         (Answer::Ends, slowest) => slowest,
-        (Answer::GoesOn | Answer::Stopped, _) | (_, Patience::Grace) => Patience::Grace,
+        (Answer::GoesOn, _) | (_, Patience::Grace) => Patience::Grace,
         (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
         (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
     }
@@ -438,7 +437,8 @@ impl<'f, 'a> Asking<'f, 'a> {
         let asked = node.reported(Signal::Term).is_some();
         let gone_us = node.gone_us.filter(|gone_us| *gone_us < self.looked_us);
         match (heard.answer, node.exiting(), gone_us) {
-            (Answer::Stopped, ..) | (Answer::GoesOn, Some(_), _) | (_, None, None) => None,
+            _ if heard.stopped => None,
+            (Answer::GoesOn, Some(_), _) | (_, None, None) => None,
             // It left by itself after it was asked: that is how it should be.
             (_, Some(_), _) => asked.then_some(Verdict::Kept),
             (Answer::Ends, None, Some(_)) if !heard.reports => None,
@@ -536,17 +536,11 @@ fn directed_d1() -> Vec<Scenario> {
                 "timeout-during-output",
                 "A child that keeps writing keeps the reader busy; the timeout must be heard all the same.",
                 &["D1", "S2", "O2"],
-                vec![ready, stream_past_every_timeout(), hang],
+                vec![ready, slow_stream(1_500), hang],
                 to_the_end(),
             )
             .with_timeout(TIMEOUT),
         ]
-}
-
-/// Output that goes on longer than the longest timeout of a built-in subject, and not so much of it that copying it takes time.
-fn stream_past_every_timeout() -> Step {
-    let every = Span::from_millis(1);
-    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times: 1500 })
 }
 
 /// As much as a script may write to each of two streams.
@@ -677,7 +671,7 @@ fn directed_d5() -> Vec<Scenario> {
                 emit("ready"),
                 Step::Hang,
             ],
-            vec![run(), after("root.ready", Verb::Cancel)],
+            once_ready(Verb::Cancel),
         )
         .with_grace(patient),
     ]

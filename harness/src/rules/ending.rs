@@ -147,7 +147,10 @@ fn end_by_itself(
 
 fn ends_on_term(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
-    run.root().is_some_and(|root| hearing(script, root, at_us).answer == Answer::Ends)
+    run.root().is_some_and(|root| {
+        let heard = hearing(script, root, at_us);
+        heard.answer == Answer::Ends && !heard.stopped
+    })
 }
 
 fn end_by_others(facts: &Facts<'_>, run: &Run<'_>, stop: Option<Stop>, timeout_us: Option<u64>) -> Ending {

@@ -88,6 +88,8 @@ fn forks_of(start: &Start, node: &str) -> bool {
 pub struct Hearing {
     /// What it does about it.
     pub answer: Answer,
+    /// Whether it is stopped, and cannot answer until somebody continues it.
+    pub stopped: bool,
     /// Whether it reports it.
     pub reports: bool,
     /// Whether it reports every signal that can be caught, so that a death without a report is a KILL.
@@ -103,8 +105,6 @@ pub enum Answer {
     EndsAfter(Span),
     /// It goes on: it ignores, blocks, logs it.
     GoesOn,
-    /// It is stopped, and cannot answer until somebody continues it.
-    Stopped,
 }
 
 impl Hearing {
@@ -151,7 +151,7 @@ pub fn cleaned_up_us(script: &[Step], node: &Node<'_>) -> Option<u64> {
     let (asked_us, _) = node.reported(Signal::Term)?;
     match hearing(script, node, asked_us).answer {
         Answer::EndsAfter(takes) => Some(asked_us.saturating_add(micros(takes))),
-        Answer::Ends | Answer::GoesOn | Answer::Stopped => None,
+        Answer::Ends | Answer::GoesOn => None,
     }
 }
 
@@ -199,7 +199,6 @@ impl<'s> Ears<'s> {
 
     fn hearing(&self) -> Hearing {
         let answer = match self.then {
-            _ if self.stopped => Answer::Stopped,
             _ if self.blocked => Answer::GoesOn,
             None | Some(Then::Default | Then::Exit(_)) => Answer::Ends,
             Some(Then::ExitSlowly { takes, .. }) => Answer::EndsAfter(*takes),
@@ -207,7 +206,8 @@ impl<'s> Ears<'s> {
         };
         let handled =
             matches!(self.then, Some(Then::Exit(_) | Then::ExitSlowly { .. } | Then::Log | Then::Fork(_)));
-        Hearing { answer, reports: handled && !self.blocked && !self.stopped, reports_all: self.logs_all }
+        let reports = handled && !self.blocked && !self.stopped;
+        Hearing { answer, stopped: self.stopped, reports, reports_all: self.logs_all }
     }
 }
 
@@ -300,7 +300,10 @@ mod tests {
 
     #[test]
     fn a_stopped_node_cannot_answer() {
-        assert_eq!(hears(r#"["stop", "hang"]"#, &[0], &[], &[]).answer, Answer::Stopped);
-        assert_eq!(hears(r#"["stop", {"emit": "on"}]"#, &[0, 1], &[], &[]).answer, Answer::Ends);
+        assert!(hears(r#"["stop", "hang"]"#, &[0], &[], &[]).stopped);
+        assert!(!hears(r#"["stop", {"emit": "on"}]"#, &[0, 1], &[], &[]).stopped);
+        // Once it is continued it is as deaf as before.
+        let deaf = hears(r#"["log-signals", "stop", "hang"]"#, &[0, 1], &[], &[]);
+        assert!(deaf.stopped && deaf.is_deaf() && !deaf.reports);
     }
 }

@@ -8,13 +8,13 @@
 use fake_cli::script::{Place, ROOT, Signal, Step, Then};
 
 use super::directed::{
-    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
-    start_hanging, to_the_end,
+    TIMEOUT, after, await_event, emit, on_term, once_ready, once_started, ready_and_hang, run, scenario,
+    start, start_hanging, to_the_end,
 };
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
-use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
+use super::witness::{Sighting, finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -122,7 +122,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "A stop also ends processes that were forked between the wrapper's look and its kill.",
             MEASURED,
             GUARD,
-            "a gate on the wrapper's own system calls is needed to forge that moment; until then who was born during a stop makes the others unknown",
+            "a gate on the wrapper's own system calls is needed to forge that moment; until then who was born during a stop is charged to no rule",
         ),
         rule(
             "S9",
@@ -389,15 +389,14 @@ impl Scene<'_, '_> {
         let unclear = || format!("{} was left; to which rule it is to be charged cannot be said", name(seen));
         match charge {
             Charge::Unclear => return Found::Perhaps(unclear()),
-            Charge::Late if (question.charged)(Charge::Ending) && !self.others_are_left(look) => {
-                return Found::Perhaps(format!(
-                    "{} was left, but was born when the stop was under way, which S8 is about",
-                    name(seen)
-                ));
+            Charge::Late if (question.charged)(Charge::Ending) => {
+                let why = "was left, but was born when the stop was under way, which S8 is about";
+                return Found::Untested(format!("{} {why}", name(seen)));
             }
-            // One of the two rules has to say so, and it is not the one whose condition is not known to hold.
-            Charge::EndingOrDeaf if (question.charged)(Charge::Ending) => return Found::Perhaps(unclear()),
-            Charge::EndingOrDeaf if (question.charged)(Charge::Deaf) => return Found::Untested(unclear()),
+            // A survivor for certain; other cases show whose.
+            Charge::EndingOrDeaf if [Charge::Ending, Charge::Deaf].into_iter().any(question.charged) => {
+                return Found::Untested(unclear());
+            }
             _ => {}
         }
         if !(question.charged)(charge) {
@@ -413,13 +412,6 @@ impl Scene<'_, '_> {
             ));
         }
         Found::Survivor
-    }
-
-    /// Whether somebody is left who was there when the run was stopped: then some rule is charged already.
-    fn others_are_left(&self, look: &Look) -> bool {
-        let left =
-            look.seen.iter().filter(|seen| self.concerns(seen) && seen.node.is_some() && !is_dead(seen));
-        left.into_iter().any(|seen| self.charge(seen) != Charge::Late)
     }
 
     /// When a process has to be gone: at once if nobody is left who could end it, except that whoever was asked may
@@ -537,7 +529,7 @@ impl Scene<'_, '_> {
         match status {
             Some(Status::Signaled(signal)) if signal == Signal::Term.number() => Leader::Obeyed,
             Some(Status::Signaled(signal)) if signal == Signal::Kill.number() => Leader::Killed,
-            _ if others_asked && heard.answer != Answer::Stopped => Leader::Obeyed,
+            _ if others_asked && !heard.stopped => Leader::Obeyed,
             _ => Leader::Unclear,
         }
     }
@@ -609,7 +601,12 @@ fn directed_s1() -> Vec<Scenario> {
             "cancel-stopped-child",
             "A stopped process answers no TERM until it is continued; KILL ends it all the same.",
             &["S1", "D4"],
-            vec![start("sleeper", Place::SameGroup, vec![Step::Stop, Step::Hang]), emit("ready"), Step::Hang],
+            vec![
+                start("sleeper", Place::SameGroup, vec![Step::Stop, Step::Hang]),
+                await_event("sleeper.did-0"),
+                emit("ready"),
+                Step::Hang,
+            ],
             cancel(),
         ),
         scenario(
@@ -617,7 +614,7 @@ fn directed_s1() -> Vec<Scenario> {
             "The second cancel inside the first one's grace finds the most: the first one's clean-up is often abandoned half-way.",
             &["S1", "K5", "D4"],
             [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
-            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Cancel)],
+            vec![run(), once_started(Verb::Cancel), after("root.TERM", Verb::Cancel)],
         ),
         scenario(
             "cancel-after-stdout-was-closed",
@@ -645,10 +642,6 @@ fn directed_s1() -> Vec<Scenario> {
             cancel(),
         ),
     ]
-}
-
-fn after_ready(verb: Verb) -> Op {
-    after("root.ready", verb)
 }
 
 fn directed_s2() -> Vec<Scenario> {
@@ -742,7 +735,7 @@ fn directed_s9() -> Vec<Scenario> {
             "A handle that is dropped inside the grace of its cancel must not take the rest of the clean-up with it.",
             &["S1"],
             [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
-            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Drop)],
+            vec![run(), once_started(Verb::Cancel), after("root.TERM", Verb::Drop)],
         ),
     ]
 }
@@ -1289,7 +1282,7 @@ mod tests {
         assert_verdict(&by_kill, judge_s1, Broken, "child");
         let unsaid = silent(because(Reason::Cancelled));
         assert_verdict(&unsaid, judge_s11, Vacuous, "cannot be said");
-        assert_verdict(&unsaid, judge_s1, Unknown, "cannot be said");
+        assert_verdict(&unsaid, judge_s1, Vacuous, "cannot be said");
     }
 
     #[test]
@@ -1325,7 +1318,28 @@ mod tests {
         assert_verdict(&obeyed, judge_s11, Broken, "child");
         assert_verdict(&obeyed, judge_s1, Kept, "");
         let killed = stopped.gone(12, "root").ended(15, because(Reason::Cancelled));
-        assert_verdict(&killed.look_sees(Stage::Quiesce, &["child"]), judge_s1, Unknown, "cannot be said");
+        assert_verdict(&killed.look_sees(Stage::Quiesce, &["child"]), judge_s1, Vacuous, "cannot be said");
+    }
+
+    #[test]
+    fn a_stopped_node_that_is_deaf_once_it_is_continued_is_s11s() {
+        let script = r#"[{"on": {"signal": "TERM", "then": {"exit": 0}}},
+            {"start": {"node": "child", "script": ["log-signals", "stop", "hang"]}}, "hang"]"#;
+        let continued = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .did(3, "child", 1)
+            .cancel(10)
+            .signalled(11, "root", Signal::Term)
+            .exiting(11, "root", 0)
+            .signalled(12, "child", Signal::Term)
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&continued, judge_s11, Broken, "child");
+        assert_verdict(&continued, judge_s1, Kept, "");
     }
 
     #[test]
@@ -1340,7 +1354,7 @@ mod tests {
                 .look_sees(Stage::Quiesce, &["child.fork1"])
         };
         assert_verdict(&born(9), judge_s1, Broken, "child.fork1");
-        assert_verdict(&born(11), judge_s1, Unknown, "which S8 is about");
+        assert_verdict(&born(11), judge_s1, Vacuous, "which S8 is about");
         assert_verdict(&born(11), judge_s11, Vacuous, "");
     }
 
