@@ -5,16 +5,16 @@
 //! gives the wrapper the machine's slack.
 
 use fake_cli::content::Output;
-use fake_cli::script::{Place, ROOT, Signal, SlowStream, Step, Then};
+use fake_cli::script::{Place, ROOT, Signal, Step, Then};
 use fake_cli::span::Span;
 
 use super::directed::{
-    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
+    TIMEOUT, await_event, emit, on_term, once_ready, ready_and_hang, scenario, slow_stream, start,
     start_hanging, start_holding, to_the_end,
 };
-use super::ending::{Cause, Ending, ending};
+use super::ending::{Cause, Ending, ending, shown_us};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
-use super::standing::{Answer, Hearing, Standing, hearing, standing_of};
+use super::standing::{Answer, Hearing, Standing, hearings_since, standing_of};
 use super::verdicts::{broken, broken_unless, together};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Promises};
@@ -174,7 +174,8 @@ fn judge_d1(facts: &Facts<'_>) -> Verdict {
         let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
         let (at_us, doubt) = ended_by(facts, run, Cause::TimedOut)?;
         let grace_us = known_grace(facts)?;
-        let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
+        let shown_us = shown_us(run, Cause::TimedOut, at_us);
+        let drain_us = if is_held_out_of_reach(facts, run, shown_us) { facts.drain_us() } else { 0 };
         let after = "the child was up";
         let from_us = up_us(run);
         let bound_us = timeout_us.saturating_add(grace_us).saturating_add(drain_us);
@@ -298,13 +299,19 @@ fn slowest(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> Patience {
             // Born after the cancel: perhaps it was never asked.
             return Patience::Grace;
         }
-        match (hearing(script, node, at_us).answer, slowest) {
-            (Answer::Ends, slowest) => slowest,
-            (Answer::GoesOn | Answer::Stopped, _) | (_, Patience::Grace) => Patience::Grace,
-            (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
-            (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
-        }
+        // The cancel meets it some time later, when its script may have come further.
+        hearings_since(script, node, at_us).iter().fold(slowest, |slowest, heard| slower(slowest, *heard))
     })
+}
+
+fn slower(slowest: Patience, heard: Hearing) -> Patience {
+    match (heard.answer, slowest) {
+        _ if heard.stopped => Patience::Grace,
+        (Answer::Ends, slowest) => slowest,
+        (Answer::GoesOn, _) | (_, Patience::Grace) => Patience::Grace,
+        (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
+        (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
+    }
 }
 
 // ---- D2: not early ----
@@ -421,11 +428,17 @@ impl<'f, 'a> Asking<'f, 'a> {
         if !reached {
             return None;
         }
-        let heard = hearing(script, node, self.earliest_us);
+        let hearings = hearings_since(script, node, self.earliest_us);
+        let heard = hearings[0];
+        if hearings.iter().any(|later| *later != heard) {
+            // Which of its reactions TERM met cannot be said.
+            return None;
+        }
         let asked = node.reported(Signal::Term).is_some();
         let gone_us = node.gone_us.filter(|gone_us| *gone_us < self.looked_us);
         match (heard.answer, node.exiting(), gone_us) {
-            (Answer::Stopped, ..) | (Answer::GoesOn, Some(_), _) | (_, None, None) => None,
+            _ if heard.stopped => None,
+            (Answer::GoesOn, Some(_), _) | (_, None, None) => None,
             // It left by itself after it was asked: that is how it should be.
             (_, Some(_), _) => asked.then_some(Verdict::Kept),
             (Answer::Ends, None, Some(_)) if !heard.reports => None,
@@ -523,17 +536,11 @@ fn directed_d1() -> Vec<Scenario> {
                 "timeout-during-output",
                 "A child that keeps writing keeps the reader busy; the timeout must be heard all the same.",
                 &["D1", "S2", "O2"],
-                vec![ready, stream_past_every_timeout(), hang],
+                vec![ready, slow_stream(1_500), hang],
                 to_the_end(),
             )
             .with_timeout(TIMEOUT),
         ]
-}
-
-/// Output that goes on longer than the longest timeout of a built-in subject, and not so much of it that copying it takes time.
-fn stream_past_every_timeout() -> Step {
-    let every = Span::from_millis(1);
-    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times: 1500 })
 }
 
 /// As much as a script may write to each of two streams.
@@ -664,7 +671,7 @@ fn directed_d5() -> Vec<Scenario> {
                 emit("ready"),
                 Step::Hang,
             ],
-            vec![run(), after("root.ready", Verb::Cancel)],
+            once_ready(Verb::Cancel),
         )
         .with_grace(patient),
     ]
@@ -891,6 +898,31 @@ mod tests {
     }
 
     #[test]
+    fn d4_gives_the_grace_to_who_turned_deaf_before_the_cancel_met_it() {
+        let script = r#"[{"on": {"signal": "TERM", "then": "log"}}, "hang"]"#;
+        let turned = case(steps(script))
+            .grace(1_000)
+            .run(0)
+            .hello(1, "root")
+            .cancel(10)
+            .did(11, "root", 0)
+            .gone(1_012, "root")
+            .ended(1_012, because(Reason::Cancelled));
+        assert_verdict(&turned, judge_d4, Kept, "");
+    }
+
+    #[test]
+    fn d4_is_unknown_when_the_cancel_came_before_the_root_was_up() {
+        let early = case(steps(r#"["hang"]"#))
+            .run(0)
+            .cancel(1)
+            .hello(500, "root")
+            .gone(501, "root")
+            .ended(502, because(Reason::Cancelled));
+        assert_verdict(&early, judge_d4, Unknown, "before the root was up");
+    }
+
+    #[test]
     fn d4_waits_the_grace_for_who_was_born_during_the_stop() {
         let born = hanging_pair()
             .cancel(10)
@@ -1000,6 +1032,20 @@ mod tests {
             .gone(12, "root")
             .ended(13, because(Reason::Cancelled));
         assert_verdict(&dead_before, judge_d5, Vacuous, "no node");
+    }
+
+    #[test]
+    fn d5_says_nothing_of_who_changed_its_reaction_meanwhile() {
+        let script = r#"["log-signals", {"on": {"signal": "TERM", "then": "default"}}, "hang"]"#;
+        let changed = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .cancel(10)
+            .did(11, "root", 1)
+            .gone(12, "root")
+            .ended(13, because(Reason::Cancelled));
+        assert_verdict(&changed, judge_d5, Vacuous, "no node");
     }
 
     #[test]

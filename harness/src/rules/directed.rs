@@ -1,7 +1,7 @@
 //! Words for writing directed scenarios: scripts, ops and limits that are deterministic by gates, not by sleeps.
 
 use fake_cli::content::{Content, Output};
-use fake_cli::script::{Event, Name, Place, Reaction, Signal, Start, Stdio, Step, Then, Write};
+use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
 use crate::scenario::{self, Limits, Op, Scenario, Verb};
@@ -10,6 +10,8 @@ use crate::scenario::{self, Limits, Op, Scenario, Verb};
 pub(super) const GRACE: Span = Span::from_millis(80);
 /// The timeout of directed scenarios.
 pub(super) const TIMEOUT: Span = Span::from_millis(120);
+/// More than a wrapper needs from its fork to where it listens for a stop.
+const START: Span = Span::from_millis(20);
 /// The drain bound of directed scenarios.
 pub(super) const DRAIN: Span = Span::from_millis(100);
 
@@ -72,7 +74,13 @@ pub(super) fn after(event: &str, verb: Verb) -> Op {
 
 /// Run, and do this once the root has said that it is ready.
 pub(super) fn once_ready(verb: Verb) -> Vec<Op> {
-    vec![run(), after("root.ready", verb)]
+    vec![run(), once_started(verb)]
+}
+
+/// Do this once the root has said that it is ready and the wrapper has its start behind it, which nothing announces: a stop during
+/// the start is another rule's matter (K7).
+pub(super) fn once_started(verb: Verb) -> Op {
+    Op { delay: Some(START), ..after("root.ready", verb) }
 }
 
 /// Run to the end.
@@ -131,6 +139,12 @@ pub(super) fn start_holding(node: &str, place: Place, script: Vec<Step>) -> Step
 /// Write numbered records.
 pub(super) fn write(to: Output, bytes: u64) -> Step {
     Step::Write(Write { to, bytes, content: Content::Records })
+}
+
+/// Write a chunk each millisecond: output that goes on, and not so much of it that copying or storing it takes time.
+pub(super) fn slow_stream(times: u32) -> Step {
+    let every = Span::from_millis(1);
+    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times })
 }
 
 /// Write every byte value in turn.

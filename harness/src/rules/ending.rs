@@ -89,9 +89,17 @@ pub fn ending(facts: &Facts<'_>, run: &Run<'_>) -> Ending {
     // A root that was asked by a signal and then exits obeys: that is no end by itself.
     let exit =
         root.exiting().filter(|(exit_us, _)| root.asked_us().is_none_or(|asked_us| asked_us > *exit_us));
-    match exit {
+    let ending = match exit {
         Some((exit_us, _)) => end_by_itself(facts, run, exit_us, stop, timeout_us),
         None => end_by_others(facts, run, stop, timeout_us),
+    };
+    match ending {
+        Ending::By { cause: cause @ (Cause::Cancelled | Cause::Dropped), at_us, doubt: None }
+            if root.hello_us().is_none_or(|up_us| up_us > at_us) =>
+        {
+            Ending::doubtful(cause, at_us, "the op came before the root was up, which K7 is about")
+        }
+        ending => ending,
     }
 }
 
@@ -139,7 +147,10 @@ fn end_by_itself(
 
 fn ends_on_term(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
-    run.root().is_some_and(|root| hearing(script, root, at_us).answer == Answer::Ends)
+    run.root().is_some_and(|root| {
+        let heard = hearing(script, root, at_us);
+        heard.answer == Answer::Ends && !heard.stopped
+    })
 }
 
 fn end_by_others(facts: &Facts<'_>, run: &Run<'_>, stop: Option<Stop>, timeout_us: Option<u64>) -> Ending {
@@ -209,6 +220,15 @@ fn over_before(facts: &Facts<'_>, run: &Run<'_>, timeout_us: u64) -> bool {
 fn died_of_cancel(facts: &Facts<'_>, cause: Cause) -> bool {
     let died = facts.host_gone().is_some_and(|(_, status)| status == Status::Signaled(Signal::Term.number()));
     cause == Cause::Cancelled && facts.is_template() && died
+}
+
+/// When the end of a run showed: for a timeout, whose moment is only known as its earliest one, by its first effect, and
+/// never if there was none.
+pub fn shown_us(run: &Run<'_>, cause: Cause, at_us: u64) -> u64 {
+    match cause {
+        Cause::TimedOut => first_sign_of_an_end(run).unwrap_or(u64::MAX).max(at_us),
+        Cause::Itself | Cause::Cancelled | Cause::Dropped | Cause::Owner => at_us,
+    }
 }
 
 /// When it first showed that the root was asked to end or was dead, or that the run had ended.

@@ -6,7 +6,7 @@ use fake_cli::control::Descriptor;
 use fake_cli::script::{Place, Step};
 
 use super::directed::{
-    TIMEOUT, after, once_ready, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
+    TIMEOUT, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
 };
 use super::facts::{Facts, Node, Run, told};
 use super::verdicts::together;
@@ -309,7 +309,7 @@ fn directed_f1() -> Vec<Scenario> {
             "The way out by cancel often skips the closing that the way out by exit does.",
             &["F1", "F2"],
             tree(),
-            four_times(&[run(), after("root.ready", Verb::Cancel), wait()]),
+            four_times(&[run(), once_started(Verb::Cancel), wait()]),
         ),
         scenario(
             "handles-after-four-timeouts",

@@ -3,7 +3,8 @@
 use fake_cli::script::{Place, Signal, Step};
 
 use super::directed::{
-    TIMEOUT, after, emit, once_ready, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
+    TIMEOUT, after, emit, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end,
+    wait,
 };
 use super::ending::is_cancel;
 use super::facts::{Facts, Node, Run, told};
@@ -254,14 +255,14 @@ fn directed_k5() -> Vec<Scenario> {
             "Two callers who cancel at the same moment must see the same end.",
             &["K5", "S1"],
             deaf(),
-            vec![run(), cancel(), cancel(), wait()],
+            vec![run(), once_started(Verb::Cancel), cancel(), wait()],
         ),
         scenario(
             "cancel-eight-times",
             "A user who hits Ctrl-C again and again.",
             &["K5", "S1"],
             deaf(),
-            [vec![run()], vec![cancel(); 8], vec![wait()]].concat(),
+            [vec![run(), once_started(Verb::Cancel)], vec![cancel(); 7], vec![wait()]].concat(),
         ),
         scenario(
             "cancel-after-exit",

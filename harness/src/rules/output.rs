@@ -10,7 +10,7 @@ use fake_cli::script::{Place, Signal, Step, Then};
 use fake_cli::span::Span;
 
 use super::directed::{
-    after, emit, on_term, once_ready, run, scenario, start_holding, to_the_end, write, write_binary,
+    emit, on_term, once_ready, scenario, slow_stream, start_holding, to_the_end, write, write_binary,
 };
 use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Node, Run};
@@ -412,7 +412,7 @@ fn directed_o2() -> Vec<Scenario> {
             "cancel-during-output",
             "A stop in the middle of a burst may cut it anywhere, but not turn it around or drop its beginning.",
             &["O2"],
-            vec![write(Output::Stdout, 100_000), emit("ready"), write(Output::Stdout, 400_000), Step::Hang],
+            vec![write(Output::Stdout, 100_000), emit("ready"), slow_stream(1_000), Step::Hang],
             once_ready(Verb::Cancel),
         ),
         scenario(
@@ -420,13 +420,12 @@ fn directed_o2() -> Vec<Scenario> {
             "After a KILL the pipe still holds what was written before it.",
             &["O2"],
             vec![on_term(Then::Ignore), write(Output::Stdout, 60_000), emit("ready"), Step::Hang],
-            vec![run(), after("root.ready", Verb::Cancel)],
+            once_ready(Verb::Cancel),
         ),
     ]
 }
 
 fn directed_o3() -> Vec<Scenario> {
-    let flooder = vec![Step::Flood { most: fake_cli::script::MOST_BYTES / 2 }];
     vec![
         scenario(
             "exit-after-more-than-is-kept",
@@ -439,7 +438,7 @@ fn directed_o3() -> Vec<Scenario> {
             "exit-output-cut-out-of-reach",
             "A process out of reach goes on writing after the child's exit: the reading must be cut somewhere, and the outcome must say so.",
             &["O3", "D3"],
-            vec![start_holding("flooder", Place::OwnSession, flooder), emit("ready"), Step::Exit(0)],
+            vec![start_holding("writer", Place::OwnSession, vec![slow_stream(3_000)]), emit("ready"), Step::Exit(0)],
             to_the_end(),
         )
         .with_drain(Span::from_millis(20)),

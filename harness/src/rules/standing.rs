@@ -4,7 +4,7 @@ use fake_cli::control::Report;
 use fake_cli::script::{Place, Reaction, Signal, Start, Step, Then};
 use fake_cli::span::Span;
 
-use super::facts::{Node, Run, micros};
+use super::facts::{Heard, Node, Run, micros};
 
 /// Where a process stands relative to the root of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,8 @@ fn forks_of(start: &Start, node: &str) -> bool {
 pub struct Hearing {
     /// What it does about it.
     pub answer: Answer,
+    /// Whether it is stopped, and cannot answer until somebody continues it.
+    pub stopped: bool,
     /// Whether it reports it.
     pub reports: bool,
     /// Whether it reports every signal that can be caught, so that a death without a report is a KILL.
@@ -103,8 +105,6 @@ pub enum Answer {
     EndsAfter(Span),
     /// It goes on: it ignores, blocks, logs it.
     GoesOn,
-    /// It is stopped, and cannot answer until somebody continues it.
-    Stopped,
 }
 
 impl Hearing {
@@ -116,6 +116,16 @@ impl Hearing {
 
 /// How a node hears TERM at a time: what it started with, changed by the steps that it had reported as done by then.
 pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
+    hearings_since(script, node, at_us)[0]
+}
+
+/// How a node hears TERM at its end.
+pub fn last_hearing(script: &[Step], node: &Node<'_>) -> Hearing {
+    hearing(script, node, u64::MAX)
+}
+
+/// How a node hears TERM from a time on: then, and after each step that it did later. What it is asked meets one of these.
+pub fn hearings_since(script: &[Step], node: &Node<'_>, at_us: u64) -> Vec<Hearing> {
     let term = Signal::Term.number();
     let (blocked, ignored) = node
         .hello
@@ -125,11 +135,15 @@ pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
         ears.then = Some(&Then::Ignore);
     }
     let steps = steps_of(script, node.name).unwrap_or_default();
-    let done = node.reports.iter().filter(|heard| heard.own_us <= at_us);
-    for heard in done {
+    let (before, since): (Vec<&Heard<'_>>, Vec<&Heard<'_>>) =
+        node.reports.iter().partition(|heard| heard.own_us <= at_us);
+    before.into_iter().for_each(|heard| ears.after(heard.report, steps));
+    let mut hearings = vec![ears.hearing()];
+    for heard in since {
         ears.after(heard.report, steps);
+        hearings.push(ears.hearing());
     }
-    ears.hearing()
+    hearings
 }
 
 /// When a node that reported TERM will have finished its clean-up; nothing if it has none.
@@ -137,7 +151,7 @@ pub fn cleaned_up_us(script: &[Step], node: &Node<'_>) -> Option<u64> {
     let (asked_us, _) = node.reported(Signal::Term)?;
     match hearing(script, node, asked_us).answer {
         Answer::EndsAfter(takes) => Some(asked_us.saturating_add(micros(takes))),
-        Answer::Ends | Answer::GoesOn | Answer::Stopped => None,
+        Answer::Ends | Answer::GoesOn => None,
     }
 }
 
@@ -185,7 +199,6 @@ impl<'s> Ears<'s> {
 
     fn hearing(&self) -> Hearing {
         let answer = match self.then {
-            _ if self.stopped => Answer::Stopped,
             _ if self.blocked => Answer::GoesOn,
             None | Some(Then::Default | Then::Exit(_)) => Answer::Ends,
             Some(Then::ExitSlowly { takes, .. }) => Answer::EndsAfter(*takes),
@@ -193,7 +206,8 @@ impl<'s> Ears<'s> {
         };
         let handled =
             matches!(self.then, Some(Then::Exit(_) | Then::ExitSlowly { .. } | Then::Log | Then::Fork(_)));
-        Hearing { answer, reports: handled && !self.blocked && !self.stopped, reports_all: self.logs_all }
+        let reports = handled && !self.blocked && !self.stopped;
+        Hearing { answer, stopped: self.stopped, reports, reports_all: self.logs_all }
     }
 }
 
@@ -286,7 +300,10 @@ mod tests {
 
     #[test]
     fn a_stopped_node_cannot_answer() {
-        assert_eq!(hears(r#"["stop", "hang"]"#, &[0], &[], &[]).answer, Answer::Stopped);
-        assert_eq!(hears(r#"["stop", {"emit": "on"}]"#, &[0, 1], &[], &[]).answer, Answer::Ends);
+        assert!(hears(r#"["stop", "hang"]"#, &[0], &[], &[]).stopped);
+        assert!(!hears(r#"["stop", {"emit": "on"}]"#, &[0, 1], &[], &[]).stopped);
+        // Once it is continued it is as deaf as before.
+        let deaf = hears(r#"["log-signals", "stop", "hang"]"#, &[0, 1], &[], &[]);
+        assert!(deaf.stopped && deaf.is_deaf() && !deaf.reports);
     }
 }

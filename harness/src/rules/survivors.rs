@@ -1,19 +1,19 @@
 //! S: survivors.
 //!
 //! Each survivor is charged to one rule. If it left the root's group, or is deaf while the root obeyed, to the rule of that escape (S4, S5, S11;
-//! S6 and S7 are not built, and nobody else is charged with theirs). Otherwise to the rule of what ended the run: S1,
+//! S6, S7 and S8 are not built, and nobody else is charged with theirs). Otherwise to the rule of what ended the run: S1,
 //! S2, S3 or S9. After the root's own end an escape is charged only to a subject that promises to end what is left: leaving a daemon behind on
 //! purpose is nobody's leak. When the host was ended from outside, P1 and P2 judge, and none of these.
 
 use fake_cli::script::{Place, ROOT, Signal, Step, Then};
 
 use super::directed::{
-    TIMEOUT, after, await_event, emit, on_term, once_ready, ready_and_hang, run, scenario, start,
-    start_hanging, to_the_end,
+    TIMEOUT, after, await_event, emit, on_term, once_ready, once_started, ready_and_hang, run, scenario,
+    start, start_hanging, to_the_end,
 };
-use super::ending::{Cause, Ending, ending, is_cancel};
+use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
-use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, hearing, standing, standing_of};
+use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
 use super::witness::{Sighting, finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
@@ -122,7 +122,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "A stop also ends processes that were forked between the wrapper's look and its kill.",
             MEASURED,
             GUARD,
-            "a gate on the wrapper's own system calls is needed to forge that moment; until then such a survivor is charged like any other",
+            "a gate on the wrapper's own system calls is needed to forge that moment; until then who was born during a stop is charged to no rule",
         ),
         rule(
             "S9",
@@ -166,7 +166,10 @@ struct Scene<'f, 'a> {
     facts: &'f Facts<'a>,
     run: &'f Run<'a>,
     cause: Cause,
+    /// When that was, at the earliest.
     at_us: u64,
+    /// When that showed.
+    shown_us: u64,
     doubt: Option<String>,
 }
 
@@ -191,6 +194,8 @@ enum Charge {
     Deaf,
     /// To what ended the run or to S11: how the root died cannot be said.
     EndingOrDeaf,
+    /// To S8: it was born when the stop was under way.
+    Late,
     /// To nobody: it is the host's own helper.
     Helper,
     /// Whose it is cannot be said.
@@ -319,7 +324,8 @@ fn scene<'f, 'a>(
     if !question.causes.contains(&cause) {
         return Err(format!("the run {}, which is not what this rule is about", cause.told()));
     }
-    let scene = Scene { facts, run, cause, at_us, doubt };
+    let shown_us = shown_us(run, cause, at_us);
+    let scene = Scene { facts, run, cause, at_us, shown_us, doubt };
     match (question.untested)(&scene) {
         Some(why) => Err(why),
         None => Ok(scene),
@@ -337,7 +343,7 @@ impl Scene<'_, '_> {
             }
             return;
         };
-        tally.tested = true;
+        let mut untested = None;
         let mut survivors = Vec::new();
         for sighting in sightings(self.facts, look).iter().filter(|sighting| self.concerns(sighting.seen)) {
             match self.weigh(look, sighting, question) {
@@ -345,8 +351,16 @@ impl Scene<'_, '_> {
                 Found::Perhaps(why) => {
                     tally.unknown.get_or_insert(why);
                 }
+                Found::Untested(why) => untested = Some(why),
                 Found::OfNoConcern => {}
             }
+        }
+        match untested {
+            Some(why) if survivors.is_empty() => {
+                tally.untested.get_or_insert(why);
+                return;
+            }
+            _ => tally.tested = true,
         }
         if survivors.is_empty() {
             if !look.complete {
@@ -372,16 +386,18 @@ impl Scene<'_, '_> {
     fn weigh(&self, look: &Look, sighting: &Sighting<'_>, question: &Question) -> Found {
         let seen = sighting.seen;
         let charge = self.charge(seen);
-        let perhaps = match charge {
-            Charge::EndingOrDeaf => (question.charged)(Charge::Ending) || (question.charged)(Charge::Deaf),
-            Charge::Unclear => true,
-            _ => false,
-        };
-        if perhaps {
-            return Found::Perhaps(format!(
-                "{} was left; to which rule it is to be charged cannot be said",
-                name(seen)
-            ));
+        let unclear = || format!("{} was left; to which rule it is to be charged cannot be said", name(seen));
+        match charge {
+            Charge::Unclear => return Found::Perhaps(unclear()),
+            Charge::Late if (question.charged)(Charge::Ending) => {
+                let why = "was left, but was born when the stop was under way, which S8 is about";
+                return Found::Untested(format!("{} {why}", name(seen)));
+            }
+            // A survivor for certain; other cases show whose.
+            Charge::EndingOrDeaf if [Charge::Ending, Charge::Deaf].into_iter().any(question.charged) => {
+                return Found::Untested(unclear());
+            }
+            _ => {}
         }
         if !(question.charged)(charge) {
             return Found::OfNoConcern;
@@ -435,7 +451,14 @@ impl Scene<'_, '_> {
 
     fn charge_stayed(&self, node: &str) -> Charge {
         let is_deaf = |node: &Node<'_>| self.hearing(node).is_deaf();
-        if node == ROOT || !self.run.node(node).is_some_and(is_deaf) || self.cause == Cause::Itself {
+        if node == ROOT || self.cause == Cause::Itself {
+            return Charge::Ending;
+        }
+        let Some(node) = self.run.node(node) else { return Charge::Unclear };
+        if node.hello_us().is_some_and(|born_us| born_us > self.shown_us) {
+            return Charge::Late;
+        }
+        if !is_deaf(node) {
             return Charge::Ending;
         }
         match self.leader() {
@@ -465,14 +488,19 @@ impl Scene<'_, '_> {
         &self.facts.trace.scenario.script
     }
 
+    /// How a node heard TERM when it died, or was seen to survive.
     fn hearing(&self, node: &Node<'_>) -> Hearing {
-        hearing(self.script(), node, self.at_us)
+        last_hearing(self.script(), node)
     }
 
     /// The nodes that stood there when the run was ended.
     fn nodes_in_time(&self, wanted: Standing) -> impl Iterator<Item = &Node<'_>> {
-        let alive = self.run.nodes.iter().filter(|node| node.name == ROOT || node.alive_at(self.at_us));
-        alive.filter(move |node| standing_of(self.script(), self.run, node) == Some(wanted))
+        let there = |node: &&Node<'_>| {
+            let born = node.hello_us().is_some_and(|born_us| born_us <= self.shown_us);
+            born && node.dead_us().is_none_or(|dead_us| dead_us > self.at_us)
+        };
+        let there = self.run.nodes.iter().filter(move |node| node.name == ROOT || there(node));
+        there.filter(move |node| standing_of(self.script(), self.run, node) == Some(wanted))
     }
 
     fn without(&self, wanted: Standing, why: &str) -> Option<String> {
@@ -483,24 +511,25 @@ impl Scene<'_, '_> {
     /// How the root came to its end.
     fn leader(&self) -> Leader {
         let Some(root) = self.run.root() else { return Leader::Unclear };
-        let heard = self.hearing(root);
-        if matches!(heard.answer, Answer::GoesOn | Answer::Stopped) || root.dead_us().is_none() {
+        if root.dead_us().is_none() {
             return Leader::Disobeyed;
         }
+        let heard = self.hearing(root);
         let asked = root.reported(Signal::Term).is_some();
-        if heard.reports {
-            return match (asked, root.exiting()) {
-                (true, Some(_)) => Leader::Obeyed,
-                (true, None) => Leader::Disobeyed,
-                (false, _) => Leader::Killed,
-            };
+        match (asked, root.exiting()) {
+            // Also one that was stopped and was continued in order to answer.
+            (true, Some(_)) => return Leader::Obeyed,
+            (true, None) => return Leader::Disobeyed,
+            (false, _) if heard.answer == Answer::GoesOn => return Leader::Disobeyed,
+            (false, _) if heard.reports => return Leader::Killed,
+            (false, _) => {}
         }
         let status = self.run.ended.and_then(|(_, outcome)| outcome.status);
         let others_asked = self.run.nodes.iter().any(|node| node.reported(Signal::Term).is_some());
         match status {
             Some(Status::Signaled(signal)) if signal == Signal::Term.number() => Leader::Obeyed,
             Some(Status::Signaled(signal)) if signal == Signal::Kill.number() => Leader::Killed,
-            _ if others_asked => Leader::Obeyed,
+            _ if others_asked && !heard.stopped => Leader::Obeyed,
             _ => Leader::Unclear,
         }
     }
@@ -510,6 +539,7 @@ impl Scene<'_, '_> {
 enum Found {
     Survivor,
     Perhaps(String),
+    Untested(String),
     OfNoConcern,
 }
 
@@ -571,7 +601,12 @@ fn directed_s1() -> Vec<Scenario> {
             "cancel-stopped-child",
             "A stopped process answers no TERM until it is continued; KILL ends it all the same.",
             &["S1", "D4"],
-            vec![start("sleeper", Place::SameGroup, vec![Step::Stop, Step::Hang]), emit("ready"), Step::Hang],
+            vec![
+                start("sleeper", Place::SameGroup, vec![Step::Stop, Step::Hang]),
+                await_event("sleeper.did-0"),
+                emit("ready"),
+                Step::Hang,
+            ],
             cancel(),
         ),
         scenario(
@@ -579,7 +614,7 @@ fn directed_s1() -> Vec<Scenario> {
             "The second cancel inside the first one's grace finds the most: the first one's clean-up is often abandoned half-way.",
             &["S1", "K5", "D4"],
             [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
-            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Cancel)],
+            vec![run(), once_started(Verb::Cancel), after("root.TERM", Verb::Cancel)],
         ),
         scenario(
             "cancel-after-stdout-was-closed",
@@ -607,10 +642,6 @@ fn directed_s1() -> Vec<Scenario> {
             cancel(),
         ),
     ]
-}
-
-fn after_ready(verb: Verb) -> Op {
-    after("root.ready", verb)
 }
 
 fn directed_s2() -> Vec<Scenario> {
@@ -704,7 +735,7 @@ fn directed_s9() -> Vec<Scenario> {
             "A handle that is dropped inside the grace of its cancel must not take the rest of the clean-up with it.",
             &["S1"],
             [vec![Step::LogSignals], hanging_beside("helper", Place::SameGroup)].concat(),
-            vec![run(), after_ready(Verb::Cancel), after("root.TERM", Verb::Drop)],
+            vec![run(), once_started(Verb::Cancel), after("root.TERM", Verb::Drop)],
         ),
     ]
 }
@@ -1250,8 +1281,8 @@ mod tests {
         assert_verdict(&by_kill, judge_s11, Vacuous, "without being asked");
         assert_verdict(&by_kill, judge_s1, Broken, "child");
         let unsaid = silent(because(Reason::Cancelled));
-        assert_verdict(&unsaid, judge_s11, Unknown, "cannot be said");
-        assert_verdict(&unsaid, judge_s1, Unknown, "cannot be said");
+        assert_verdict(&unsaid, judge_s11, Vacuous, "cannot be said");
+        assert_verdict(&unsaid, judge_s1, Vacuous, "cannot be said");
     }
 
     #[test]
@@ -1263,6 +1294,105 @@ mod tests {
             .look_sees(Stage::Quiesce, &["child"]);
         assert_verdict(&slowly, judge_s11, Vacuous, "did not exit on TERM");
         assert_verdict(&slowly, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn a_stopped_leader_that_was_continued_and_exits_on_term_obeyed() {
+        let script = r#"[{"start": {"node": "child", "script": [{"on": {"signal": "TERM", "then": "log"}}, "hang"]}},
+            {"on": {"signal": "TERM", "then": {"exit": 0}}}, "stop", "hang"]"#;
+        let stopped = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(2, "child", 0)
+            .did(3, "root", 1)
+            .did(3, "root", 2)
+            .cancel(10);
+        let obeyed = stopped
+            .clone()
+            .signalled(11, "root", Signal::Term)
+            .exiting(11, "root", 0)
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&obeyed, judge_s11, Broken, "child");
+        assert_verdict(&obeyed, judge_s1, Kept, "");
+        let killed = stopped.gone(12, "root").ended(15, because(Reason::Cancelled));
+        assert_verdict(&killed.look_sees(Stage::Quiesce, &["child"]), judge_s1, Vacuous, "cannot be said");
+    }
+
+    #[test]
+    fn a_stopped_node_that_is_deaf_once_it_is_continued_is_s11s() {
+        let script = r#"[{"on": {"signal": "TERM", "then": {"exit": 0}}},
+            {"start": {"node": "child", "script": ["log-signals", "stop", "hang"]}}, "hang"]"#;
+        let continued = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .did(1, "root", 0)
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .did(3, "child", 1)
+            .cancel(10)
+            .signalled(11, "root", Signal::Term)
+            .exiting(11, "root", 0)
+            .signalled(12, "child", Signal::Term)
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&continued, judge_s11, Broken, "child");
+        assert_verdict(&continued, judge_s1, Kept, "");
+    }
+
+    #[test]
+    fn who_was_born_during_the_stop_is_named_and_charged_to_nobody_yet() {
+        let born = |at_ms| {
+            hanging_pair()
+                .cancel(10)
+                .hello(at_ms, "child.fork1")
+                .gone(12, "root")
+                .gone(12, "child")
+                .ended(15, because(Reason::Cancelled))
+                .look_sees(Stage::Quiesce, &["child.fork1"])
+        };
+        assert_verdict(&born(9), judge_s1, Broken, "child.fork1");
+        assert_verdict(&born(11), judge_s1, Vacuous, "which S8 is about");
+        assert_verdict(&born(11), judge_s11, Vacuous, "");
+    }
+
+    #[test]
+    fn who_was_born_during_the_stop_adds_nothing_to_who_was_there_before() {
+        let both = hanging_pair()
+            .cancel(10)
+            .hello(11, "child.fork1")
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child", "child.fork1"]);
+        let Verdict::Broken(finding) = both.judge(judge_s1) else { panic!("not broken") };
+        assert_eq!(finding.count, 1);
+    }
+
+    #[test]
+    fn a_cancel_before_the_root_was_up_is_not_charged_to_s1() {
+        let early =
+            case(steps(r#"["hang"]"#)).run(0).cancel(1).hello(5, "root").ended(7, because(Reason::Cancelled));
+        assert_verdict(&early.clone().look_sees(Stage::Quiesce, &["root"]), judge_s1, Unknown, "K7 is about");
+        assert_verdict(&early.gone(8, "root").look(Stage::Quiesce, vec![]), judge_s1, Kept, "");
+    }
+
+    #[test]
+    fn a_command_that_starts_slowly_has_its_tree_after_the_earliest_moment_of_its_timeout() {
+        let script = r#"[{"start": {"node": "away", "as": "own-session", "script": ["hang"]}}, "hang"]"#;
+        let slow = case(steps(script))
+            .template()
+            .timeout(100)
+            .run(0)
+            .hello(200, "root")
+            .hello_as(201, "away", AWAY)
+            .hello(202, "child")
+            .gone(305, "root")
+            .host_gone(307, Status::Exited(124))
+            .look_sees(Stage::HostGone, &["away", "child"]);
+        assert_verdict(&slow, judge_s4, Broken, "away");
+        assert_verdict(&slow, judge_s2, Broken, "child");
     }
 
     #[test]

@@ -91,10 +91,17 @@ fn directed_scenarios_of_one_name_are_the_same() {
 }
 
 #[test]
-fn directed_scenarios_make_order_by_gates_alone() {
-    let delayed =
-        directed_scenarios().into_iter().find(|scenario| scenario.ops.iter().any(|op| op.delay.is_some()));
-    assert_eq!(delayed, None);
+fn directed_scenarios_make_order_by_gates_and_wait_for_nothing_but_the_wrappers_start() {
+    for scenario in directed_scenarios() {
+        for op in scenario.ops.iter().filter(|op| op.delay.is_some()) {
+            assert_eq!(
+                op.after.as_ref().map(|event| event.as_str()),
+                Some("root.ready"),
+                "{}",
+                scenario.name
+            );
+        }
+    }
 }
 
 #[test]
