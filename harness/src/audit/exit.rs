@@ -57,7 +57,7 @@ impl Exit {
             Self::Usage => "The command line makes no sense.",
             Self::MustBroken => "A must rule is broken; in a replay, an expectation was not met.",
             Self::ShouldBroken => "Only should rules are broken, and --strict was given.",
-            Self::Unknown => "Nothing is broken, but something is unknown.",
+            Self::Unknown => "Nothing is broken, but something is unknown or a case was lost.",
             Self::NoCase => "No case ran.",
             Self::Refused => "An input file was refused, missing or unreadable.",
             Self::Lacking => "This machine lacks what was required.",
