@@ -34,7 +34,7 @@ pub const SCHEMA: u32 = 1;
 /// Cases of a subject where neither a number nor a budget is asked for.
 pub const DEFAULT_CASES: u64 = 150;
 /// Budget where neither a number nor a budget is asked for: a default audit is over within a minute.
-pub const DEFAULT_BUDGET: Duration = Duration::from_secs(50);
+pub const DEFAULT_BUDGET: Duration = Duration::from_secs(42);
 /// Seed of generated scenarios where none is asked for.
 pub const DEFAULT_SEED: u64 = 1;
 

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -51,16 +52,15 @@ impl Workplace {
     }
 }
 
-/// Removes the folders of crews that are gone. One without a lock is being made and is left alone; what cannot be opened or
-/// removed is somebody else's.
+/// Removes the folders of crews that are gone. One without a lock is being made and is left alone; so is everything that is not
+/// this user's, since anybody may make a folder of such a name here.
 fn remove_stale(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_folder || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) || !is_own_folder(&entry.path()) {
             continue;
         }
-        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        let Some(lock) = open_lock(&entry.path().join(LOCK)) else { continue };
         match lock.try_lock() {
             Ok(()) => {
                 if let Err(error) = std::fs::remove_dir_all(entry.path()) {
@@ -70,6 +70,20 @@ fn remove_stale(parent: &Path) {
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
         }
     }
+}
+
+/// Whether it is a folder, not a link to one, of this user.
+fn is_own_folder(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == own)
+}
+
+/// Opens a lock if it is a plain file: no link is followed, and nothing is waited for.
+fn open_lock(path: &Path) -> Option<File> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let lock = File::options().read(true).custom_flags(flags.bits() as i32).open(path).ok()?;
+    lock.metadata().is_ok_and(|found| found.is_file()).then_some(lock)
 }
 
 #[cfg(test)]
@@ -87,7 +101,12 @@ mod tests {
         let killed = folder.keep();
         let strange = parent.path().join("headcount-strange");
         std::fs::create_dir(&strange).unwrap();
+        // A pipe for a lock would be waited for by whoever opens it.
+        let trap = parent.path().join("headcount-trap");
+        std::fs::create_dir(&trap).unwrap();
+        nix::unistd::mkfifo(&trap.join(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
         remove_stale(parent.path());
+        assert!(trap.exists());
         assert!(living.path().exists() && strange.exists());
         assert!(!killed.exists());
     }
