@@ -23,8 +23,12 @@ const GONE_CAP: Duration = Duration::from_secs(20);
 const PLAY_SUITE: &str = "HEADCOUNT_TEST_PLAYS_SUITE";
 
 fn main() -> ExitCode {
-    headcount::reentry::reenter(|| Subjects::new().with("leaky", Leaky));
-    if std::env::var_os(PLAY_SUITE).is_some() {
+    headcount::reentry::reenter(|| Subjects::new().with("leaky", Leaky).with("idle", Idle));
+    let plays = std::env::var(PLAY_SUITE).unwrap_or_default();
+    if plays == "idle" {
+        return Suite::new("idle", || Idle).main();
+    }
+    if !plays.is_empty() {
         return Suite::new("leaky", || Leaky).generated(5000).main();
     }
     let mut arguments = Arguments::from_args();
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         }),
         trial("an_audit_goes_on_when_a_warden_was_killed", after_a_warden_was_killed),
         trial("a_leaky_wrapper_fails_its_suite_and_is_told_who_survived", a_leak_is_told),
+        trial("a_wrapper_that_starts_nothing_fails_its_suite", an_idle_wrapper_is_told),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -66,6 +71,19 @@ impl Subject for Leaky {
         };
         job.next_cancel().await;
         Outcome { reason, status: None, stdout: None, stderr: None }
+    }
+}
+
+/// Starts nothing and says that all went well.
+struct Idle;
+
+impl Subject for Idle {
+    fn promises(&self) -> Promises {
+        "timeout,grace,drain,clean,tells-reason,tells-cut,captures,status".parse().expect("known words")
+    }
+
+    async fn run(&self, _: Job) -> Outcome {
+        Outcome { reason: Reason::Itself, status: None, stdout: None, stderr: None }
     }
 }
 
@@ -146,7 +164,7 @@ fn after_a_warden_was_killed() -> Result<(), Failed> {
     let subject = &audit["subjects"][0];
     let (cases, lost) = (subject["cases"].as_u64(), subject["lost"].as_u64());
     // The case that the warden had is lost, and said to be; no other is.
-    if (status.code(), cases, lost) != (Some(0), Some(119), Some(1)) {
+    if (status.code(), cases, lost) != (Some(12), Some(119), Some(1)) {
         return Err(format!("{status}, {cases:?} cases, {lost:?} lost").into());
     }
     nobody_is_left()
@@ -157,6 +175,19 @@ fn a_leak_is_told() -> Result<(), Failed> {
     let output = command.args(["--exact", "rule::S9"]).stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let told = ["S9:", " alive 2", "to replay it"].iter().all(|part| text.contains(part));
+    if output.status.code() != Some(101) || !told {
+        return Err(format!("{}: {text}", output.status).into());
+    }
+    nobody_is_left()
+}
+
+fn an_idle_wrapper_is_told() -> Result<(), Failed> {
+    let mut command = suite();
+    let output = command.env(PLAY_SUITE, "idle").arg("rule::").stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = ["S1 was not tested by any case", "X1 was not tested by any case"]
+        .iter()
+        .all(|part| text.contains(part));
     if output.status.code() != Some(101) || !told {
         return Err(format!("{}: {text}", output.status).into());
     }

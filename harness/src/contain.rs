@@ -87,7 +87,12 @@ impl Container {
             Self::Namespace => look_at_namespace(own),
             Self::Cgroup(place) => {
                 let text = fs::read_to_string(place.join("cgroup.procs"))?;
-                let all = text.lines().filter_map(|line| scan::stat(line.parse().ok()?)).collect();
+                let listed = text.lines().filter_map(|line| line.parse::<i32>().ok());
+                // A cgroup does not list zombies; those of the host are among its children.
+                let mut pids: Vec<i32> = listed.chain(host.into_iter().flat_map(scan::children)).collect();
+                pids.sort_unstable();
+                pids.dedup();
+                let all = pids.into_iter().filter_map(scan::stat).collect();
                 Ok(Members { all, complete: true, method: Method::Cgroup })
             }
             Self::Subreaper => Ok(look_by_walk(own, host)),

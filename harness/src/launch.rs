@@ -24,8 +24,10 @@ pub struct Launch<'a> {
     pub arguments: Vec<OsString>,
     /// Put first on its `PATH`.
     pub path_first: Option<PathBuf>,
-    /// An empty folder that is its home and its working directory.
+    /// An empty folder that is its home.
     pub home: &'a Path,
+    /// Its working directory; nothing for this process's own.
+    pub folder: Option<&'a Path>,
     /// Its standard input.
     pub stdin: BorrowedFd<'a>,
     /// Its standard output.
@@ -75,7 +77,9 @@ fn become_host(
     if let Some(play) = launch.bystanders {
         start_bystander(play, "bystander", container, false)?;
     }
-    std::env::set_current_dir(launch.home)?;
+    if let Some(folder) = launch.folder {
+        std::env::set_current_dir(folder)?;
+    }
     reset_signals()?;
     take_descriptors(launch)?;
     nix::unistd::execve(program, arguments, environment)?;

@@ -151,7 +151,7 @@ impl Node {
     pub fn is_dead(&self) -> bool {
         match self.pidfd() {
             Some(pidfd) => is_readable(pidfd),
-            None => !self.is_connected(),
+            None => !self.is_connected() && !self.reexec,
         }
     }
 }

@@ -160,7 +160,19 @@ impl Bench {
         for trace in &traces {
             self.demand(rule, trace)?;
         }
-        Ok(())
+        let untested = |trace: &Trace| match rule.judge(&Facts::of(trace)) {
+            Verdict::Vacuous(why) | Verdict::Unknown(why) => Some(format!("{}: {why}", trace.scenario.name)),
+            Verdict::Kept | Verdict::Broken(_) | Verdict::NotRun(_) => None,
+        };
+        // A wrapper that starts nothing breaks nothing.
+        match traces.iter().map(untested).collect::<Option<Vec<_>>>() {
+            Some(reasons) if !reasons.is_empty() => Err(Failed::from(format!(
+                "{} was not tested by any case:\n  {}",
+                rule.id,
+                reasons.join("\n  ")
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_generated(&self, cases: u32) -> Result<(), Failed> {

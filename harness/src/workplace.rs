@@ -11,6 +11,10 @@ use tempfile::TempDir;
 const MOST_PARENT_BYTES: usize = 50;
 /// What the folder's name starts with.
 const PREFIX: &str = "headcount-";
+/// Where it is made if nowhere else is fit.
+const LAST_RESORT: &str = "/tmp";
+/// What commands write is kept there; a place with less room than this is passed over.
+const LEAST_FREE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Locked as long as the crew lives. The kernel unlocks it however the crew ends.
 const LOCK: &str = "lock";
 
@@ -25,13 +29,16 @@ impl Workplace {
     /// Makes one, in memory where that can be had, since every case makes a dozen files.
     pub(crate) fn make() -> io::Result<Self> {
         let mut refused = None;
-        for parent in [PathBuf::from("/dev/shm"), std::env::temp_dir(), PathBuf::from("/tmp")] {
+        for parent in [PathBuf::from("/dev/shm"), std::env::temp_dir(), PathBuf::from(LAST_RESORT)] {
             // No spaces, because command templates get paths in it.
             let text = parent.to_string_lossy();
             if text.len() > MOST_PARENT_BYTES || text.contains(char::is_whitespace) || !parent.is_absolute() {
                 continue;
             }
             remove_stale(&parent);
+            if free_bytes(&parent) < LEAST_FREE_BYTES && parent != Path::new(LAST_RESORT) {
+                continue;
+            }
             match Self::make_in(&parent) {
                 Ok(place) => return Ok(place),
                 Err(error) => refused = Some(error),
@@ -42,8 +49,11 @@ impl Workplace {
 
     fn make_in(parent: &Path) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
-        let lock = File::create_new(folder.path().join(LOCK))?;
+        // Locked before it has its name, so that nobody finds it unlocked.
+        let unnamed = folder.path().join("lock.new");
+        let lock = File::create_new(&unnamed)?;
         lock.lock()?;
+        std::fs::rename(unnamed, folder.path().join(LOCK))?;
         Ok(Self { folder, _lock: lock })
     }
 
@@ -63,13 +73,21 @@ fn remove_stale(parent: &Path) {
         let Some(lock) = open_lock(&entry.path().join(LOCK)) else { continue };
         match lock.try_lock() {
             Ok(()) => {
-                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                // Another crew may be removing it too.
+                if let Err(error) = std::fs::remove_dir_all(entry.path())
+                    && error.kind() != io::ErrorKind::NotFound
+                {
                     eprintln!("headcount: a stale folder stays: {}: {error}", entry.path().display());
                 }
             }
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
         }
     }
+}
+
+/// How much can be written where this path is; nothing if that cannot be told.
+pub(crate) fn free_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Whether it is a folder, not a link to one, of this user.

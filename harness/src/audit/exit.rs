@@ -116,7 +116,10 @@ pub fn of_subject(subject: &SubjectReport, strict: bool) -> Exit {
         Exit::MustBroken
     } else if strict && has(Level::Should, VerdictKind::Broken) {
         Exit::ShouldBroken
-    } else if has(Level::Must, VerdictKind::Unknown) || (strict && has(Level::Should, VerdictKind::Unknown)) {
+    } else if subject.lost > 0
+        || has(Level::Must, VerdictKind::Unknown)
+        || (strict && has(Level::Should, VerdictKind::Unknown))
+    {
         Exit::Unknown
     } else {
         Exit::Clean

@@ -275,7 +275,9 @@ impl Runner<'_> {
     pub(super) fn template_outcome(&self, status: Status) -> Outcome {
         let host = self.host.as_ref().expect("it has just ended");
         let captured = |path: &Path| fs::read(path).ok().map(|bytes| Captured::of(&bytes, None));
-        let captures = self.trace.subject.promises.captures;
+        // What did not fit was lost by the harness, not by the command.
+        let has_room = crate::workplace::free_bytes(self.place.folder) > LEAST_FREE_BYTES;
+        let captures = self.trace.subject.promises.captures && has_room;
         Outcome {
             reason: Reason::Unsaid,
             status: Some(status),

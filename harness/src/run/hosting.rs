@@ -77,6 +77,8 @@ impl Runner<'_> {
             arguments,
             path_first,
             home: &home,
+            // The words of a command may be paths that its user wrote where the harness was started.
+            folder: (!self.is_template()).then_some(home.as_path()),
             stdin: stdin.as_fd(),
             stdout: &File::create(&stdout)?,
             stderr: &File::create(&stderr)?,

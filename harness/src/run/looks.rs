@@ -29,6 +29,8 @@ impl Runner<'_> {
         let mut samples: Vec<(i32, u64, u32)> = Vec::new();
         loop {
             if stage == Stage::HostGone && contain::reap_all() {
+                // What the last of them said and that they are dead is still to be read.
+                self.take_late_news()?;
                 self.note_nobody(stage, began);
                 return Ok(());
             }

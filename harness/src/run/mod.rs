@@ -56,6 +56,8 @@ const BYE_CAP: Duration = Duration::from_secs(3);
 const HANDLES_CAP: Duration = Duration::from_secs(1);
 /// How long a node lives at most.
 const TTL: Span = Span::from_millis(30_000);
+/// With less room than this where a command's output is kept, some of it may be missing.
+const LEAST_FREE_BYTES: u64 = 4 * 1024 * 1024;
 /// Pause between two observations that no event announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 

@@ -24,7 +24,11 @@ impl Runner<'_> {
         if !self.is_open(op) {
             let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
-            if op.verb != Verb::Wait && now >= self.gate_since + cap {
+            let may_give_up = match op.verb {
+                Verb::Wait => over && op.after.as_ref().is_some_and(|event| !self.has_happened(event)),
+                _ => true,
+            };
+            if may_give_up && now >= self.gate_since + cap {
                 self.note(What::GateStuck { op: self.next_op });
                 self.next_op = self.case.scenario.ops.len();
                 self.deadline = now + GATE_CAP_AFTER_END;
@@ -167,7 +171,11 @@ impl Runner<'_> {
         let delay = self.case.scenario.ops.get(self.next_op).and_then(|op| op.delay);
         let total: Duration =
             [limits.timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
-        self.deadline = Instant::now() + total + longest_own_time(&self.case.scenario.script) + SILENCE_CAP;
+        self.deadline = Instant::now()
+            + total
+            + self.case.overhead * 2
+            + longest_own_time(&self.case.scenario.script)
+            + SILENCE_CAP;
     }
 
     /// Whether every op is finished and nothing of it is under way.
