@@ -2,7 +2,7 @@
 
 use fake_cli::script::Signal;
 
-use super::facts::{Facts, Run, Stop, micros};
+use super::facts::{Facts, Node, Run, Stop, micros};
 use super::standing::{Answer, hearing};
 use crate::scenario::Verb;
 use crate::trace::{Reason, Status};
@@ -226,7 +226,10 @@ fn died_of_cancel(facts: &Facts<'_>, cause: Cause) -> bool {
 /// never if there was none.
 pub fn shown_us(run: &Run<'_>, cause: Cause, at_us: u64) -> u64 {
     match cause {
-        Cause::TimedOut => first_sign_of_an_end(run).unwrap_or(u64::MAX).max(at_us),
+        Cause::TimedOut => {
+            let asked = run.nodes.iter().filter_map(Node::asked_us);
+            asked.chain(first_sign_of_an_end(run)).min().unwrap_or(u64::MAX).max(at_us)
+        }
         Cause::Itself | Cause::Cancelled | Cause::Dropped | Cause::Owner => at_us,
     }
 }

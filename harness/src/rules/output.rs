@@ -14,6 +14,7 @@ use super::directed::{
 };
 use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Node, Run};
+use super::standing::steps_of;
 use super::verdicts::together;
 use super::{Judged, Rule, as_catalogued};
 use crate::scenario::{Scenario, Verb};
@@ -106,6 +107,7 @@ pub(super) fn rules() -> Vec<Rule> {
 
 /// A stream of a run that has an outcome.
 struct Stream<'f, 'a> {
+    facts: &'f Facts<'a>,
     run: &'f Run<'a>,
     to: Output,
     captured: Captured,
@@ -113,18 +115,20 @@ struct Stream<'f, 'a> {
 }
 
 impl Stream<'_, '_> {
-    fn writers(&self) -> Vec<&Node<'_>> {
-        self.run.holders(self.to).filter(|node| node.wrote(self.to, u64::MAX) > 0).collect()
-    }
-
     fn written(&self, by_us: u64) -> u64 {
         self.run.holders(self.to).map(|node| node.wrote(self.to, by_us)).sum()
     }
 
     /// Whether the captured bytes are the first ones of the stream; nothing where that cannot be known.
     fn is_prefix(&self) -> Option<bool> {
-        let [writer] = self.writers()[..] else { return None };
-        let content = only_content(writer, self.to)?;
+        let script = &self.facts.trace.scenario.script;
+        let written = self.run.holders(self.to).map(|node| contents(script, node.name, self.to));
+        let writers: Vec<Vec<Content>> = written.filter(|contents| !contents.is_empty()).collect();
+        let [contents] = &writers[..] else { return None };
+        let content = contents[0];
+        if contents.iter().any(|other| *other != content) {
+            return None;
+        }
         Some(hash_of_prefix(content, self.to, self.captured.bytes) == self.captured.hash)
     }
 
@@ -145,14 +149,17 @@ impl Stream<'_, '_> {
     }
 }
 
-/// The kind of bytes that a node wrote to a stream; nothing if it wrote several.
-fn only_content(node: &Node<'_>, stream: Output) -> Option<Content> {
-    let mut kinds = node.reports.iter().filter_map(|heard| match heard.report {
-        Report::Wrote { to, content, .. } if *to == stream => Some(*content),
+/// The kinds of bytes that a node's script writes to a stream. What was written last may never have been confirmed, so the
+/// script says who may have written, not the reports.
+fn contents(script: &[Step], node: &str, stream: Output) -> Vec<Content> {
+    let steps = steps_of(script, node).unwrap_or_default();
+    let content = |step: &Step| match step {
+        Step::Write(write) if write.to == stream => Some(write.content),
+        Step::SlowStream(slow) if slow.to == stream => Some(Content::Records),
+        Step::Flood { .. } => Some(Content::Records),
         _ => None,
-    });
-    let first = kinds.next()?;
-    kinds.all(|kind| kind == first).then_some(first)
+    };
+    steps.iter().filter_map(content).collect()
 }
 
 fn captured_of(outcome: &Outcome, stream: Output) -> Option<Captured> {
@@ -181,7 +188,7 @@ fn each_stream(
             (Ok(()), None) => verdicts.push(Verdict::Vacuous(facts.because("the run has no outcome"))),
             (Ok(()), Some((ended_us, outcome))) => {
                 verdicts.extend(STREAMS.into_iter().map(|to| match captured_of(outcome, to) {
-                    Some(captured) => judge(&Stream { run, to, captured, ended_us }),
+                    Some(captured) => judge(&Stream { facts, run, to, captured, ended_us }),
                     None => Verdict::NotRun(format!("the outcome gives no {} back", to.name())),
                 }));
             }
@@ -657,9 +664,26 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_that_was_killed_before_it_could_confirm_counts_as_one() {
+        let script = r#"[{"start": {"node": "child", "holds": ["stdout"], "script": [{"write": {"to": "stdout", "bytes": 1000}}]}},
+            {"write": {"to": "stdout", "bytes": 800}}, "hang"]"#;
+        let both = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .hello(1, "child")
+            .wrote(2, "child", Output::Stdout, 1000)
+            .cancel(10)
+            .gone(11, "root")
+            .ended(14, out(Reason::Cancelled, Captured { bytes: 1800, hash: 1, complete: Some(true) }));
+        assert_verdict(&both, judge_o2, Kept, "");
+    }
+
+    #[test]
     fn a_stream_of_two_kinds_is_compared_by_length() {
         let binary = Report::Wrote { to: Output::Stdout, content: Content::Binary, total: 2000 };
-        let hand = case(steps(SCRIPT))
+        let script = r#"[{"write": {"to": "stdout", "bytes": 1000}},
+            {"write": {"to": "stdout", "bytes": 1000, "content": "binary"}}, {"exit": 0}]"#;
+        let hand = case(steps(script))
             .run(0)
             .hello(1, "root")
             .wrote(2, "root", Output::Stdout, 1000)
@@ -672,7 +696,9 @@ mod tests {
     #[test]
     fn several_writers_are_compared_by_length() {
         let both = |bytes| {
-            case(steps(SCRIPT))
+            let script = r#"[{"start": {"node": "child", "holds": ["stdout"], "script": [{"write": {"to": "stdout", "bytes": 500}}]}},
+                {"write": {"to": "stdout", "bytes": 1000}}, {"exit": 0}]"#;
+            case(steps(script))
                 .run(0)
                 .hello(1, "root")
                 .hello(1, "child")

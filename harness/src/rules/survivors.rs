@@ -511,20 +511,25 @@ impl Scene<'_, '_> {
     /// How the root came to its end.
     fn leader(&self) -> Leader {
         let Some(root) = self.run.root() else { return Leader::Unclear };
-        if root.dead_us().is_none() {
-            return Leader::Disobeyed;
-        }
+        let Some(dead_us) = root.dead_us() else { return Leader::Disobeyed };
         let heard = self.hearing(root);
         let asked = root.reported(Signal::Term).is_some();
         match (asked, root.exiting()) {
             // Also one that was stopped and was continued in order to answer.
             (true, Some(_)) => return Leader::Obeyed,
-            (true, None) => return Leader::Disobeyed,
+            (true, None) => {
+                // Its last words may be lost; whoever lived for as long as it needed has had its way.
+                let cleaned_up_us = cleaned_up_us(self.script(), root).unwrap_or(0);
+                let finished = heard.answer != Answer::GoesOn && dead_us >= cleaned_up_us;
+                return if finished { Leader::Obeyed } else { Leader::Disobeyed };
+            }
             (false, _) if heard.answer == Answer::GoesOn => return Leader::Disobeyed,
             (false, _) if heard.reports => return Leader::Killed,
             (false, _) => {}
         }
-        let status = self.run.ended.and_then(|(_, outcome)| outcome.status);
+        // A command's own status is not its child's.
+        let outcome = self.run.ended.filter(|_| !self.facts.is_template());
+        let status = outcome.and_then(|(_, outcome)| outcome.status);
         let others_asked = self.run.nodes.iter().any(|node| node.reported(Signal::Term).is_some());
         match status {
             Some(Status::Signaled(signal)) if signal == Signal::Term.number() => Leader::Obeyed,
@@ -1393,6 +1398,41 @@ mod tests {
             .look_sees(Stage::HostGone, &["away", "child"]);
         assert_verdict(&slow, judge_s4, Broken, "away");
         assert_verdict(&slow, judge_s2, Broken, "child");
+    }
+
+    #[test]
+    fn a_leader_that_had_the_time_for_its_clean_up_obeyed_though_its_last_words_are_lost() {
+        let mute = deaf_child(r#"{"exit-slowly": {"takes": "80ms", "code": 0}}"#)
+            .signalled(11, "root", Signal::Term)
+            .gone(92, "root")
+            .ended(93, because(Reason::Cancelled))
+            .look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&mute, judge_s11, Broken, "child");
+    }
+
+    #[test]
+    fn the_status_of_a_command_does_not_say_how_its_child_died() {
+        let hand = deaf_child(r#""default""#).template().gone(11, "root").host_gone(12, Status::Signaled(15));
+        let ended = hand.ended(12, with_status(Reason::Unsaid, Status::Signaled(15)));
+        assert_verdict(&ended.look_sees(Stage::HostGone, &["child"]), judge_s11, Vacuous, "cannot be said");
+    }
+
+    #[test]
+    fn who_was_born_after_anybody_was_asked_was_born_during_the_timeout() {
+        let script = r#"[{"start": {"node": "child", "script": [{"on": {"signal": "TERM", "then": {"fork": 1}}}, "hang"]}}, "hang"]"#;
+        let forked = case(steps(script))
+            .timeout(100)
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .signalled(101, "child", Signal::Term)
+            .hello(103, "child.fork1")
+            .gone(105, "root")
+            .ended(106, because(Reason::TimedOut))
+            .look_sees(Stage::Quiesce, &["child", "child.fork1"]);
+        assert_verdict(&forked, judge_s11, Broken, "child");
+        assert_verdict(&forked, judge_s2, Vacuous, "which S8 is about");
     }
 
     #[test]
