@@ -88,7 +88,12 @@ impl Connection {
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let Some(socket) = &self.socket else { return Received::End };
         debug_assert!(buffer.len() >= MOST_MESSAGE_BYTES);
-        match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+        let mut received = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT);
+        if received == Err(Errno::CONNRESET) {
+            // The node died with an order unread. The kernel says that first and once; its last reports come after it.
+            received = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT);
+        }
+        match received {
             Ok((0, _)) => Received::End,
             Ok((count, _)) => match serde_json::from_slice(&buffer[..count]) {
                 Ok(report) => Received::Report(report),
@@ -161,4 +166,26 @@ pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut fds, Some(&now)), Ok(1)) && !fds[0].revents().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_cli::script::Event;
+
+    use super::*;
+
+    #[test]
+    fn the_last_reports_of_a_node_that_died_with_an_order_unread_are_read() {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let mut connection = Connection { socket: Some(ours), pidfd: None };
+        connection.send(&Order::Pass { event: Event::try_from("root.ready").unwrap() });
+        let said = Report::Exiting { code: 3, at_ns: 1 };
+        rustix::net::send(&theirs, &serde_json::to_vec(&said).unwrap(), SendFlags::NOSIGNAL).unwrap();
+        drop(theirs);
+        let mut buffer = vec![0; MOST_MESSAGE_BYTES];
+        assert!(matches!(connection.receive(&mut buffer), Received::Report(report) if report == said));
+        assert!(matches!(connection.receive(&mut buffer), Received::End));
+    }
 }
