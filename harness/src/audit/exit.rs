@@ -16,7 +16,7 @@ pub enum Exit {
     MustBroken = 10,
     /// Only *should* rules are broken, and `--strict` was given.
     ShouldBroken = 11,
-    /// Nothing is broken, something is unknown.
+    /// Nothing is broken, something is unknown or a case was lost.
     Unknown = 12,
     /// No case ran.
     NoCase = 13,
