@@ -23,7 +23,7 @@ impl Subject for Minded {
             drain: Keeps::AsAsked,
             reach: if holds_the_tree { Reach::Tree } else { Reach::Group },
             leftovers: Leftovers::Clean,
-            owner_death: holds_the_tree.then_some(OWNER_DEATH),
+            owner_death: holds_the_tree.then(|| OWNER_DEATH.into()),
             tells_reason: true,
             tells_cut: true,
             captures: true,
