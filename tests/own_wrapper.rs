@@ -11,7 +11,9 @@ struct Mine;
 
 impl Subject for Mine {
     fn promises(&self) -> Promises {
-        "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status".parse().expect("known words")
+        "timeout,grace,drain,clean,owner-death=1s,tells-reason,tells-cut,captures,status"
+            .parse()
+            .expect("known words")
     }
 
     async fn run(&self, job: Job) -> Outcome {
