@@ -19,6 +19,8 @@ const ROUNDS: usize = 3;
 /// What a run may need, with what this benchmark needs to watch it.
 const DESCRIPTORS: u64 = 12;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A helper may be kept for the next run.
+const PATIENCE_WITH_HELPERS: Duration = Duration::from_millis(500);
 
 /// What an owner tells, by these names.
 const START: &str = "start";
@@ -175,14 +177,15 @@ fn helpers(own: u32, running: &[Running]) -> Result<Vec<u32>, Failure> {
     Ok(sys::children(own)?.into_iter().filter(|child| !asked_for.contains(child)).collect())
 }
 
-/// How long it takes until all of them, and their helpers, are dead and reaped.
+/// How long it takes until all of them are dead and reaped. Their helpers get the time to leave as well, if they mean to.
 async fn stop_all(running: Vec<Running>, news: News) -> Result<Duration, Failure> {
     let mut members = Members::none(news);
     for pid in running.iter().map(Running::pid) {
         members.add(pid?)?;
     }
+    let mut others = Members::none(news);
     for helper in helpers(process::id(), &running)? {
-        members.add(helper)?;
+        others.add(helper)?;
     }
     let vigil = members.watch(PATIENCE)?;
     let from = Instant::now();
@@ -190,8 +193,10 @@ async fn stop_all(running: Vec<Running>, news: News) -> Result<Duration, Failure
         run.stop()?;
     }
     let emptied = tokio::task::spawn_blocking(|| vigil.end()).await??;
-    match emptied.left {
-        0 => Ok(emptied.at.saturating_duration_since(from)),
-        left => Err(format!("{left} processes are left").into()),
+    if emptied.left > 0 {
+        return Err(format!("{} processes are left", emptied.left).into());
     }
+    let vigil = others.watch(PATIENCE_WITH_HELPERS)?;
+    tokio::task::spawn_blocking(|| vigil.end()).await??;
+    Ok(emptied.at.saturating_duration_since(from))
 }
