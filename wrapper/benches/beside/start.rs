@@ -1,5 +1,6 @@
 //! A run from its start to its end, for children that take no time, and some.
 
+use std::process::Command;
 use std::time::Instant;
 
 use crate::Failure;
@@ -51,6 +52,8 @@ async fn case(options: &Options, does: &str, sink: Sink, rounds: usize) -> Resul
     while let Some(order) = count.next(able.len()) {
         for turn in order {
             let (row, contender) = able[turn];
+            // So that everybody comes after the same, and not after whoever leaves most to clear up.
+            in_between()?;
             let from = Instant::now();
             let written = contender.run(&child, sink).await?;
             rows[row].samples.push(from.elapsed().as_secs_f64());
@@ -60,4 +63,11 @@ async fn case(options: &Options, does: &str, sink: Sink, rounds: usize) -> Resul
         }
     }
     Ok(rows)
+}
+
+/// A child that is nobody's, and is not measured.
+fn in_between() -> Result<(), Failure> {
+    let child = Child::that("")?;
+    let status = Command::new(&child.program).args(&child.arguments).status()?;
+    if status.success() { Ok(()) } else { Err(format!("the child ended with {status}").into()) }
 }

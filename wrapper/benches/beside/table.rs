@@ -11,6 +11,7 @@ pub(crate) struct Rounds {
     wanted: usize,
     done: usize,
     enough: Instant,
+    dice: u64,
 }
 
 impl Rounds {
@@ -18,22 +19,31 @@ impl Rounds {
     pub(crate) fn new(wanted: usize, usual: usize) -> Self {
         let times = wanted.div_ceil(usual.max(1)).max(1);
         let enough = ENOUGH.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
-        Self { wanted, done: 0, enough: Instant::now() + enough }
+        Self { wanted, done: 0, enough: Instant::now() + enough, dice: 0x9E37_79B9_7F4A_7C15 }
     }
 
-    /// The order in which everybody takes a turn in the next round: who goes first, and after whom, changes.
+    /// The order in which everybody takes a turn in the next round. It is shuffled, the same way in every run: what one
+    /// leaves for the kernel to clear up delays whoever comes next, and that must not always be the same.
     pub(crate) fn next(&mut self, everybody: usize) -> Option<Vec<usize>> {
         let late = self.done >= AT_LEAST && Instant::now() > self.enough;
         if self.done >= self.wanted || late || everybody == 0 {
             return None;
         }
         let mut order: Vec<usize> = (0..everybody).collect();
-        order.rotate_left(self.done % everybody);
-        if self.done / everybody % 2 == 1 {
-            order.reverse();
+        for last in (1..everybody).rev() {
+            let other = self.roll() as usize % (last + 1);
+            order.swap(last, other);
         }
         self.done += 1;
         Some(order)
+    }
+
+    /// Xorshift: enough for an order.
+    fn roll(&mut self) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice >> 16
     }
 }
 
