@@ -18,7 +18,7 @@ const RUNS: usize = 1000;
 const ROUNDS: usize = 3;
 /// What a run may need, with what this benchmark needs to watch it.
 const DESCRIPTORS: u64 = 12;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// A helper may be kept for the next run.
 const PATIENCE_WITH_HELPERS: Duration = Duration::from_millis(500);
 
@@ -126,18 +126,21 @@ pub(crate) fn own(options: &Options, contender: usize) -> Result<(), Failure> {
             println!("{}", why.replace('\n', " "));
             return Ok(());
         }
-        for (key, value) in measure(contender, runs, news).await? {
-            println!("{key} {value}");
+        match measure(contender, runs, news).await? {
+            Ok(figures) => figures.iter().for_each(|(key, value)| println!("{key} {value}")),
+            Err(why) => println!("{why}"),
         }
         Ok(())
     })
 }
 
-async fn measure(contender: Contender, runs: usize, news: News) -> Result<Figures, Failure> {
+async fn measure(contender: Contender, runs: usize, news: News) -> Result<Result<Figures, String>, Failure> {
     let child = Child::that("hang")?;
     let own = process::id();
     // The first brings what stays for good: threads, handlers, arenas.
-    stop_all(vec![contender.start(&child, Sink::Captured).await?], news).await?;
+    if let Err(why) = stop_all(vec![contender.start(&child, Sink::Captured).await?], news).await? {
+        return Ok(Err(why));
+    }
 
     let mut running = Vec::with_capacity(runs);
     let (descriptors, memory, cpu) = (sys::descriptors()?, sys::private_memory(own)?, sys::cpu_time()?);
@@ -156,7 +159,10 @@ async fn measure(contender: Contender, runs: usize, news: News) -> Result<Figure
     }
 
     let cpu = sys::cpu_time()?;
-    let stop = stop_all(running, news).await?;
+    let stop = match stop_all(running, news).await? {
+        Ok(stop) => stop,
+        Err(why) => return Ok(Err(why)),
+    };
     let cpu = cpu_of_start + sys::cpu_time()?.saturating_sub(cpu);
     let each = |sum: f64| sum / runs as f64;
     let figures = [
@@ -168,7 +174,7 @@ async fn measure(contender: Contender, runs: usize, news: News) -> Result<Figure
         (HELPERS_EACH, each(helpers.len() as f64)),
         (HELPER_MEMORY, if helpers.is_empty() { 0.0 } else { table::quartiles(&memory_of_helpers)[1] }),
     ];
-    Ok(figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Ok(Ok(figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()))
 }
 
 /// Children of the owner that nobody asked for.
@@ -177,8 +183,8 @@ fn helpers(own: u32, running: &[Running]) -> Result<Vec<u32>, Failure> {
     Ok(sys::children(own)?.into_iter().filter(|child| !asked_for.contains(child)).collect())
 }
 
-/// How long it takes until all of them are dead and reaped. Their helpers get the time to leave as well, if they mean to.
-async fn stop_all(running: Vec<Running>, news: News) -> Result<Duration, Failure> {
+/// How long it takes until all of them are dead and reaped, or who was not in time. Their helpers get the time to leave as well, if they mean to.
+async fn stop_all(running: Vec<Running>, news: News) -> Result<Result<Duration, String>, Failure> {
     let mut members = Members::none(news);
     for pid in running.iter().map(Running::pid) {
         members.add(pid?)?;
@@ -193,10 +199,10 @@ async fn stop_all(running: Vec<Running>, news: News) -> Result<Duration, Failure
         run.stop()?;
     }
     let emptied = tokio::task::spawn_blocking(|| vigil.end()).await??;
-    if emptied.left > 0 {
-        return Err(format!("{} processes are left", emptied.left).into());
+    if !emptied.left.nobody() {
+        return Ok(Err(format!("not measured: {}", emptied.left)));
     }
     let vigil = others.watch(PATIENCE_WITH_HELPERS)?;
     tokio::task::spawn_blocking(|| vigil.end()).await??;
-    Ok(emptied.at.saturating_duration_since(from))
+    Ok(Ok(emptied.at.saturating_duration_since(from)))
 }

@@ -51,7 +51,7 @@ fn conduct(words: &[String]) -> Result<ExitCode, Failure> {
         &load[..load.find(' ').unwrap_or(0)]
     );
     println!("  owner: {}", options.owner());
-    println!("  child: {program}");
+    println!("  child: {}", program.lines().next().unwrap_or_default());
     println!("  processkit holds its children by: {}", processkit::host_containment().mechanism().name());
 
     let mut code = ExitCode::SUCCESS;

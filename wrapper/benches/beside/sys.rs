@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "fork, a signal handler and a mapping have no safe form")]
 
 use std::ffi::c_int;
+use std::fmt;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
@@ -182,28 +183,17 @@ impl Members {
             let deadline = Instant::now() + patience;
             // Nobody waits for it any more only if the whole benchmark has failed.
             let _ = ready.send(());
-            let mut left = 0;
+            let mut left = Left::default();
             for pidfd in &self.pidfds {
-                left += usize::from(!self.has_gone(pidfd, deadline)?);
+                if !hears(pidfd, self.news.flags(), deadline)? {
+                    let is_dead = hears(pidfd, PollFlags::IN, Instant::now())?;
+                    *(if is_dead { &mut left.unreaped } else { &mut left.alive }) += 1;
+                }
             }
             Ok(Emptied { at: Instant::now(), left, members: self })
         })?;
         is_ready.recv()?;
         Ok(Vigil(thread))
-    }
-
-    fn has_gone(&self, pidfd: &OwnedFd, deadline: Instant) -> Result<bool, Errno> {
-        loop {
-            let mut entry = [PollFd::new(pidfd, self.news.flags())];
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
-            match poll(&mut entry, Some(&timeout)) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     /// A handle to the first.
@@ -220,8 +210,8 @@ impl Members {
             }
         }
         match self.watch(patience)?.end()? {
-            Emptied { left: 0, .. } => Ok(()),
-            Emptied { left, .. } => Err(format!("{left} processes could not be killed").into()),
+            Emptied { left, .. } if left.alive > 0 => Err(format!("{} cannot be killed", left.alive).into()),
+            _ => Ok(()),
         }
     }
 }
@@ -242,8 +232,44 @@ pub(crate) struct Vigil(JoinHandle<Result<Emptied, Errno>>);
 pub(crate) struct Emptied {
     /// When the last was gone, or there was no more patience.
     pub(crate) at: Instant,
-    pub(crate) left: usize,
+    pub(crate) left: Left,
     pub(crate) members: Members,
+}
+
+/// Who was left when there was no more patience.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    alive: usize,
+    unreaped: usize,
+}
+
+impl Left {
+    pub(crate) fn nobody(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.alive, self.unreaped) {
+            (alive, 0) => write!(f, "leaves {alive}"),
+            (0, unreaped) => write!(f, "leaves {unreaped} unreaped"),
+            (alive, unreaped) => write!(f, "leaves {alive}, and {unreaped} unreaped"),
+        }
+    }
+}
+
+fn hears(pidfd: &OwnedFd, news: PollFlags, deadline: Instant) -> Result<bool, Errno> {
+    loop {
+        let mut entry = [PollFd::new(pidfd, news)];
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+        match poll(&mut entry, Some(&timeout)) {
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 impl Vigil {

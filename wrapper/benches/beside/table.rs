@@ -65,7 +65,7 @@ impl Row {
 
 /// Prints a table whose ratios are to the first row that has samples, round by round.
 pub(crate) fn print(title: &str, rows: &[Row], show: impl Fn(f64) -> String) {
-    let reference = rows.iter().find(|row| !row.samples.is_empty());
+    let reference = rows.iter().find(|row| row.remark.is_none() && !row.samples.is_empty());
     let rounds = reference.map_or(0, |row| row.samples.len());
     let unit = reference.map_or("nobody", |row| row.name.as_str());
     println!("\n{title}   ({rounds} rounds, 1.00 = {unit})");
