@@ -135,7 +135,7 @@ mod tests {
                         assert_eq!(*named, acts, "{state:?} on {name}");
                     }
                     None => {
-                        assert_eq!((next, acts.len()), (state, 0), "{state:?} on {name} is not in the table")
+                        assert_eq!((next, acts.len()), (state, 0), "{state:?} on {name} is not in the table");
                     }
                 }
             }
