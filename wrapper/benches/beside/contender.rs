@@ -17,6 +17,7 @@ pub(crate) const CONTENDERS: &[(&str, Contender)] = &[
     ("process-wrap group", Contender::ProcessWrap(Wrap::Group)),
     ("process-wrap session", Contender::ProcessWrap(Wrap::Session)),
     ("processkit", Contender::Processkit),
+    ("childminder nanny", Contender::Childminder(Containment::Nanny)),
     ("childminder group", Contender::Childminder(Containment::Group)),
 ];
 
