@@ -15,10 +15,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::hinder::Hindered;
 use crate::promises::Promises;
-use crate::scenario::Limits;
+use crate::scenario::{Hindrance, Limits};
 use crate::subject::{Cancels, DynSubject, Job};
-use crate::trace::Outcome;
+use crate::trace::{Outcome, Reason};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -35,6 +36,9 @@ pub enum Order {
         program: PathBuf,
         /// The limits to ask the wrapper for.
         limits: Limits,
+        /// What the host itself does to make the start fail, until the run is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hindered_by: Option<Hindrance>,
     },
     /// Cancel a run in the wrapper's own idiom.
     Cancel {
@@ -119,7 +123,9 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Order::Run { run, program, limits } => host.start(run, program, limits),
+            Order::Run { run, program, limits, hindered_by } => {
+                host.start(run, program, limits, hindered_by);
+            }
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run).await,
             Order::Bye => break,
@@ -143,7 +149,7 @@ impl Host {
         drop(self.answers.send(answer));
     }
 
-    fn start(&mut self, run: u32, program: PathBuf, limits: Limits) {
+    fn start(&mut self, run: u32, program: PathBuf, limits: Limits, hindered_by: Option<Hindrance>) {
         let (job, cancels) = Job::new(
             program,
             limits.timeout.map(Span::get),
@@ -152,8 +158,17 @@ impl Host {
         );
         let future = self.subject.clone().run(job);
         let answers = self.answers.clone();
+        // In force before the wrapper is first polled, and lifted when its future is done or dropped.
+        let hindered = hindered_by.map(Hindered::by).transpose();
         let task = tokio::spawn(async move {
-            let outcome = future.await;
+            let outcome = match hindered {
+                Ok(hindered) => {
+                    let outcome = future.await;
+                    drop(hindered);
+                    outcome
+                }
+                Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
+            };
             drop(answers.send(Answer::Ended { run, outcome }));
         });
         self.runs.insert(run, (cancels, task));

@@ -171,7 +171,7 @@ impl Hand {
 
     fn op(mut self, at_ms: u64, verb: Verb) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: None, delay: None });
+        self.trace.scenario.ops.push(Op::new(verb));
         if verb == Verb::Run {
             self.runs += 1;
         }
@@ -218,7 +218,7 @@ impl Hand {
     /// An op whose gate did not open.
     pub(crate) fn stuck(mut self, at_ms: u64, verb: Verb, gate: &str) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: Some(gate.try_into().unwrap()), delay: None });
+        self.trace.scenario.ops.push(Op { after: Some(gate.try_into().unwrap()), ..Op::new(verb) });
         self.what(at_ms, What::GateStuck { op })
     }
 

@@ -59,17 +59,17 @@ impl Scenario {
 
 /// Start a run.
 pub(super) fn run() -> Op {
-    Op { verb: Verb::Run, after: None, delay: None }
+    Op::new(Verb::Run)
 }
 
 /// Wait for the end of the newest run.
 pub(super) fn wait() -> Op {
-    Op { verb: Verb::Wait, after: None, delay: None }
+    Op::new(Verb::Wait)
 }
 
 /// Do this once that has happened.
 pub(super) fn after(event: &str, verb: Verb) -> Op {
-    Op { verb, after: Some(self::event(event)), delay: None }
+    Op { after: Some(self::event(event)), ..Op::new(verb) }
 }
 
 /// Run, and do this once the root has said that it is ready.

@@ -69,7 +69,7 @@ impl Runner<'_> {
         }
         let run = self.runs.last().expect("the first op is a run").number;
         match op.verb {
-            Verb::Run => self.start_run(index, run)?,
+            Verb::Run => self.start_run(index, run, op.hindered_by)?,
             Verb::Cancel => {
                 self.note_issued(index, op.verb, run);
                 if self.is_template() {
@@ -102,7 +102,12 @@ impl Runner<'_> {
         self.note(What::Issued { op, verb, run });
     }
 
-    pub(super) fn start_run(&mut self, index: usize, run: u32) -> Result<(), Stop> {
+    pub(super) fn start_run(
+        &mut self,
+        index: usize,
+        run: u32,
+        hindered_by: Option<Hindrance>,
+    ) -> Result<(), Stop> {
         let folder = self.place.folder.join(format!("r{run}"));
         fs::create_dir(&folder)?;
         let name = match &self.case.subject.drive {
@@ -116,12 +121,21 @@ impl Runner<'_> {
             ttl: TTL,
             script: self.case.scenario.script.clone(),
         };
-        play.install(self.place.program, &fake)?;
+        match hindered_by {
+            Some(Hindrance::MissingProgram) => {}
+            Some(Hindrance::NotExecutable) => write_program(&fake, "#!/bin/sh\n", 0o600)?,
+            Some(Hindrance::BadInterpreter) => write_program(&fake, "#!/no/such/interpreter\n", 0o700)?,
+            Some(Hindrance::NoProcess | Hindrance::DescriptorsLeft(_)) | None => {
+                play.install(self.place.program, &fake)?;
+            }
+        }
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
                 self.count_handles_before(run);
                 self.note_issued(index, Verb::Run, run);
-                self.tell_host(&Order::Run { run, program: fake, limits: self.case.scenario.limits });
+                let limits = self.case.scenario.limits;
+                let hindered_by = hindered_by.filter(|hindrance| !hindrance.is_in_program());
+                self.tell_host(&Order::Run { run, program: fake, limits, hindered_by });
             }
             Drive::Template { words, fake_as, .. } => {
                 let filled: Vec<String> =
@@ -195,4 +209,11 @@ impl Runner<'_> {
     pub(super) fn is_template(&self) -> bool {
         matches!(self.case.subject.drive, Drive::Template { .. })
     }
+}
+
+/// A program that cannot be executed, in one way or another.
+fn write_program(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
 }
