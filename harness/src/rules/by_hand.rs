@@ -8,7 +8,7 @@ use fake_cli::span::Span;
 use super::facts::Facts;
 use super::standing::Ids;
 use crate::promises::Promises;
-use crate::scenario::{self, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Hindrance, Limits, Op, Scenario, Verb};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Method, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
     Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -181,6 +181,14 @@ impl Hand {
 
     pub(crate) fn run(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Run)
+    }
+
+    /// A run whose start something makes fail.
+    pub(crate) fn hindered_run(self, at_ms: u64, hindrance: Hindrance) -> Self {
+        let mut hindered = self.run(at_ms);
+        let op = hindered.trace.scenario.ops.last_mut().expect("it was just added");
+        op.hindered_by = Some(hindrance);
+        hindered
     }
 
     pub(crate) fn wait(self, at_ms: u64) -> Self {
