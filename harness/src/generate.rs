@@ -364,6 +364,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         ops: ops(parts, &tree, shape),
         limits,
         bystanders: parts.bystanders,
+        bystander_child: None,
         expect: None,
     }
 }

@@ -19,6 +19,8 @@ pub const SCHEMA: u32 = 1;
 pub const MOST_OPS: usize = 64;
 /// Most descriptors that a hindrance may leave.
 pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
+/// Name of the child that the host has beside the wrapper's.
+pub const BYSTANDER_CHILD: &str = "bystander-child";
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -48,6 +50,9 @@ pub struct Scenario {
     /// Whether bystanders, which the wrapper has no business with, stand beside the host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bystanders: bool,
+    /// The host has a child of its own beside the wrapper's, `bystander-child`, which exits once this has happened.
+    #[serde(rename = "bystander-child", default, skip_serializing_if = "Option::is_none")]
+    pub bystander_child: Option<Event>,
     /// What a replay must find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
@@ -130,6 +135,31 @@ pub enum Verb {
     KillHost,
     /// Send this signal to the host.
     SignalHost(Signal),
+    /// Have the host end itself in this way, whatever its wrapper is doing.
+    EndHost(HostEnd),
+}
+
+/// How a host ends itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostEnd {
+    /// By a panic, or what its language throws, that nobody catches: the stack is unwound.
+    Panic,
+    /// By `exit()`: nothing is unwound.
+    Exit,
+    /// By `abort()`: nothing at all runs any more.
+    Abort,
+}
+
+impl HostEnd {
+    /// As it is written in scenarios.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Exit => "exit",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 impl Verb {
@@ -142,12 +172,13 @@ impl Verb {
             Self::Wait => "wait".to_owned(),
             Self::KillHost => "kill-host".to_owned(),
             Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
+            Self::EndHost(how) => format!("end-host {}", how.name()),
         }
     }
 
-    /// Whether the op ends the host from outside.
+    /// Whether the op ends the host.
     pub fn ends_host(self) -> bool {
-        matches!(self, Self::KillHost | Self::SignalHost(_))
+        matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_))
     }
 }
 
@@ -285,7 +316,15 @@ impl Scenario {
         if self.ops[0].verb != Verb::Run {
             return refuse("ops[0].do", "the first op must be \"run\"".to_owned());
         }
-        let nodes = script::nodes(&self.script);
+        let mut nodes = script::nodes(&self.script);
+        if let Some(event) = &self.bystander_child {
+            check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+                file: None,
+                place: "bystander-child".to_owned(),
+                problem,
+            })?;
+            nodes.push(BYSTANDER_CHILD.to_owned());
+        }
         for (index, op) in self.ops.iter().enumerate() {
             if let Some(delay) = op.delay
                 && delay > script::MOST_TIME

@@ -27,6 +27,7 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         ops,
         limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
         bystanders: false,
+        bystander_child: None,
         expect: None,
     }
 }

@@ -32,7 +32,7 @@ use crate::host::{Answer, Order};
 use crate::launch::{self, Launch};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
@@ -163,6 +163,12 @@ fn inapplicable(case: &Case) -> Option<String> {
     if case.scenario.ops.iter().any(|op| op.verb == Verb::Drop) {
         return Some("a command has no handle that could be dropped".to_owned());
     }
+    if case.scenario.ops.iter().any(|op| matches!(op.verb, Verb::EndHost(_))) {
+        return Some("a command cannot be told to end itself".to_owned());
+    }
+    if case.scenario.bystander_child.is_some() {
+        return Some("a command has no child beside the wrapper's that could be asked for".to_owned());
+    }
     if hindrances().any(|hindrance| !hindrance.is_in_program()) {
         return Some("a limit that hinders a command's child hinders the command itself".to_owned());
     }
@@ -268,6 +274,7 @@ impl<'a> Runner<'a> {
     fn play(&mut self) -> Result<(), Stop> {
         if let Drive::Reentry { subject } = &self.case.subject.drive {
             self.start_host(subject)?;
+            self.start_bystander_child()?;
         }
         loop {
             self.count_handles();
