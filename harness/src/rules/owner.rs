@@ -84,6 +84,9 @@ fn judge_p2(facts: &Facts<'_>) -> Verdict {
 }
 
 fn judge_p3(facts: &Facts<'_>) -> Verdict {
+    if facts.is_template() {
+        return Verdict::NotRun("a command cannot be told to end itself".to_owned());
+    }
     judge(facts, |verb| matches!(verb, Verb::EndHost(_)))
 }
 
@@ -409,6 +412,7 @@ mod tests {
         assert_verdict(&hung, judge_p3, Vacuous, "outlived");
         let cannot = hanging_pair().end_host(10, HostEnd::Exit).unimplemented(11);
         assert_verdict(&cannot, judge_p3, Vacuous, "not ended in this way");
+        assert_verdict(&hanging_pair().template(), judge_p3, NotRun, "cannot be told");
         let late = exited(Status::Exited(3))
             .promising(|promises| promises.owner_death = Some(Span::from_millis(100)))
             .gone(900, "child")
