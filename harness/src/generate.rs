@@ -18,7 +18,7 @@ use proptest::strategy::{Union, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::promises::Keeps;
-use crate::scenario::{Limits, Op, SCHEMA, Scenario, Verb};
+use crate::scenario::{HostState, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
@@ -364,6 +364,9 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         ops: ops(parts, &tree, shape),
         limits,
         bystanders: parts.bystanders,
+        host: HostState::default(),
+        obstacle: None,
+        input: None,
         expect: None,
     }
 }
@@ -664,7 +667,7 @@ mod tests {
     #[test]
     fn most_wait_for_the_tree_before_they_stop_it() {
         let stops = |scenario: &Scenario| {
-            let stop = scenario.ops.iter().find(|op| !matches!(op.verb, Verb::Run | Verb::Wait))?;
+            let stop = scenario.ops.iter().find(|op| op.verb.stops())?;
             Some(stop.after.as_ref().is_some_and(|event| event.as_str().ends_with(".ready")))
         };
         let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();

@@ -86,6 +86,9 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         ops: Vec::new(),
         limits: Limits::default(),
         bystanders: false,
+        host: scenario::HostState::default(),
+        obstacle: None,
+        input: None,
         expect: None,
     };
     let trace = Trace {

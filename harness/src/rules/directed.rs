@@ -27,6 +27,9 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         ops,
         limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
         bystanders: false,
+        host: scenario::HostState::default(),
+        obstacle: None,
+        input: None,
         expect: None,
     }
 }

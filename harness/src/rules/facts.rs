@@ -143,7 +143,7 @@ impl<'a> Facts<'a> {
             return;
         }
         let refused = |moment: &Moment| moment.what == What::Unimplemented { op };
-        if verb == Verb::Wait || self.trace.moments[index..].iter().any(refused) {
+        if !verb.stops() || self.trace.moments[index..].iter().any(refused) {
             return;
         }
         let stop = Stop { op, verb, at_us, done_us: None };

@@ -25,7 +25,9 @@ impl Runner<'_> {
             let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
             let may_give_up = match op.verb {
-                Verb::Wait => over && op.after.as_ref().is_some_and(|event| !self.has_happened(event)),
+                Verb::Wait | Verb::AskAgain => {
+                    over && op.after.as_ref().is_some_and(|event| !self.has_happened(event))
+                }
                 _ => true,
             };
             if may_give_up && now >= self.gate_since + cap {
@@ -42,7 +44,7 @@ impl Runner<'_> {
     pub(super) fn is_open(&self, op: &Op) -> bool {
         let gate = op.after.as_ref().is_none_or(|event| self.has_happened(event));
         let own = match op.verb {
-            Verb::Wait => {
+            Verb::Wait | Verb::AskAgain => {
                 self.runs.last().is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
             }
             Verb::Run => self.runs.iter().all(|run| run.inventory.is_none()),
@@ -80,8 +82,13 @@ impl Runner<'_> {
             }
             Verb::Drop => {
                 self.note_issued(index, op.verb, run);
-                self.pending_drops += 1;
+                self.pending_answers += 1;
                 self.tell_host(&Order::Drop { op: index, run });
+            }
+            Verb::AskAgain => {
+                self.note_issued(index, op.verb, run);
+                self.pending_answers += 1;
+                self.tell_host(&Order::AskAgain { op: index, run });
             }
             Verb::Wait => self.done(index),
             Verb::KillHost => {
@@ -116,12 +123,22 @@ impl Runner<'_> {
             ttl: TTL,
             script: self.case.scenario.script.clone(),
         };
-        play.install(self.place.program, &fake)?;
+        match self.case.scenario.obstacle {
+            None => play.install(self.place.program, &fake)?,
+            Some(obstacle) => put_in_the_way(obstacle, &fake)?,
+        }
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
                 self.count_handles_before(run);
                 self.note_issued(index, Verb::Run, run);
-                self.tell_host(&Order::Run { run, program: fake, limits: self.case.scenario.limits });
+                let scenario = &self.case.scenario;
+                let task = Task {
+                    program: fake,
+                    limits: scenario.limits,
+                    input: scenario.input,
+                    asks_again: scenario.ops.iter().any(|op| op.verb == Verb::AskAgain),
+                };
+                self.tell_host(&Order::Run { run, task });
             }
             Drive::Template { words, fake_as, .. } => {
                 let filled: Vec<String> =
@@ -185,7 +202,7 @@ impl Runner<'_> {
         let ends_host = self.case.scenario.ops.iter().any(|op| op.verb.ends_host());
         let runs_done = self.runs.iter().all(|run| run.ended && run.inventory.is_none());
         let over = if ends_host { self.host_is_gone() } else { runs_done || self.host_is_gone() };
-        ops_done && (stuck || (over && (self.pending_drops == 0 || self.host_is_gone())))
+        ops_done && (stuck || (over && (self.pending_answers == 0 || self.host_is_gone())))
     }
 
     pub(super) fn host_is_gone(&self) -> bool {
@@ -195,4 +212,16 @@ impl Runner<'_> {
     pub(super) fn is_template(&self) -> bool {
         matches!(self.case.subject.drive, Drive::Template { .. })
     }
+}
+
+/// Puts what cannot be started where a wrapper is told to find its program.
+fn put_in_the_way(obstacle: Obstacle, program: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let (text, mode) = match obstacle {
+        Obstacle::NoProgram => return Ok(()),
+        Obstacle::NoPermission => ("nobody may execute this\n", 0o644),
+        Obstacle::NoInterpreter => ("#!/nonexistent/interpreter\n", 0o755),
+    };
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(program)?;
+    file.write_all(text.as_bytes())
 }
