@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use fake_cli::control::Descriptor;
+use fake_cli::control::{Descriptor, Report};
 use fake_cli::script::{Place, Step};
+use fake_cli::span::Span;
 
 use super::directed::{
-    TIMEOUT, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
+    TIMEOUT, after, emit, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end,
+    wait,
 };
-use super::facts::{Facts, Node, Run, told};
-use super::verdicts::together;
+use super::facts::{Facts, Lateness, Node, Run, told};
+use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued};
-use crate::scenario::{Op, Scenario, Verb};
+use crate::scenario::{Obstacle, Op, Scenario, Verb};
 use crate::trace::{Inventory, Point};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// With fewer runs a first use of the runtime is not told from a leak.
 const LEAST_RUNS: usize = 3;
+/// A timeout that is long after a child should have seen the end of its input, and that is far more than any slack.
+const LONG: Span = Span::from_millis(1_500);
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
@@ -67,17 +71,19 @@ pub(super) fn rules() -> Vec<Rule> {
             "F5",
             "no handle left by a failed start",
             "F1 also holds when the start fails, or under a low limit of descriptors.",
-            "As F1, with starts that fail.",
-            "As F1.",
-            Judged::NotBuilt("a scenario cannot make a start fail yet"),
+            "As F1, with starts that fail because the program or its interpreter is not there, or may not be executed.",
+            "As F1. Starts of which a child came, or that ended in anything but an end that the host reports, prove nothing.",
+            Judged::Trace { judge: judge_f5, directed: directed_f5 },
         ),
         rule(
             "F6",
             "child sees the end of its input",
             "A child that reads its input to the end sees the end.",
-            "The root reads its standard input and reports its end.",
-            "The host's own input is an open pipe, as a terminal would be.",
-            Judged::NotBuilt("what a wrapper promises for the child's input cannot be declared yet"),
+            "The wrapper is given input for the child. The root reads it and reports how much there was before its end, also while another \
+                run, which may have been handed a copy of the pipe, goes on.",
+            "Only for subjects that promise to feed their child. A root that was stopped before it had waited longer than the machine's \
+                slack and noise is not counted.",
+            Judged::Trace { judge: judge_f6, directed: directed_f6 },
         ),
     ]
 }
@@ -88,6 +94,13 @@ fn judge_f1(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = not_for_templates(facts) {
         return verdict;
     }
+    if facts.trace.scenario.obstacle.is_some() {
+        return Verdict::Vacuous("starts that fail are judged by F5".to_owned());
+    }
+    no_more_with_each_run(facts)
+}
+
+fn no_more_with_each_run(facts: &Facts<'_>) -> Verdict {
     if !runs_are_equal(facts) {
         return Verdict::Vacuous("the case has no three equal runs, one after the other".to_owned());
     }
@@ -288,6 +301,81 @@ fn handed_down(root: &Node<'_>) -> Verdict {
     Verdict::Broken(Finding { sentence, count: extra.len() as u64 })
 }
 
+// ---- F5 ----
+
+fn judge_f5(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_templates(facts) {
+        return verdict;
+    }
+    if facts.trace.scenario.obstacle.is_none() {
+        return Verdict::Vacuous("nothing stood in the way of the starts".to_owned());
+    }
+    if facts.runs().iter().any(|run| run.ended.is_none() || !run.nodes.is_empty()) {
+        return Verdict::Vacuous(facts.because("not every start failed and was over"));
+    }
+    no_more_with_each_run(facts)
+}
+
+// ---- F6 ----
+
+fn judge_f6(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if !facts.promises().feeds {
+        return Verdict::NotRun("the subject does not feed its child".to_owned());
+    }
+    let Some(input) = facts.trace.scenario.input else {
+        return Verdict::Vacuous("the wrapper was given no input for the child".to_owned());
+    };
+    together(facts.runs().iter().map(|run| end_of_input(facts, run, input)), || {
+        facts.because("no run was started")
+    })
+}
+
+fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
+    let Some(root) = run.root() else {
+        return Verdict::Vacuous(facts.because("the root never said hello"));
+    };
+    let seen = root.reports.iter().find_map(|heard| match heard.report {
+        Report::StdinEnded { bytes } => Some((heard.at_us, *bytes)),
+        _ => None,
+    });
+    let stop_us = run.first_sign_of_a_stop_us();
+    match seen {
+        Some((_, bytes)) if bytes == input => Verdict::Kept,
+        Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {
+            broken(format!("the root read {bytes} bytes of input and then its end; there were to be {input}"))
+        }
+        Some(_) => Verdict::Vacuous("the run was stopped while the root read its input".to_owned()),
+        None => waited_for_the_end(facts, run, root, stop_us),
+    }
+}
+
+fn waited_for_the_end(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>, stop_us: Option<u64>) -> Verdict {
+    let script = &facts.trace.scenario.script;
+    let Some(step) = script.iter().position(|step| *step == Step::ReadStdin) else {
+        return Verdict::Vacuous("the root does not read its input".to_owned());
+    };
+    let Some(since_us) = root.came_to(step) else {
+        return Verdict::Vacuous(facts.because("the root did not come to reading its input"));
+    };
+    if script[..step].contains(&Step::Stop) {
+        return Verdict::Vacuous("the root had stopped itself".to_owned());
+    }
+    let until_us = [stop_us, root.dead_us()].into_iter().flatten().min().unwrap_or_else(|| facts.last_us());
+    let waited_us = until_us.saturating_sub(since_us);
+    let sentence =
+        format!("the root of run {} read its input for {} and saw no end", run.number, told(waited_us));
+    match facts.lateness(waited_us, facts.slack_us()) {
+        Lateness::InTime => Verdict::Vacuous(format!("{sentence}, which is too short to tell")),
+        Lateness::WithinNoise(_) => {
+            Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
+        }
+        Lateness::Late(_) => broken(sentence),
+    }
+}
+
 // ---- Directed scenarios ----
 
 fn four_times(ops: &[Op]) -> Vec<Op> {
@@ -348,6 +436,56 @@ fn directed_f2() -> Vec<Scenario> {
     ]
 }
 
+fn directed_f5() -> Vec<Scenario> {
+    let failing = |name, why, obstacle| {
+        scenario(name, why, &["F5"], vec![Step::Exit(0)], four_times(&to_the_end())).with_obstacle(obstacle)
+    };
+    vec![
+        failing(
+            "handles-after-four-missing-programs",
+            "Pipes are made before a start; when it fails, nobody may be left to close them.",
+            Obstacle::NoProgram,
+        ),
+        failing(
+            "handles-after-four-forbidden-programs",
+            "As before, with a program that may not be executed.",
+            Obstacle::NoPermission,
+        ),
+        failing(
+            "handles-after-four-missing-interpreters",
+            "As before, with a program that is there: only the kernel finds out that it cannot be started.",
+            Obstacle::NoInterpreter,
+        ),
+    ]
+}
+
+fn directed_f6() -> Vec<Scenario> {
+    let reads = || vec![Step::ReadStdin, emit("end"), Step::Exit(0)];
+    vec![
+        scenario(
+            "input-that-is-empty",
+            "A child that reads to the end waits for whoever has a writing end open, and that may be the wrapper itself.",
+            &["F6"],
+            reads(),
+            to_the_end(),
+        )
+        .with_input(0)
+        .with_timeout(LONG),
+        scenario("input-of-a-few-bytes", "As before, with something to read first.", &["F6"], reads(), to_the_end())
+            .with_input(1_000)
+            .with_timeout(LONG),
+        scenario(
+            "input-while-another-run-goes-on",
+            "A child that was started later and goes on must not have been handed a writing end of the other's input.",
+            &["F6"],
+            vec![Step::ReadStdin, emit("end"), Step::Hang],
+            vec![run(), after("root.hello", Verb::Run), wait()],
+        )
+        .with_input(1_000)
+        .with_timeout(LONG),
+    ]
+}
+
 fn directed_f3() -> Vec<Scenario> {
     vec![scenario(
         "descriptors-of-the-child",
@@ -362,9 +500,9 @@ fn directed_f3() -> Vec<Scenario> {
 mod tests {
     use super::super::by_hand::{Hand, assert_verdict, because, case, hello, steps};
     use super::*;
-    use crate::trace::Reason;
+    use crate::trace::{Outcome, Reason};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
-    use fake_cli::control::{Hello, Report};
+    use fake_cli::control::Hello;
 
     const OWN: (i32, &str) = (3, "anon_inode:[eventpoll]");
 
@@ -481,5 +619,105 @@ mod tests {
         assert_verdict(&case(steps("[]")).run(0).hello(1, "root"), judge_f3, Kept, "");
         assert_verdict(&case(steps("[]")).run(0), judge_f3, Vacuous, "never said hello");
         assert_verdict(&started(hello_with(7)).our_fault(), judge_f3, Unknown, "harness could not");
+    }
+
+    /// Starts that fail, after each of which the host has these descriptors.
+    fn failing(after_each: &[&[(i32, &str)]]) -> Hand {
+        let start_failed = || Outcome { ..because(Reason::StartFailed("no such program".to_owned())) };
+        let hand = case(steps(r#"[{"exit": 0}]"#)).with(|trace| {
+            trace.scenario.obstacle = Some(Obstacle::NoProgram);
+        });
+        after_each.iter().enumerate().fold(hand, |hand, (number, open)| {
+            let at_ms = number as u64 * 100;
+            hand.run(at_ms).wait(at_ms + 1).ended(at_ms + 4, start_failed()).inventory(
+                at_ms + 5,
+                Point::AfterRun(number as u32),
+                open,
+            )
+        })
+    }
+
+    #[test]
+    fn f5_is_broken_by_growth_from_failed_start_to_failed_start_which_f1_leaves_to_it() {
+        let leaking =
+            failing(&[&[OWN], &[OWN, (7, "pipe:[70]")], &[OWN, (7, "pipe:[70]"), (8, "pipe:[80]")]]);
+        assert_verdict(&leaking, judge_f5, Broken, "fd 7: pipe:[70] (r), fd 8: pipe:[80] (r)");
+        assert_verdict(&leaking, judge_f1, Vacuous, "judged by F5");
+        assert_verdict(&failing(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Kept, "");
+        let once = failing(&[&[OWN], &[OWN, (7, "pipe:[70]")], &[OWN, (7, "pipe:[70]")]]);
+        assert_verdict(&once, judge_f5, Unknown, "grew only once");
+    }
+
+    #[test]
+    fn f5_is_vacuous_unless_every_start_failed_and_does_not_run_for_commands() {
+        assert_verdict(&runs(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Vacuous, "nothing stood in the way");
+        let started = failing(&[&[OWN], &[OWN], &[OWN]]).hello(900, "root");
+        assert_verdict(&started, judge_f5, Vacuous, "not every start failed");
+        let unended = failing(&[&[OWN], &[OWN], &[OWN]]).run(900).wait(901);
+        assert_verdict(&unended, judge_f5, Vacuous, "not every start failed");
+        assert_verdict(&failing(&[&[OWN]]), judge_f5, Vacuous, "no three equal runs");
+        assert_verdict(&failing(&[&[OWN]]).template(), judge_f5, NotRun, "a command");
+    }
+
+    /// A root that reads 1,000 bytes of input from 2 ms on.
+    fn reader() -> Hand {
+        case(steps(r#"[{"emit": "ready"}, "read-stdin", {"exit": 0}]"#))
+            .promising(|promises| promises.feeds = true)
+            .with(|trace| trace.scenario.input = Some(1_000))
+            .run(0)
+            .hello(1, "root")
+            .did(2, "root", 0)
+    }
+
+    #[test]
+    fn f6_is_kept_by_a_root_that_read_everything_and_then_the_end() {
+        let read = |bytes| reader().says(3, "root", Report::StdinEnded { bytes });
+        assert_verdict(&read(1_000), judge_f6, Kept, "");
+        assert_verdict(
+            &read(400),
+            judge_f6,
+            Broken,
+            "read 400 bytes of input and then its end; there were to be 1000",
+        );
+    }
+
+    #[test]
+    fn f6_is_broken_by_a_root_that_waits_for_the_end_of_its_input_in_vain() {
+        let cancelled = reader().cancel(1_500).gone(1_501, "root");
+        assert_verdict(
+            &cancelled,
+            judge_f6,
+            Broken,
+            "the root of run 0 read its input for 1.4 s and saw no end",
+        );
+        let silent = reader().what(9_000, crate::trace::What::GaveUp).silent();
+        assert_verdict(&silent, judge_f6, Broken, "saw no end");
+    }
+
+    #[test]
+    fn f6_says_nothing_of_a_root_that_was_stopped_soon_or_did_not_come_to_reading() {
+        let soon = reader().cancel(200).gone(201, "root");
+        assert_verdict(&soon, judge_f6, Vacuous, "too short to tell");
+        let closed_by_stop = reader().cancel(3).says(4, "root", Report::StdinEnded { bytes: 10 });
+        assert_verdict(&closed_by_stop, judge_f6, Vacuous, "was stopped while");
+        let busy = reader().with(|trace| trace.moments.truncate(3)).cancel(1_500).gone(1_501, "root");
+        assert_verdict(&busy, judge_f6, Vacuous, "did not come to reading");
+        let stopped = reader().with(|trace| trace.scenario.script[0] = Step::Stop).cancel(1_500);
+        assert_verdict(&stopped, judge_f6, Vacuous, "stopped itself");
+        let noisy = reader().with(|trace| trace.noise.max_us = 500_000).cancel(1_500).gone(1_501, "root");
+        assert_verdict(&noisy, judge_f6, Unknown, "noise");
+    }
+
+    #[test]
+    fn f6_does_not_run_for_who_does_not_feed_and_is_vacuous_without_input() {
+        assert_verdict(
+            &reader().promising(|promises| promises.feeds = false),
+            judge_f6,
+            NotRun,
+            "does not feed",
+        );
+        let without = reader().with(|trace| trace.scenario.input = None);
+        assert_verdict(&without, judge_f6, Vacuous, "no input");
+        assert_verdict(&reader().our_fault(), judge_f6, Unknown, "harness could not");
     }
 }
