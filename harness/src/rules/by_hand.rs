@@ -194,6 +194,10 @@ impl Hand {
         self.op(at_ms, Verb::Cancel)
     }
 
+    pub(crate) fn ask_again(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::AskAgain)
+    }
+
     pub(crate) fn drop(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Drop)
     }

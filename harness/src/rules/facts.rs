@@ -249,6 +249,16 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// The ops of this verb that were issued for a run: index and time.
+    pub fn issued(&self, verb: Verb, run: u32) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.trace.moments.iter().filter_map(move |moment| match moment.what {
+            What::Issued { op, verb: other, run: about } if other == verb && about == run => {
+                Some((op, moment.at_us))
+            }
+            _ => None,
+        })
+    }
+
     /// Why something did not happen: the gate that stuck, or this.
     pub fn because(&self, otherwise: &str) -> String {
         let stuck = self.trace.moments.iter().find_map(|moment| match moment.what {
