@@ -59,6 +59,8 @@ pub enum Step {
     ForkAtRate(ForkAtRate),
     /// Make this many children that exit at once and are never reaped.
     Zombies(u32),
+    /// Become a subreaper: from now on orphans among its descendants are adopted by it. It does not reap them.
+    Subreaper,
 
     // Output and input.
     /// Write bytes at once.

@@ -365,7 +365,6 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         limits,
         bystanders: parts.bystanders,
         host: HostState::default(),
-        obstacle: None,
         input: None,
         expect: None,
     }
@@ -567,9 +566,10 @@ impl Ending {
 }
 
 fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
-    let run = || at_once(Verb::Run);
-    let wait = || at_once(Verb::Wait);
-    let gated = |verb| Op { verb, after: gate_event(parts.gate, tree), delay: nonzero(parts.delay) };
+    let run = || Op::new(Verb::Run);
+    let wait = || Op::new(Verb::Wait);
+    let gated =
+        |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
     let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
     match parts.ending {
         Ending::Timeout | Ending::ByItself(_) => vec![run(), wait()],
@@ -578,14 +578,14 @@ fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             vec![run(), gated(Verb::Cancel), inside_grace(Verb::Cancel, eighths), wait()]
         }
         Ending::ManyCancels(count) => {
-            let more = (1..count).map(|_| at_once(Verb::Cancel));
+            let more = (1..count).map(|_| Op::new(Verb::Cancel));
             [run(), gated(Verb::Cancel)].into_iter().chain(more).chain([wait()]).collect()
         }
         Ending::Drop => vec![run(), gated(Verb::Drop)],
         Ending::CancelThenDrop(eighths) => {
             vec![run(), gated(Verb::Cancel), inside_grace(Verb::Drop, eighths)]
         }
-        Ending::CancelAfterEnd(_) => vec![run(), wait(), at_once(Verb::Cancel)],
+        Ending::CancelAfterEnd(_) => vec![run(), wait(), Op::new(Verb::Cancel)],
         Ending::KillHost => vec![run(), gated(Verb::KillHost)],
         Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(signal))],
         Ending::CancelRepeatedly => (0..3).flat_map(|_| [run(), gated(Verb::Cancel), wait()]).collect(),
@@ -596,10 +596,10 @@ fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
 /// grace later.
 fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
     if shape.asks && eighths % 2 == 1 && tree.nodes[0].manner.reports() {
-        return Op { verb, after: Some(event("root.TERM")), delay: None };
+        return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
     let grace = parts.limits.grace.map_or_else(Default::default, Span::get);
-    Op { verb, after: None, delay: nonzero(Span::from(grace * u32::from(eighths) / 8)) }
+    Op { delay: nonzero(Span::from(grace * u32::from(eighths) / 8)), ..Op::new(verb) }
 }
 
 fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
@@ -611,10 +611,6 @@ fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
         Gate::RootHello => Some(event("root.hello")),
         Gate::Nothing => None,
     }
-}
-
-fn at_once(verb: Verb) -> Op {
-    Op { verb, after: None, delay: None }
 }
 
 fn nonzero(span: Span) -> Option<Span> {

@@ -14,9 +14,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::hinder::Hindered;
 use crate::promises::Promises;
+use crate::scenario::Hindrance;
 use crate::subject::{Asked, Cancels, DynSubject, Job, Task};
-use crate::trace::Outcome;
+use crate::trace::{Outcome, Reason};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -31,6 +33,9 @@ pub enum Order {
         run: u32,
         /// What to run.
         task: Task,
+        /// What the host itself does to make the start fail, until the run is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hindered_by: Option<Hindrance>,
     },
     /// Cancel a run in the wrapper's own idiom.
     Cancel {
@@ -131,7 +136,7 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Order::Run { run, task } => host.start(run, task),
+            Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run).await,
             Order::AskAgain { op, run } => host.ask_again(op, run),
@@ -163,12 +168,21 @@ impl Host {
         drop(self.answers.send(answer));
     }
 
-    fn start(&mut self, run: u32, task: Task) {
+    fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
         let (job, cancels, asked) = Job::new(task);
         let future = self.subject.clone().run(job);
         let answers = self.answers.clone();
+        // In force before the wrapper is first polled, and lifted when its future is done or dropped.
+        let hindered = hindered_by.map(Hindered::by).transpose();
         let task = tokio::spawn(async move {
-            let outcome = future.await;
+            let outcome = match hindered {
+                Ok(hindered) => {
+                    let outcome = future.await;
+                    drop(hindered);
+                    outcome
+                }
+                Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
+            };
             drop(answers.send(Answer::Ended { run, outcome }));
         });
         self.runs.insert(run, Hosted { cancels, asked, task });

@@ -17,6 +17,8 @@ use crate::verdict::VerdictKind;
 pub const SCHEMA: u32 = 1;
 /// Most ops of a scenario.
 pub const MOST_OPS: usize = 64;
+/// Most descriptors that a hindrance may leave.
+pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -49,9 +51,6 @@ pub struct Scenario {
     /// In which state the host is started.
     #[serde(default, skip_serializing_if = "HostState::is_clean")]
     pub host: HostState,
-    /// What makes every start of the script fail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub obstacle: Option<Obstacle>,
     /// How many bytes the wrapper is to write to the root's standard input, which then ends. Nothing: whatever the wrapper
     /// gives a child by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +64,7 @@ pub struct Scenario {
 ///
 /// It is done once the op before it was issued (a `wait`: was done), `after` has happened, and then `delay` is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Op {
     /// What to do.
     #[serde(rename = "do")]
@@ -76,6 +75,50 @@ pub struct Op {
     /// How long to wait after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
+    /// For a `run`: what makes its start fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindered_by: Option<Hindrance>,
+}
+
+impl Op {
+    /// An op that waits for nothing and is hindered by nothing.
+    pub const fn new(verb: Verb) -> Self {
+        Self { verb, after: None, delay: None, hindered_by: None }
+    }
+}
+
+/// What makes a start fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hindrance {
+    /// There is no such program (ENOENT).
+    MissingProgram,
+    /// The program is a file that nobody may execute (EACCES).
+    NotExecutable,
+    /// The program is there, and the interpreter that it names is not (ENOENT).
+    BadInterpreter,
+    /// The host may have no more processes or threads (EAGAIN). Does not hold root.
+    NoProcess,
+    /// The host may open only so many more descriptors (EMFILE). With enough of them the start does not fail.
+    DescriptorsLeft(u32),
+}
+
+impl Hindrance {
+    /// Whether it lies in the program itself: then the start fails for certain, whoever starts it.
+    pub const fn is_in_program(self) -> bool {
+        matches!(self, Self::MissingProgram | Self::NotExecutable | Self::BadInterpreter)
+    }
+
+    /// For reports: what hindered the start.
+    pub fn told(self) -> String {
+        match self {
+            Self::MissingProgram => "a missing program".to_owned(),
+            Self::NotExecutable => "a program that is not executable".to_owned(),
+            Self::BadInterpreter => "a program without its interpreter".to_owned(),
+            Self::NoProcess => "a limit on processes".to_owned(),
+            Self::DescriptorsLeft(left) => format!("a limit that left {left} descriptors"),
+        }
+    }
 }
 
 /// What an op does.
@@ -144,18 +187,6 @@ impl HostState {
     fn is_deaf_to(&self, signal: Signal) -> bool {
         self.blocks.contains(&signal) || self.ignores.contains(&signal)
     }
-}
-
-/// What makes a start fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Obstacle {
-    /// There is no such program (ENOENT).
-    NoProgram,
-    /// The program is there and may not be executed (EACCES).
-    NoPermission,
-    /// The program is a script whose interpreter is not there (ENOENT, though the file exists).
-    NoInterpreter,
 }
 
 /// What the wrapper is asked to keep to.
@@ -321,6 +352,13 @@ impl Scenario {
                     format!("the host blocks or ignores {}; take another signal", signal.name()),
                 );
             }
+            if let Some(hindrance) = op.hindered_by {
+                check_hindrance(hindrance, &self.ops, index).map_err(|problem| Refused {
+                    file: None,
+                    place: format!("ops[{index}].hindered-by"),
+                    problem,
+                })?;
+            }
             if let Some(event) = &op.after {
                 check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
                     file: None,
@@ -342,6 +380,23 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// Limits belong to the host as a whole, so a run that lowers them must be over before the next one.
+fn check_hindrance(hindrance: Hindrance, ops: &[Op], index: usize) -> Result<(), String> {
+    if ops[index].verb != Verb::Run {
+        return Err("only a \"run\" can be hindered".to_owned());
+    }
+    if let Hindrance::DescriptorsLeft(left) = hindrance
+        && left > MOST_DESCRIPTORS_LEFT
+    {
+        return Err(format!("{left} descriptors hinder nobody; leave at most {MOST_DESCRIPTORS_LEFT}"));
+    }
+    let next = ops[index + 1..].iter().find(|op| matches!(op.verb, Verb::Run | Verb::Wait));
+    if next.is_some_and(|op| op.verb == Verb::Run) {
+        return Err("put a \"wait\" between this run and the next".to_owned());
+    }
+    Ok(())
 }
 
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
@@ -389,12 +444,11 @@ mod tests {
     #[test]
     fn a_host_and_what_it_starts_read_as_people_write_them() {
         let scenario = read(
-            r#""host": {"blocks": ["TERM"], "ignores": ["PIPE"]}, "obstacle": "no-program", "input": 10,
+            r#""host": {"blocks": ["TERM"], "ignores": ["PIPE"]}, "input": 10,
                 "ops": [{"do": "run"}, {"do": "ask-again"}]"#,
         )
         .unwrap();
         assert_eq!(scenario.host.blocks, [Signal::Term]);
-        assert_eq!(scenario.obstacle, Some(Obstacle::NoProgram));
         assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
     }
 

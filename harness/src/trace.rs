@@ -239,6 +239,13 @@ pub struct Outcome {
     pub stderr: Option<Captured>,
 }
 
+impl Outcome {
+    /// An outcome of which only the reason is known.
+    pub const fn because(reason: Reason) -> Self {
+        Self { reason, status: None, stdout: None, stderr: None }
+    }
+}
+
 /// Output that a wrapper gave back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

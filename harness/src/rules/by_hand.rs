@@ -8,7 +8,7 @@ use fake_cli::span::Span;
 use super::facts::Facts;
 use super::standing::Ids;
 use crate::promises::Promises;
-use crate::scenario::{self, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Hindrance, Limits, Op, Scenario, Verb};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Method, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
     Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -87,7 +87,6 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         limits: Limits::default(),
         bystanders: false,
         host: scenario::HostState::default(),
-        obstacle: None,
         input: None,
         expect: None,
     };
@@ -174,7 +173,7 @@ impl Hand {
 
     fn op(mut self, at_ms: u64, verb: Verb) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: None, delay: None });
+        self.trace.scenario.ops.push(Op::new(verb));
         if verb == Verb::Run {
             self.runs += 1;
         }
@@ -184,6 +183,14 @@ impl Hand {
 
     pub(crate) fn run(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Run)
+    }
+
+    /// A run whose start something makes fail.
+    pub(crate) fn hindered_run(self, at_ms: u64, hindrance: Hindrance) -> Self {
+        let mut hindered = self.run(at_ms);
+        let op = hindered.trace.scenario.ops.last_mut().expect("it was just added");
+        op.hindered_by = Some(hindrance);
+        hindered
     }
 
     pub(crate) fn wait(self, at_ms: u64) -> Self {
@@ -225,7 +232,7 @@ impl Hand {
     /// An op whose gate did not open.
     pub(crate) fn stuck(mut self, at_ms: u64, verb: Verb, gate: &str) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: Some(gate.try_into().unwrap()), delay: None });
+        self.trace.scenario.ops.push(Op { after: Some(gate.try_into().unwrap()), ..Op::new(verb) });
         self.what(at_ms, What::GateStuck { op })
     }
 

@@ -4,7 +4,7 @@ use fake_cli::content::{Content, Output};
 use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
-use crate::scenario::{self, HostState, Limits, Obstacle, Op, Scenario, Verb};
+use crate::scenario::{self, HostState, Limits, Op, Scenario, Verb};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);
@@ -28,7 +28,6 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
         bystanders: false,
         host: HostState::default(),
-        obstacle: None,
         input: None,
         expect: None,
     }
@@ -59,12 +58,6 @@ impl Scenario {
         self
     }
 
-    /// With this in the way of every start.
-    pub(super) fn with_obstacle(mut self, obstacle: Obstacle) -> Self {
-        self.obstacle = Some(obstacle);
-        self
-    }
-
     /// With so much for the root to read.
     pub(super) fn with_input(mut self, bytes: u64) -> Self {
         self.input = Some(bytes);
@@ -80,17 +73,17 @@ impl Scenario {
 
 /// Start a run.
 pub(super) fn run() -> Op {
-    Op { verb: Verb::Run, after: None, delay: None }
+    Op::new(Verb::Run)
 }
 
 /// Wait for the end of the newest run.
 pub(super) fn wait() -> Op {
-    Op { verb: Verb::Wait, after: None, delay: None }
+    Op::new(Verb::Wait)
 }
 
 /// Do this once that has happened.
 pub(super) fn after(event: &str, verb: Verb) -> Op {
-    Op { verb, after: Some(self::event(event)), delay: None }
+    Op { after: Some(self::event(event)), ..Op::new(verb) }
 }
 
 /// Run, and do this once the root has said that it is ready.

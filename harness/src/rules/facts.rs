@@ -5,8 +5,8 @@ use fake_cli::control::{Descriptor, Hello, Report};
 use fake_cli::script::{ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
-use crate::scenario::Verb;
-use crate::trace::{CaseEnd, Look, Moment, Outcome, Stage, Status, SubjectKind, Trace, What};
+use crate::scenario::{Hindrance, Verb};
+use crate::trace::{CaseEnd, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What};
 use crate::verdict::Verdict;
 
 /// The least allowance for a machine that has other things to do.
@@ -38,6 +38,8 @@ pub struct Run<'a> {
     pub nodes: Vec<Node<'a>>,
     /// When it ended and how, as the host says it. A dropped run has no outcome.
     pub ended: Option<(u64, &'a Outcome)>,
+    /// What made its start fail.
+    pub hindered_by: Option<Hindrance>,
     /// What the caller did to end it, in order, as far as the subject can do that.
     pub stops: Vec<Stop>,
 }
@@ -138,6 +140,7 @@ impl<'a> Facts<'a> {
                 issued_us: at_us,
                 nodes: Vec::new(),
                 ended: None,
+                hindered_by: self.trace.scenario.ops.get(op).and_then(|op| op.hindered_by),
                 stops: Vec::new(),
             });
             return;
@@ -330,6 +333,12 @@ impl<'a> Run<'a> {
     /// The root, if it said hello.
     pub fn root(&self) -> Option<&Node<'a>> {
         self.node(ROOT).filter(|root| root.hello.is_some())
+    }
+
+    /// Whether its start failed: because the program made that certain, else because the wrapper says so.
+    pub fn start_failed(&self) -> bool {
+        let says_so = matches!(self.ended, Some((_, Outcome { reason: Reason::StartFailed(_), .. })));
+        says_so || self.hindered_by.is_some_and(Hindrance::is_in_program) && self.root().is_none()
     }
 
     /// When the run was over for its caller: it has an outcome, or its handle was dropped.

@@ -13,12 +13,14 @@ use super::directed::{
 use super::facts::{Facts, Lateness, Node, Run, told};
 use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued};
-use crate::scenario::{Obstacle, Op, Scenario, Verb};
+use crate::scenario::{Hindrance, Op, Scenario, Verb};
 use crate::trace::{Inventory, Point};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// With fewer runs a first use of the runtime is not told from a leak.
 const LEAST_RUNS: usize = 3;
+/// With how many descriptors left a start is still tried; with more than a dozen it does not fail.
+const MOST_LEFT: u32 = 12;
 /// A timeout that is long after a child should have seen the end of its input, and that is far more than any slack.
 const LONG: Span = Span::from_millis(1_500);
 
@@ -71,8 +73,9 @@ pub(super) fn rules() -> Vec<Rule> {
             "F5",
             "no handle left by a failed start",
             "F1 also holds when the start fails, or under a low limit of descriptors.",
-            "As F1, with starts that fail because the program or its interpreter is not there, or may not be executed.",
-            "As F1. Starts of which a child came, or that ended in anything but an end that the host reports, prove nothing.",
+            "As F1, with starts that fail because the program or its interpreter is not there or may not be executed, or because only so many \
+                descriptors are left.",
+            "As F1, after a run that nothing hinders.",
             Judged::Trace { judge: judge_f5, directed: directed_f5 },
         ),
         rule(
@@ -94,14 +97,15 @@ fn judge_f1(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = not_for_templates(facts) {
         return verdict;
     }
-    if facts.trace.scenario.obstacle.is_some() {
-        return Verdict::Vacuous("starts that fail are judged by F5".to_owned());
+    let ops = &facts.trace.scenario.ops;
+    if ops.iter().any(|op| op.hindered_by.is_some()) {
+        return Verdict::Vacuous("starts that are hindered are judged by F5".to_owned());
     }
-    no_more_with_each_run(facts)
+    no_more_with_each_run(facts, ops)
 }
 
-fn no_more_with_each_run(facts: &Facts<'_>) -> Verdict {
-    if !runs_are_equal(facts) {
+fn no_more_with_each_run(facts: &Facts<'_>, ops: &[Op]) -> Verdict {
+    if !are_equal_runs(ops) {
         return Verdict::Vacuous("the case has no three equal runs, one after the other".to_owned());
     }
     let inventories: Vec<&Inventory> =
@@ -191,14 +195,17 @@ fn grown_sentence<'k>(
     )
 }
 
-/// Whether the scenario's ops are the same for each run, and each run is waited for before the next is started.
-fn runs_are_equal(facts: &Facts<'_>) -> bool {
-    let ops = &facts.trace.scenario.ops;
-    let of_each_run: Vec<&[Op]> = ops.chunk_by(|_, next| next.verb != Verb::Run).collect();
+/// Whether these ops are the same for each run, and each run is waited for before the next is started.
+fn are_equal_runs(ops: &[Op]) -> bool {
+    let of_each_run: Vec<&[Op]> = of_each_run(ops).collect();
     of_each_run.len() >= LEAST_RUNS
         && of_each_run
             .iter()
             .all(|ops| *ops == of_each_run[0] && ops.last().is_some_and(|op| op.verb == Verb::Wait))
+}
+
+fn of_each_run(ops: &[Op]) -> impl Iterator<Item = &[Op]> {
+    ops.chunk_by(|_, next| next.verb != Verb::Run)
 }
 
 fn not_for_templates(facts: &Facts<'_>) -> Option<Verdict> {
@@ -307,13 +314,18 @@ fn judge_f5(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = not_for_templates(facts) {
         return verdict;
     }
-    if facts.trace.scenario.obstacle.is_none() {
-        return Verdict::Vacuous("nothing stood in the way of the starts".to_owned());
+    let ops = &facts.trace.scenario.ops;
+    if ops.iter().all(|op| op.hindered_by.is_none()) {
+        return Verdict::Vacuous("nothing hindered the starts".to_owned());
     }
-    if facts.runs().iter().any(|run| run.ended.is_none() || !run.nodes.is_empty()) {
-        return Verdict::Vacuous(facts.because("not every start failed and was over"));
+    let went_on =
+        |run: &Run<'_>| run.hindered_by.is_some_and(Hindrance::is_in_program) && !run.start_failed();
+    if facts.runs().iter().any(|run| run.ended.is_none() || went_on(run)) {
+        return Verdict::Vacuous(facts.because("not every start that was to fail did, and was over"));
     }
-    no_more_with_each_run(facts)
+    // A first run that nothing hinders warms up the runtime and is otherwise another one.
+    let warm_up = of_each_run(ops).next().filter(|ops| ops[0].hindered_by.is_none()).map_or(0, <[Op]>::len);
+    no_more_with_each_run(facts, &ops[warm_up..])
 }
 
 // ---- F6 ----
@@ -437,26 +449,42 @@ fn directed_f2() -> Vec<Scenario> {
 }
 
 fn directed_f5() -> Vec<Scenario> {
-    let failing = |name, why, obstacle| {
-        scenario(name, why, &["F5"], vec![Step::Exit(0)], four_times(&to_the_end())).with_obstacle(obstacle)
+    let failing = |name: &str, why, hindrance| {
+        let hindered = || Op { hindered_by: Some(hindrance), ..run() };
+        let ops = [to_the_end(), four_times(&[hindered(), wait()])].concat();
+        scenario(name, why, &["F5"], vec![Step::Exit(0)], ops)
     };
-    vec![
+    let mut scenarios = vec![
         failing(
             "handles-after-four-missing-programs",
             "Pipes are made before a start; when it fails, nobody may be left to close them.",
-            Obstacle::NoProgram,
+            Hindrance::MissingProgram,
         ),
         failing(
             "handles-after-four-forbidden-programs",
             "As before, with a program that may not be executed.",
-            Obstacle::NoPermission,
+            Hindrance::NotExecutable,
         ),
         failing(
             "handles-after-four-missing-interpreters",
             "As before, with a program that is there: only the kernel finds out that it cannot be started.",
-            Obstacle::NoInterpreter,
+            Hindrance::BadInterpreter,
         ),
-    ]
+        failing(
+            "handles-after-four-starts-without-a-process",
+            "As before, where the kernel refuses the fork itself.",
+            Hindrance::NoProcess,
+        ),
+    ];
+    // A start opens several descriptors one after the other: with so many left it fails at another one each time.
+    scenarios.extend((0..=MOST_LEFT).map(|left| {
+        failing(
+            &format!("handles-after-four-starts-with-{left}-descriptors-left"),
+            "Where a start fails halfway, what it had opened by then must be closed.",
+            Hindrance::DescriptorsLeft(left),
+        )
+    }));
+    scenarios
 }
 
 fn directed_f6() -> Vec<Scenario> {
@@ -500,7 +528,7 @@ fn directed_f3() -> Vec<Scenario> {
 mod tests {
     use super::super::by_hand::{Hand, assert_verdict, because, case, hello, steps};
     use super::*;
-    use crate::trace::{Outcome, Reason};
+    use crate::trace::Reason;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
     use fake_cli::control::Hello;
 
@@ -621,42 +649,42 @@ mod tests {
         assert_verdict(&started(hello_with(7)).our_fault(), judge_f3, Unknown, "harness could not");
     }
 
-    /// Starts that fail, after each of which the host has these descriptors.
-    fn failing(after_each: &[&[(i32, &str)]]) -> Hand {
-        let start_failed = || Outcome { ..because(Reason::StartFailed("no such program".to_owned())) };
-        let hand = case(steps(r#"[{"exit": 0}]"#)).with(|trace| {
-            trace.scenario.obstacle = Some(Obstacle::NoProgram);
-        });
-        after_each.iter().enumerate().fold(hand, |hand, (number, open)| {
-            let at_ms = number as u64 * 100;
-            hand.run(at_ms).wait(at_ms + 1).ended(at_ms + 4, start_failed()).inventory(
-                at_ms + 5,
-                Point::AfterRun(number as u32),
-                open,
-            )
+    /// A run, then starts that fail, after each of which the host has these descriptors.
+    fn failing(hindrance: Hindrance, after_each: &[&[(i32, &str)]]) -> Hand {
+        let warm_up = runs(&[after_each[0]]);
+        (1_u32..).zip(after_each).fold(warm_up, |hand, (number, open)| {
+            let at_ms = u64::from(number) * 100;
+            hand.hindered_run(at_ms, hindrance)
+                .wait(at_ms + 1)
+                .ended(at_ms + 4, because(Reason::StartFailed("no such program".to_owned())))
+                .inventory(at_ms + 5, Point::AfterRun(number), open)
         })
     }
 
     #[test]
     fn f5_is_broken_by_growth_from_failed_start_to_failed_start_which_f1_leaves_to_it() {
-        let leaking =
-            failing(&[&[OWN], &[OWN, (7, "pipe:[70]")], &[OWN, (7, "pipe:[70]"), (8, "pipe:[80]")]]);
-        assert_verdict(&leaking, judge_f5, Broken, "fd 7: pipe:[70] (r), fd 8: pipe:[80] (r)");
-        assert_verdict(&leaking, judge_f1, Vacuous, "judged by F5");
-        assert_verdict(&failing(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Kept, "");
-        let once = failing(&[&[OWN], &[OWN, (7, "pipe:[70]")], &[OWN, (7, "pipe:[70]")]]);
-        assert_verdict(&once, judge_f5, Unknown, "grew only once");
+        for hindrance in [Hindrance::MissingProgram, Hindrance::DescriptorsLeft(2)] {
+            let more = [OWN, (7, "pipe:[70]")];
+            let most = [OWN, (7, "pipe:[70]"), (8, "pipe:[80]")];
+            let leaking = failing(hindrance, &[&[OWN], &more, &most]);
+            assert_verdict(&leaking, judge_f5, Broken, "fd 7: pipe:[70] (r), fd 8: pipe:[80] (r)");
+            assert_verdict(&leaking, judge_f1, Vacuous, "judged by F5");
+            assert_verdict(&failing(hindrance, &[&[OWN], &[OWN], &[OWN]]), judge_f5, Kept, "");
+            assert_verdict(&failing(hindrance, &[&[OWN], &more, &more]), judge_f5, Unknown, "grew only once");
+        }
     }
 
     #[test]
-    fn f5_is_vacuous_unless_every_start_failed_and_does_not_run_for_commands() {
-        assert_verdict(&runs(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Vacuous, "nothing stood in the way");
-        let started = failing(&[&[OWN], &[OWN], &[OWN]]).hello(900, "root");
-        assert_verdict(&started, judge_f5, Vacuous, "not every start failed");
-        let unended = failing(&[&[OWN], &[OWN], &[OWN]]).run(900).wait(901);
-        assert_verdict(&unended, judge_f5, Vacuous, "not every start failed");
-        assert_verdict(&failing(&[&[OWN]]), judge_f5, Vacuous, "no three equal runs");
-        assert_verdict(&failing(&[&[OWN]]).template(), judge_f5, NotRun, "a command");
+    fn f5_is_vacuous_unless_every_start_failed_that_had_to_and_does_not_run_for_commands() {
+        let missing = |after_each| failing(Hindrance::MissingProgram, after_each);
+        assert_verdict(&runs(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Vacuous, "nothing hindered");
+        let unended =
+            missing(&[&[OWN], &[OWN], &[OWN]]).hindered_run(900, Hindrance::MissingProgram).wait(901);
+        assert_verdict(&unended, judge_f5, Vacuous, "not every start");
+        let started = unended.hello(902, "root").ended(903, because(Reason::Itself));
+        assert_verdict(&started, judge_f5, Vacuous, "not every start");
+        assert_verdict(&missing(&[&[OWN], &[OWN]]), judge_f5, Vacuous, "no three equal runs");
+        assert_verdict(&missing(&[&[OWN]]).template(), judge_f5, NotRun, "a command");
     }
 
     /// A root that reads 1,000 bytes of input from 2 ms on.

@@ -417,7 +417,7 @@ fn directed_x3() -> Vec<Scenario> {
 }
 
 fn directed_x5() -> Vec<Scenario> {
-    let again = || Op { verb: Verb::AskAgain, after: None, delay: None };
+    let again = || Op::new(Verb::AskAgain);
     let twice = |ops: Vec<Op>| [ops, vec![again(), again()]].concat();
     vec![
         scenario(

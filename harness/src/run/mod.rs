@@ -27,11 +27,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::contain::{self, Container};
+use crate::hinder;
 use crate::host::{Answer, Order};
 use crate::launch::{self, Launch};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{Obstacle, Op, Scenario, Verb};
+use crate::scenario::{Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
@@ -154,6 +155,10 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
 
 /// What a subject cannot do at all need not be tried.
 fn inapplicable(case: &Case) -> Option<String> {
+    let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
+    if hindrances().any(|hindrance| hindrance == Hindrance::NoProcess) && hinder::is_above_process_limits() {
+        return Some("no limit on processes holds root".to_owned());
+    }
     let Drive::Template { promises, .. } = &case.subject.drive else { return None };
     if case.scenario.ops.iter().any(|op| op.verb == Verb::Drop) {
         return Some("a command has no handle that could be dropped".to_owned());
@@ -163,6 +168,9 @@ fn inapplicable(case: &Case) -> Option<String> {
     }
     if case.scenario.input.is_some() {
         return Some("what a command's child reads is not the command's doing".to_owned());
+    }
+    if hindrances().any(|hindrance| !hindrance.is_in_program()) {
+        return Some("a limit that hinders a command's child hinders the command itself".to_owned());
     }
     if case.scenario.ops.iter().filter(|op| op.verb == Verb::Run).count() > 1 {
         return Some("a command runs its child once".to_owned());

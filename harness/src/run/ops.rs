@@ -71,7 +71,7 @@ impl Runner<'_> {
         }
         let run = self.runs.last().expect("the first op is a run").number;
         match op.verb {
-            Verb::Run => self.start_run(index, run)?,
+            Verb::Run => self.start_run(index, run, op.hindered_by)?,
             Verb::Cancel => {
                 self.note_issued(index, op.verb, run);
                 if self.is_template() {
@@ -109,7 +109,12 @@ impl Runner<'_> {
         self.note(What::Issued { op, verb, run });
     }
 
-    pub(super) fn start_run(&mut self, index: usize, run: u32) -> Result<(), Stop> {
+    pub(super) fn start_run(
+        &mut self,
+        index: usize,
+        run: u32,
+        hindered_by: Option<Hindrance>,
+    ) -> Result<(), Stop> {
         let folder = self.place.folder.join(format!("r{run}"));
         fs::create_dir(&folder)?;
         let name = match &self.case.subject.drive {
@@ -123,9 +128,13 @@ impl Runner<'_> {
             ttl: TTL,
             script: self.case.scenario.script.clone(),
         };
-        match self.case.scenario.obstacle {
-            None => play.install(self.place.program, &fake)?,
-            Some(obstacle) => put_in_the_way(obstacle, &fake)?,
+        match hindered_by {
+            Some(Hindrance::MissingProgram) => {}
+            Some(Hindrance::NotExecutable) => write_program(&fake, "#!/bin/sh\n", 0o600)?,
+            Some(Hindrance::BadInterpreter) => write_program(&fake, "#!/no/such/interpreter\n", 0o700)?,
+            Some(Hindrance::NoProcess | Hindrance::DescriptorsLeft(_)) | None => {
+                play.install(self.place.program, &fake)?;
+            }
         }
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
@@ -138,7 +147,8 @@ impl Runner<'_> {
                     input: scenario.input,
                     asks_again: scenario.ops.iter().any(|op| op.verb == Verb::AskAgain),
                 };
-                self.tell_host(&Order::Run { run, task });
+                let hindered_by = hindered_by.filter(|hindrance| !hindrance.is_in_program());
+                self.tell_host(&Order::Run { run, task, hindered_by });
             }
             Drive::Template { words, fake_as, .. } => {
                 let filled: Vec<String> =
@@ -214,14 +224,9 @@ impl Runner<'_> {
     }
 }
 
-/// Puts what cannot be started where a wrapper is told to find its program.
-fn put_in_the_way(obstacle: Obstacle, program: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let (text, mode) = match obstacle {
-        Obstacle::NoProgram => return Ok(()),
-        Obstacle::NoPermission => ("nobody may execute this\n", 0o644),
-        Obstacle::NoInterpreter => ("#!/nonexistent/interpreter\n", 0o755),
-    };
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(program)?;
+/// A program that cannot be executed, in one way or another.
+fn write_program(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
 }
