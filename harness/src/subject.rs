@@ -91,8 +91,8 @@ impl Job {
         Some(bytes)
     }
 
-    /// Answers whoever asks for the outcome again once the run has ended. To be called at the end of [`Subject::run`], where the
-    /// wrapper's API lets its users ask more than once; kept only if the case does ask.
+    /// Answers whoever asks for the outcome again once the run has ended, for a wrapper that promises that its users can. To be
+    /// called at the end of [`Subject::run`]; kept only if the case does ask.
     pub fn answer_again<F>(&self, mut answer: impl FnMut() -> F + Send + 'static)
     where
         F: Future<Output = Outcome> + Send + 'static,

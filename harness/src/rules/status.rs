@@ -300,7 +300,7 @@ fn judge_x5(facts: &Facts<'_>) -> Verdict {
     if facts.is_template() {
         return Verdict::NotRun("a command that has ended cannot be asked again".to_owned());
     }
-    if facts.cannot(Verb::AskAgain) {
+    if !facts.promises().answers_again || facts.cannot(Verb::AskAgain) {
         return Verdict::NotRun("the subject cannot be asked again".to_owned());
     }
     together(facts.runs().iter().map(|run| same_answer(facts, run)), || facts.because("no run was started"))
@@ -709,7 +709,7 @@ mod tests {
 
     fn asked_again(answer: Option<Outcome>) -> Hand {
         let first = Outcome { status: Some(Status::Exited(3)), ..because(Reason::Itself) };
-        let hand = ended(3, None).with(|trace| {
+        let hand = ended(3, None).promising(|promises| promises.answers_again = true).with(|trace| {
             trace.moments.pop();
         });
         let hand = hand.ended(4, first).ask_again(5);
@@ -748,8 +748,10 @@ mod tests {
 
     #[test]
     fn x5_is_vacuous_where_nobody_asked_and_not_run_where_nobody_can() {
-        assert_verdict(&ended(3, None), judge_x5, Vacuous, "nobody asked");
-        let running = case(steps("[]")).run(0).hello(1, "root");
+        let able = |hand: Hand| hand.promising(|promises| promises.answers_again = true);
+        assert_verdict(&able(ended(3, None)), judge_x5, Vacuous, "nobody asked");
+        assert_verdict(&ended(3, None), judge_x5, NotRun, "cannot be asked again");
+        let running = able(case(steps("[]")).run(0).hello(1, "root"));
         assert_verdict(&running, judge_x5, Vacuous, "no outcome");
         assert_verdict(&asked_again(None).unimplemented(6), judge_x5, NotRun, "cannot be asked again");
         assert_verdict(&ended(3, None).template(), judge_x5, NotRun, "a command");

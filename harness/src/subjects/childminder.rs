@@ -26,6 +26,7 @@ impl Subject for Minded {
             captures: true,
             status: true,
             feeds: true,
+            answers_again: true,
             hands_down_signals: false,
         }
     }
