@@ -4,12 +4,11 @@
 //! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -18,8 +17,8 @@ use tokio::task::JoinHandle;
 
 use crate::hinder::Hindered;
 use crate::promises::Promises;
-use crate::scenario::{Hindrance, HostEnd, Limits};
-use crate::subject::{Cancels, DynSubject, Job};
+use crate::scenario::{Hindrance, HostEnd};
+use crate::subject::{Asked, Cancels, DynSubject, Job, Task};
 use crate::trace::{ChildStatus, Outcome, Reason};
 
 /// How long a host that ends may take to say what it still has to say.
@@ -36,10 +35,8 @@ pub enum Order {
     Run {
         /// Its number, from 1.
         run: u32,
-        /// What to start, without arguments.
-        program: PathBuf,
-        /// The limits to ask the wrapper for.
-        limits: Limits,
+        /// What to run.
+        task: Task,
         /// What the host itself does to make the start fail, until the run is over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hindered_by: Option<Hindrance>,
@@ -58,10 +55,17 @@ pub enum Order {
         /// The run.
         run: u32,
     },
+    /// Ask for the outcome of a run that has ended again.
+    AskAgain {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
     /// Start a child of the host's own, with which the wrapper has nothing to do.
     StartChild {
         /// What to start, without arguments.
-        program: PathBuf,
+        program: std::path::PathBuf,
     },
     /// Ask the kernel for the status of that child, which is dead.
     AskChild,
@@ -90,6 +94,15 @@ pub enum Answer {
         /// Which.
         run: u32,
         /// How.
+        outcome: Outcome,
+    },
+    /// The outcome of a run that was asked for again.
+    Again {
+        /// Index of the op.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// How it ended.
         outcome: Outcome,
     },
     /// An op is done: `cancel` returned, the handle is dropped.
@@ -144,14 +157,13 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Order::Run { run, program, limits, hindered_by } => {
-                host.start(run, program, limits, hindered_by);
-            }
+            Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run).await,
             Order::StartChild { program } => host.start_child(&program),
             Order::AskChild => host.ask_child(),
             Order::End { how } => end(how),
+            Order::AskAgain { op, run } => host.ask_again(op, run),
             Order::Bye => break,
         }
     }
@@ -177,8 +189,15 @@ fn end(how: HostEnd) -> ! {
 struct Host {
     subject: Arc<dyn DynSubject>,
     answers: mpsc::UnboundedSender<Answer>,
-    runs: HashMap<u32, (Cancels, JoinHandle<()>)>,
+    runs: HashMap<u32, Hosted>,
     child: Option<Child>,
+}
+
+/// A run that was started.
+struct Hosted {
+    cancels: Cancels,
+    asked: Asked,
+    task: JoinHandle<()>,
 }
 
 impl Host {
@@ -187,13 +206,8 @@ impl Host {
         drop(self.answers.send(answer));
     }
 
-    fn start(&mut self, run: u32, program: PathBuf, limits: Limits, hindered_by: Option<Hindrance>) {
-        let (job, cancels) = Job::new(
-            program,
-            limits.timeout.map(Span::get),
-            limits.grace.map(Span::get),
-            limits.drain.map(Span::get),
-        );
+    fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
+        let (job, cancels, asked) = Job::new(task);
         let future = self.subject.clone().run(job);
         let answers = self.answers.clone();
         // In force before the wrapper is first polled, and lifted when its future is done or dropped.
@@ -209,13 +223,13 @@ impl Host {
             };
             drop(answers.send(Answer::Ended { run, outcome }));
         });
-        self.runs.insert(run, (cancels, task));
+        self.runs.insert(run, Hosted { cancels, asked, task });
     }
 
     fn cancel(&self, op: usize, run: u32) {
         match self.runs.get(&run) {
-            Some((cancels, _)) => {
-                cancels.cancel();
+            Some(hosted) => {
+                hosted.cancels.cancel();
                 self.answer(Answer::Done { op });
             }
             None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
@@ -243,10 +257,26 @@ impl Host {
         self.answer(Answer::Child { got });
     }
 
+    fn ask_again(&self, op: usize, run: u32) {
+        let Some(again) = self.runs.get(&run).and_then(|hosted| hosted.asked.ask()) else {
+            return self.answer(Answer::Unimplemented { op });
+        };
+        let task = tokio::spawn(again);
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match task.await {
+                Ok(outcome) => Answer::Again { op, run, outcome },
+                Err(error) => Answer::Failed { op, why: error.to_string() },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
+    }
+
     /// Done is said when the future is gone, not when its end was asked for.
     async fn drop_run(&mut self, op: usize, run: u32) {
         match self.runs.remove(&run) {
-            Some((_, task)) => {
+            Some(Hosted { task, .. }) => {
                 task.abort();
                 match task.await {
                     Err(error) if error.is_panic() => {

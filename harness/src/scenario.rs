@@ -53,6 +53,13 @@ pub struct Scenario {
     /// The host has a child of its own beside the wrapper's, `bystander-child`, which exits once this has happened.
     #[serde(rename = "bystander-child", default, skip_serializing_if = "Option::is_none")]
     pub bystander_child: Option<Event>,
+    /// In which state the host is started.
+    #[serde(default, skip_serializing_if = "HostState::is_clean")]
+    pub host: HostState,
+    /// How many bytes the wrapper is to write to the root's standard input, which then ends. Nothing: whatever the wrapper
+    /// gives a child by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u64>,
     /// What a replay must find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
@@ -131,6 +138,8 @@ pub enum Verb {
     Drop,
     /// Wait until the newest run has ended.
     Wait,
+    /// Ask for the outcome of the newest run again, once it has ended.
+    AskAgain,
     /// Kill the host with SIGKILL.
     KillHost,
     /// Send this signal to the host.
@@ -170,15 +179,44 @@ impl Verb {
             Self::Cancel => "cancel".to_owned(),
             Self::Drop => "drop".to_owned(),
             Self::Wait => "wait".to_owned(),
+            Self::AskAgain => "ask-again".to_owned(),
             Self::KillHost => "kill-host".to_owned(),
             Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
             Self::EndHost(how) => format!("end-host {}", how.name()),
         }
     }
 
+    /// Whether the op is one that ends a run.
+    pub fn stops(self) -> bool {
+        !matches!(self, Self::Run | Self::Wait | Self::AskAgain)
+    }
+
     /// Whether the op ends the host.
     pub fn ends_host(self) -> bool {
         matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_))
+    }
+}
+
+/// In which state the host is started: what it would hand down to its children if it did nothing about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostState {
+    /// Signals that its threads block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Signal>,
+    /// Signals that it ignores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignores: Vec<Signal>,
+}
+
+impl HostState {
+    fn is_clean(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a signal passes it by.
+    fn is_deaf_to(&self, signal: Signal) -> bool {
+        self.blocks.contains(&signal) || self.ignores.contains(&signal)
     }
 }
 
@@ -316,6 +354,17 @@ impl Scenario {
         if self.ops[0].verb != Verb::Run {
             return refuse("ops[0].do", "the first op must be \"run\"".to_owned());
         }
+        if let Some(bytes) = self.input
+            && bytes > script::MOST_BYTES
+        {
+            return refuse("input", format!("{bytes} bytes; at most {} are allowed", script::MOST_BYTES));
+        }
+        for (place, signals) in [("host.blocks", &self.host.blocks), ("host.ignores", &self.host.ignores)] {
+            if let Some(signal) = signals.iter().find(|signal| matches!(signal, Signal::Kill | Signal::Stop))
+            {
+                return refuse(place, format!("{} can be neither blocked nor ignored", signal.name()));
+            }
+        }
         let mut nodes = script::nodes(&self.script);
         if let Some(event) = &self.bystander_child {
             check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
@@ -332,6 +381,14 @@ impl Scenario {
                 return refuse(
                     &format!("ops[{index}].delay"),
                     format!("{delay} is longer than {}", script::MOST_TIME),
+                );
+            }
+            if let Verb::SignalHost(signal) = op.verb
+                && self.host.is_deaf_to(signal)
+            {
+                return refuse(
+                    &format!("ops[{index}].do"),
+                    format!("the host blocks or ignores {}; take another signal", signal.name()),
                 );
             }
             if let Some(hindrance) = op.hindered_by {
@@ -411,4 +468,42 @@ fn schema_of(text: &str) -> Option<u64> {
         schema: Option<u64>,
     }
     serde_json::from_str::<Probe>(text).ok()?.schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &str) -> Result<Scenario, Refused> {
+        Scenario::from_json(&format!(
+            r#"{{"schema": 1, "name": "a", "why": "A test.", "script": ["hang"], {more}}}"#
+        ))
+    }
+
+    #[test]
+    fn a_host_and_what_it_starts_read_as_people_write_them() {
+        let scenario = read(
+            r#""host": {"blocks": ["TERM"], "ignores": ["PIPE"]}, "input": 10,
+                "ops": [{"do": "run"}, {"do": "ask-again"}]"#,
+        )
+        .unwrap();
+        assert_eq!(scenario.host.blocks, [Signal::Term]);
+        assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+    }
+
+    #[test]
+    fn what_a_host_cannot_do_is_refused_with_its_place() {
+        let run = r#""ops": [{"do": "run"}]"#;
+        let deaf = r#""ops": [{"do": "run"}, {"do": {"signal-host": "HUP"}}]"#;
+        for (more, place, word) in [
+            (format!(r#"{run}, "host": {{"blocks": ["KILL"]}}"#), "host.blocks", "neither blocked"),
+            (format!(r#"{run}, "host": {{"ignores": ["STOP"]}}"#), "host.ignores", "nor ignored"),
+            (format!(r#"{deaf}, "host": {{"ignores": ["HUP"]}}"#), "ops[1].do", "another signal"),
+            (format!(r#"{run}, "input": 99999999999"#), "input", "at most"),
+        ] {
+            let refused = read(&more).unwrap_err();
+            assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
 }

@@ -144,6 +144,15 @@ pub enum What {
         /// How.
         outcome: Outcome,
     },
+    /// The host was asked for the outcome of a run again and gave this answer.
+    Again {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// How it ended, as it says now.
+        outcome: Outcome,
+    },
     /// A node reported something.
     Node {
         /// Of which run; 0 for bystanders too.

@@ -89,6 +89,7 @@ impl Lanes {
                 self.lanes[0].mark(at_us, '!', "op failed".to_owned());
             }
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
+            What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
             What::Done { .. } | What::ChildStatus { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
@@ -159,6 +160,7 @@ const fn glyph_of(verb: Verb) -> char {
         Verb::Cancel => 'C',
         Verb::Drop => 'D',
         Verb::Wait => 'W',
+        Verb::AskAgain => 'A',
         Verb::KillHost => 'K',
         Verb::SignalHost(_) => '!',
         Verb::EndHost(_) => 'X',

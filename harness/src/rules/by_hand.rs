@@ -87,6 +87,8 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         limits: Limits::default(),
         bystanders: false,
         bystander_child: None,
+        host: scenario::HostState::default(),
+        input: None,
         expect: None,
     };
     let trace = Trace {
@@ -198,6 +200,10 @@ impl Hand {
 
     pub(crate) fn cancel(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Cancel)
+    }
+
+    pub(crate) fn ask_again(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::AskAgain)
     }
 
     pub(crate) fn drop(self, at_ms: u64) -> Self {

@@ -4,7 +4,7 @@ use fake_cli::content::{Content, Output};
 use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
-use crate::scenario::{self, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, HostState, Limits, Op, Scenario, Verb};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);
@@ -28,6 +28,8 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
         bystanders: false,
         bystander_child: None,
+        host: HostState::default(),
+        input: None,
         expect: None,
     }
 }
@@ -48,6 +50,18 @@ impl Scenario {
     /// With another drain bound.
     pub(super) fn with_drain(mut self, drain: Span) -> Self {
         self.limits.drain = Some(drain);
+        self
+    }
+
+    /// With a host in this state.
+    pub(super) fn with_host(mut self, host: HostState) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// With so much for the root to read.
+    pub(super) fn with_input(mut self, bytes: u64) -> Self {
+        self.input = Some(bytes);
         self
     }
 

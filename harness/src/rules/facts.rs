@@ -149,7 +149,7 @@ impl<'a> Facts<'a> {
             return;
         }
         let refused = |moment: &Moment| moment.what == What::Unimplemented { op };
-        if verb == Verb::Wait || self.trace.moments[index..].iter().any(refused) {
+        if !verb.stops() || self.trace.moments[index..].iter().any(refused) {
             return;
         }
         let stop = Stop { op, verb, at_us, done_us: None };
@@ -270,6 +270,16 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// The ops of this verb that were issued for a run: index and time.
+    pub fn issued(&self, verb: Verb, run: u32) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.trace.moments.iter().filter_map(move |moment| match moment.what {
+            What::Issued { op, verb: other, run: about } if other == verb && about == run => {
+                Some((op, moment.at_us))
+            }
+            _ => None,
+        })
+    }
+
     /// Why something did not happen: the gate that stuck, or this.
     pub fn because(&self, otherwise: &str) -> String {
         let stuck = self.trace.moments.iter().find_map(|moment| match moment.what {
@@ -361,6 +371,14 @@ impl<'a> Run<'a> {
         self.stops.first().copied().filter(|stop| stop.at_us <= ended_us)
     }
 
+    /// When it first showed that somebody stops the run: an op of the caller's, a signal that a node reported, or the end
+    /// that the host reported.
+    pub fn first_sign_of_a_stop_us(&self) -> Option<u64> {
+        let ops = self.stops.iter().map(|stop| stop.at_us);
+        let asked = self.nodes.iter().filter_map(Node::asked_us);
+        ops.chain(asked).chain(self.ended.map(|(at_us, _)| at_us)).min()
+    }
+
     /// The nodes that hold a stream of the root: it is the same pipe.
     pub fn holders(&self, stream: Output) -> impl Iterator<Item = &Node<'a>> {
         let pipe = self.root().and_then(|root| root.descriptor(stream.fd()));
@@ -406,6 +424,15 @@ impl<'a> Node<'a> {
     pub fn signals(&self) -> impl Iterator<Item = (u64, i32, i32)> {
         self.reports.iter().filter_map(|heard| match heard.report {
             Report::Signal { signal, sender, .. } => Some((heard.own_us, *signal, *sender)),
+            _ => None,
+        })
+    }
+
+    /// When it came to a step of its script: it had said hello, and finished the step before.
+    pub fn came_to(&self, step: usize) -> Option<u64> {
+        let Some(before) = step.checked_sub(1) else { return self.hello_us() };
+        self.reports.iter().find_map(|heard| match heard.report {
+            Report::Did { step, .. } if *step == before => Some(heard.own_us),
             _ => None,
         })
     }

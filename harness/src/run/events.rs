@@ -171,25 +171,33 @@ impl Runner<'_> {
                 Answer::Child { got } => self.note(What::ChildStatus { got }),
                 Answer::Done { op } => {
                     self.note(What::Done { op });
-                    self.finish_drop(op);
+                    self.answered(op);
+                    self.done(op);
+                }
+                Answer::Again { op, run, outcome } => {
+                    self.note(What::Again { op, run, outcome });
+                    self.pending_answers = self.pending_answers.saturating_sub(1);
                     self.done(op);
                 }
                 Answer::Unimplemented { op } => {
                     self.note(What::Unimplemented { op });
-                    self.finish_drop(op);
+                    self.answered(op);
                 }
                 Answer::Failed { op, why } => {
                     self.note(What::OpFailed { op, why });
-                    self.finish_drop(op);
+                    self.answered(op);
                 }
             }
         }
         Ok(())
     }
 
-    pub(super) fn finish_drop(&mut self, op: usize) {
-        if self.case.scenario.ops[op].verb == Verb::Drop {
-            self.pending_drops = self.pending_drops.saturating_sub(1);
+    pub(super) fn answered(&mut self, op: usize) {
+        let verb = self.case.scenario.ops[op].verb;
+        if matches!(verb, Verb::Drop | Verb::AskAgain) {
+            self.pending_answers = self.pending_answers.saturating_sub(1);
+        }
+        if verb == Verb::Drop {
             // A dropped run says no end; its handles count from now on.
             if let Some(run) = self.runs.last().map(|run| run.number) {
                 self.await_handles(run);

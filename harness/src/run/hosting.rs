@@ -82,6 +82,7 @@ impl Runner<'_> {
             stdin: stdin.as_fd(),
             stdout: &File::create(&stdout)?,
             stderr: &File::create(&stderr)?,
+            state: &self.case.scenario.host,
             bystanders: bystanders.as_ref(),
         };
         let pid = launch::start(&launch, self.place.container)?;

@@ -33,7 +33,7 @@ use crate::launch::{self, Launch};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
-use crate::subject::{Drive, SubjectSpec};
+use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
     SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -169,6 +169,12 @@ fn inapplicable(case: &Case) -> Option<String> {
     if case.scenario.bystander_child.is_some() {
         return Some("a command has no child beside the wrapper's that could be asked for".to_owned());
     }
+    if case.scenario.ops.iter().any(|op| op.verb == Verb::AskAgain) {
+        return Some("a command that has ended cannot be asked again".to_owned());
+    }
+    if case.scenario.input.is_some() {
+        return Some("what a command's child reads is not the command's doing".to_owned());
+    }
     if hindrances().any(|hindrance| !hindrance.is_in_program()) {
         return Some("a limit that hinders a command's child hinders the command itself".to_owned());
     }
@@ -212,7 +218,8 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
-    pending_drops: usize,
+    /// Drops and questions that the host has not answered.
+    pending_answers: usize,
     deadline: Instant,
 }
 
@@ -266,7 +273,7 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
-            pending_drops: 0,
+            pending_answers: 0,
             deadline: began + HELLO_CAP,
         })
     }
@@ -274,6 +281,11 @@ impl<'a> Runner<'a> {
     fn play(&mut self) -> Result<(), Stop> {
         if let Drive::Reentry { subject } = &self.case.subject.drive {
             self.start_host(subject)?;
+            if self.case.scenario.input.is_some() && !self.trace.subject.promises.feeds {
+                self.trace.end =
+                    CaseEnd::Inapplicable("the subject does not write its child's input".to_owned());
+                return self.say_bye();
+            }
             self.start_bystander_child()?;
         }
         loop {

@@ -25,7 +25,9 @@ impl Runner<'_> {
             let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
             let may_give_up = match op.verb {
-                Verb::Wait => over && op.after.as_ref().is_some_and(|event| !self.has_happened(event)),
+                Verb::Wait | Verb::AskAgain => {
+                    over && op.after.as_ref().is_some_and(|event| !self.has_happened(event))
+                }
                 _ => true,
             };
             if may_give_up && now >= self.gate_since + cap {
@@ -42,7 +44,7 @@ impl Runner<'_> {
     pub(super) fn is_open(&self, op: &Op) -> bool {
         let gate = op.after.as_ref().is_none_or(|event| self.has_happened(event));
         let own = match op.verb {
-            Verb::Wait => {
+            Verb::Wait | Verb::AskAgain => {
                 self.runs.last().is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
             }
             Verb::Run => self.runs.iter().all(|run| run.inventory.is_none()),
@@ -80,8 +82,13 @@ impl Runner<'_> {
             }
             Verb::Drop => {
                 self.note_issued(index, op.verb, run);
-                self.pending_drops += 1;
+                self.pending_answers += 1;
                 self.tell_host(&Order::Drop { op: index, run });
+            }
+            Verb::AskAgain => {
+                self.note_issued(index, op.verb, run);
+                self.pending_answers += 1;
+                self.tell_host(&Order::AskAgain { op: index, run });
             }
             Verb::Wait => self.done(index),
             Verb::KillHost => {
@@ -139,9 +146,15 @@ impl Runner<'_> {
             Drive::Reentry { .. } => {
                 self.count_handles_before(run);
                 self.note_issued(index, Verb::Run, run);
-                let limits = self.case.scenario.limits;
+                let scenario = &self.case.scenario;
+                let task = Task {
+                    program: fake,
+                    limits: scenario.limits,
+                    input: scenario.input,
+                    asks_again: scenario.ops.iter().any(|op| op.verb == Verb::AskAgain),
+                };
                 let hindered_by = hindered_by.filter(|hindrance| !hindrance.is_in_program());
-                self.tell_host(&Order::Run { run, program: fake, limits, hindered_by });
+                self.tell_host(&Order::Run { run, task, hindered_by });
             }
             Drive::Template { words, fake_as, .. } => {
                 let filled: Vec<String> =
@@ -205,7 +218,7 @@ impl Runner<'_> {
         let ends_host = self.case.scenario.ops.iter().any(|op| op.verb.ends_host());
         let runs_done = self.runs.iter().all(|run| run.ended && run.inventory.is_none());
         let over = if ends_host { self.host_is_gone() } else { runs_done || self.host_is_gone() };
-        ops_done && (stuck || (over && (self.pending_drops == 0 || self.host_is_gone())))
+        ops_done && (stuck || (over && (self.pending_answers == 0 || self.host_is_gone())))
     }
 
     pub(super) fn host_is_gone(&self) -> bool {

@@ -1,8 +1,11 @@
 //! childminder, with the containment that it takes by default and with each that can be had by name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use childminder::{Capture, Command, Containment, Ended, Outcome as Ending, StreamEnd};
+use childminder::{Capture, Command, Containment, Ended, Input, Outcome as Ending, StreamEnd};
+
+use tokio::sync::Mutex;
 
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::subject::{Job, Subject};
@@ -23,11 +26,14 @@ impl Subject for Minded {
             drain: Keeps::AsAsked,
             reach: if holds_the_tree { Reach::Tree } else { Reach::Group },
             leftovers: Leftovers::Clean,
-            owner_death: holds_the_tree.then_some(OWNER_DEATH),
+            owner_death: holds_the_tree.then(|| OWNER_DEATH.into()),
             tells_reason: true,
             tells_cut: true,
             captures: true,
             status: true,
+            feeds: true,
+            answers_again: true,
+            hands_down_signals: false,
         }
     }
 
@@ -48,11 +54,20 @@ impl Subject for Minded {
         if let Some(drain) = job.drain() {
             command.drain(drain);
         }
+        if let Some(input) = job.input() {
+            command.stdin(Input::Bytes(input.into()));
+        }
         match command.start() {
             Ok(mut run) => {
                 let canceller = run.canceller();
                 job.on_cancel(move || canceller.cancel());
-                outcome(&run.wait().await)
+                let first = outcome(&run.wait().await);
+                let run = Arc::new(Mutex::new(run));
+                job.answer_again(move || {
+                    let run = run.clone();
+                    async move { outcome(&run.lock().await.wait().await) }
+                });
+                first
             }
             Err(error) => {
                 let reason = Reason::StartFailed(error.to_string());
