@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use childminder::{Capture, Command, Containment, Ended, Input, Outcome as Ending, StreamEnd};
-
 use tokio::sync::Mutex;
 
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
