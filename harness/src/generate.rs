@@ -280,7 +280,7 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
 
 fn node() -> impl Strategy<Value = Node> {
     let writes = prop_oneof![6 => Just(0), 3 => 1..=4096_u64, 1 => Just(16 * 1024)];
-    let flags = (prop::bool::weighted(0.25), prop::bool::weighted(0.2));
+    let flags = (prop::bool::weighted(0.25), prop::bool::weighted(0.5));
     (any::<Index>(), place(), manner(), life(), flags, writes).prop_map(
         |(parent, place, manner, life, (holds_stdout, adopts), writes)| Node {
             parent,
