@@ -21,7 +21,13 @@ impl Subject for Mine {
         job.timeout().map(|timeout| command.timeout(timeout));
         job.grace().map(|grace| command.grace(grace));
         job.drain().map(|drain| command.drain(drain));
-        let mut run = command.start().expect("the fake can be started");
+        let mut run = match command.start() {
+            Ok(run) => run,
+            Err(error) => {
+                let reason = Reason::StartFailed(error.to_string());
+                return Outcome { reason, status: None, stdout: None, stderr: None };
+            }
+        };
         let canceller = run.canceller();
         job.on_cancel(move || canceller.cancel());
         let end = run.wait().await;

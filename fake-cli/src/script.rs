@@ -59,6 +59,8 @@ pub enum Step {
     ForkAtRate(ForkAtRate),
     /// Make this many children that exit at once and are never reaped.
     Zombies(u32),
+    /// Become a subreaper: from now on orphans among its descendants are adopted by it. It does not reap them.
+    Subreaper,
 
     // Output and input.
     /// Write bytes at once.
@@ -518,7 +520,9 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                         format!("a second node named {:?}; give it another name", start.node.as_str()),
                     );
                 }
-                if ["op", "run", "host", "bystander"].contains(&start.node.as_str()) {
+                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
+                    .contains(&start.node.as_str())
+                {
                     return refuse(
                         &place,
                         format!("{:?} is a reserved name; give the node another", start.node.as_str()),
