@@ -401,7 +401,7 @@ fn check_hindrance(hindrance: Hindrance, ops: &[Op], index: usize) -> Result<(),
 
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
 fn check_event(event: &Event, nodes: &[String], ops: usize) -> Result<(), String> {
-    let text = event.as_str();
+    let text = event.of_a_run().map_or(event.as_str(), |(_, event)| event);
     let (first, rest) = text.split_once('.').unwrap_or((text, ""));
     match first {
         "run" | "host" => Ok(()),

@@ -7,8 +7,8 @@ use fake_cli::script::{Place, Step};
 use fake_cli::span::Span;
 
 use super::directed::{
-    TIMEOUT, after, emit, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end,
-    wait,
+    TIMEOUT, after, await_event, emit, once_ready, once_started, ready_and_hang, run, scenario,
+    start_hanging, to_the_end, wait,
 };
 use super::facts::{Facts, Lateness, Node, Run, told};
 use super::verdicts::{broken, together};
@@ -22,7 +22,7 @@ const LEAST_RUNS: usize = 3;
 /// With how many descriptors left a start is still tried; with more than a dozen it does not fail.
 const MOST_LEFT: u32 = 12;
 /// A timeout that is long after a child should have seen the end of its input, and that is far more than any slack.
-const LONG: Span = Span::from_millis(1_500);
+const LONG: Span = Span::from_millis(6_000);
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
@@ -506,10 +506,17 @@ fn directed_f6() -> Vec<Scenario> {
             "input-while-another-run-goes-on",
             "A child that was started later and goes on must not have been handed a writing end of the other's input.",
             &["F6"],
-            vec![Step::ReadStdin, emit("end"), Step::Hang],
+            vec![
+                // By then the first run's input is more than its pipe holds, so its writing end is open when the second starts.
+                await_event("run.2.root.hello"),
+                Step::ReadStdin,
+                emit("end"),
+                await_event("run.1.root.end"),
+                Step::Exit(0),
+            ],
             vec![run(), after("root.hello", Verb::Run), wait()],
         )
-        .with_input(1_000)
+        .with_input(200_000)
         .with_timeout(LONG),
     ]
 }

@@ -27,7 +27,7 @@ const PIPE_BYTES: u64 = 64 * 1024;
 /// More than a pipe holds, by as much as a wrapper may read ahead.
 const A_FLOOD: u64 = 512 * 1024;
 /// A timeout that ends a deadlock, far more than any slack.
-const LONG: Span = Span::from_millis(1_500);
+const LONG: Span = Span::from_millis(6_000);
 /// Above this a wrapper may have a limit, if it says that it cut.
 const LIMITS_ARE_HIGHER: u64 = 1024 * 1024;
 
