@@ -527,7 +527,9 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                         format!("a second node named {:?}; give it another name", start.node.as_str()),
                     );
                 }
-                if ["op", "run", "host", "bystander"].contains(&start.node.as_str()) {
+                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
+                    .contains(&start.node.as_str())
+                {
                     return refuse(
                         &place,
                         format!("{:?} is a reserved name; give the node another", start.node.as_str()),

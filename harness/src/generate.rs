@@ -408,6 +408,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         script: tree.script(ROOT, 0, parts),
         ops: ops(parts, &tree, shape),
         limits,
+        bystander_child: None,
         bystanders: parts.rare.bystanders,
         host: parts.host(),
         input: parts.rare.input,

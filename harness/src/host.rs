@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +17,15 @@ use tokio::task::JoinHandle;
 
 use crate::hinder::Hindered;
 use crate::promises::Promises;
-use crate::scenario::Hindrance;
+use crate::scenario::{Hindrance, HostEnd};
 use crate::subject::{Asked, Cancels, DynSubject, Job, Task};
-use crate::trace::{Outcome, Reason};
+use crate::trace::{ChildStatus, Outcome, Reason};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Exit code of a host that was told to exit.
+const EXIT_OF_ITS_OWN: i32 = 3;
 
 /// What the warden tells the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +61,18 @@ pub enum Order {
         op: usize,
         /// The run.
         run: u32,
+    },
+    /// Start a child of the host's own, with which the wrapper has nothing to do.
+    StartChild {
+        /// What to start, without arguments.
+        program: std::path::PathBuf,
+    },
+    /// Ask the kernel for the status of that child, which is dead.
+    AskChild,
+    /// End in this way at once.
+    End {
+        /// How.
+        how: HostEnd,
     },
     /// End as an application would.
     Bye,
@@ -99,6 +115,11 @@ pub enum Answer {
         /// Index of the op.
         op: usize,
     },
+    /// The status of the child of the host's own, once it was asked for; or why there is no such child.
+    Child {
+        /// What the kernel said.
+        got: ChildStatus,
+    },
     /// An op failed.
     Failed {
         /// Index of the op.
@@ -131,7 +152,7 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
         }
         std::io::Result::Ok(())
     });
-    let mut host = Host { subject, answers, runs: HashMap::new() };
+    let mut host = Host { subject, answers, runs: HashMap::new(), child: None };
     host.answer(Answer::Hello { promises: host.subject.promises(), version: host.subject.version() });
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
@@ -139,6 +160,9 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
             Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run).await,
+            Order::StartChild { program } => host.start_child(&program),
+            Order::AskChild => host.ask_child(),
+            Order::End { how } => end(how),
             Order::AskAgain { op, run } => host.ask_again(op, run),
             Order::Bye => break,
         }
@@ -149,10 +173,24 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     Ok(())
 }
 
+/// Ends this process as a fault or a careless line in an application does.
+fn end(how: HostEnd) -> ! {
+    match how {
+        HostEnd::Panic => panic!("this host was told to panic"),
+        HostEnd::Exit => std::process::exit(EXIT_OF_ITS_OWN),
+        HostEnd::Abort => {
+            // A core file would lie around after every case. Without this there is one, which is all.
+            let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+            std::process::abort()
+        }
+    }
+}
+
 struct Host {
     subject: Arc<dyn DynSubject>,
     answers: mpsc::UnboundedSender<Answer>,
     runs: HashMap<u32, Hosted>,
+    child: Option<Child>,
 }
 
 /// A run that was started.
@@ -196,6 +234,27 @@ impl Host {
             }
             None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
         }
+    }
+
+    fn start_child(&mut self, program: &Path) {
+        let null = std::process::Stdio::null;
+        match std::process::Command::new(program).stdin(null()).stdout(null()).stderr(null()).spawn() {
+            Ok(child) => self.child = Some(child),
+            Err(error) => self.answer(Answer::Child { got: ChildStatus::Failed(error.to_string()) }),
+        }
+    }
+
+    fn ask_child(&mut self) {
+        let got = match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(Some(status))) => ChildStatus::Got(status.into()),
+            Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {
+                ChildStatus::Lost
+            }
+            Some(Err(error)) => ChildStatus::Failed(error.to_string()),
+            Some(Ok(None)) => ChildStatus::Failed("the kernel says that it has not ended".to_owned()),
+            None => ChildStatus::Failed("there is no such child".to_owned()),
+        };
+        self.answer(Answer::Child { got });
     }
 
     fn ask_again(&self, op: usize, run: u32) {

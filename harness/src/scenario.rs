@@ -19,6 +19,8 @@ pub const SCHEMA: u32 = 1;
 pub const MOST_OPS: usize = 64;
 /// Most descriptors that a hindrance may leave.
 pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
+/// Name of the child that the host has beside the wrapper's.
+pub const BYSTANDER_CHILD: &str = "bystander-child";
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -48,6 +50,9 @@ pub struct Scenario {
     /// Whether bystanders, which the wrapper has no business with, stand beside the host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bystanders: bool,
+    /// The host has a child of its own beside the wrapper's, `bystander-child`, which exits once this has happened.
+    #[serde(rename = "bystander-child", default, skip_serializing_if = "Option::is_none")]
+    pub bystander_child: Option<Event>,
     /// In which state the host is started.
     #[serde(default, skip_serializing_if = "HostState::is_clean")]
     pub host: HostState,
@@ -139,6 +144,31 @@ pub enum Verb {
     KillHost,
     /// Send this signal to the host.
     SignalHost(Signal),
+    /// Have the host end itself in this way, whatever its wrapper is doing.
+    EndHost(HostEnd),
+}
+
+/// How a host ends itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostEnd {
+    /// By a panic, or what its language throws, that nobody catches: the stack is unwound.
+    Panic,
+    /// By `exit()`: nothing is unwound.
+    Exit,
+    /// By `abort()`: nothing at all runs any more.
+    Abort,
+}
+
+impl HostEnd {
+    /// As it is written in scenarios.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Exit => "exit",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 impl Verb {
@@ -152,6 +182,7 @@ impl Verb {
             Self::AskAgain => "ask-again".to_owned(),
             Self::KillHost => "kill-host".to_owned(),
             Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
+            Self::EndHost(how) => format!("end-host {}", how.name()),
         }
     }
 
@@ -160,9 +191,9 @@ impl Verb {
         !matches!(self, Self::Run | Self::Wait | Self::AskAgain)
     }
 
-    /// Whether the op ends the host from outside.
+    /// Whether the op ends the host.
     pub fn ends_host(self) -> bool {
-        matches!(self, Self::KillHost | Self::SignalHost(_))
+        matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_))
     }
 }
 
@@ -334,7 +365,15 @@ impl Scenario {
                 return refuse(place, format!("{} can be neither blocked nor ignored", signal.name()));
             }
         }
-        let nodes = script::nodes(&self.script);
+        let mut nodes = script::nodes(&self.script);
+        if let Some(event) = &self.bystander_child {
+            check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+                file: None,
+                place: "bystander-child".to_owned(),
+                problem,
+            })?;
+            nodes.push(BYSTANDER_CHILD.to_owned());
+        }
         for (index, op) in self.ops.iter().enumerate() {
             if let Some(delay) = op.delay
                 && delay > script::MOST_TIME

@@ -12,6 +12,9 @@ use crate::scenario::{Limits, Scenario, Verb};
 /// The newest schema that this program reads and the one that it writes.
 pub const SCHEMA: u32 = 1;
 
+/// With which code the child exits that a host has beside the wrapper's.
+pub const BYSTANDER_CHILD_CODE: u8 = 42;
+
 /// What happened in a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,6 +171,11 @@ pub enum What {
         /// Which node.
         node: String,
     },
+    /// The host asked for the status of the child that it has beside the wrapper's.
+    ChildStatus {
+        /// What it got.
+        got: ChildStatus,
+    },
     /// The host process has ended.
     HostGone {
         /// How.
@@ -202,6 +210,18 @@ impl From<std::process::ExitStatus> for Status {
             (None, None) => unreachable!("wait reports an exit or a signal"),
         }
     }
+}
+
+/// What a host got when it asked the kernel for the status of a child of its own that was dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChildStatus {
+    /// This.
+    Got(Status),
+    /// It has no such child any more (ECHILD): somebody else in the host has reaped it.
+    Lost,
+    /// It could not ask, or the kernel said something else.
+    Failed(String),
 }
 
 /// Why a run ended, as the wrapper says it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contain::Containment;
+use crate::contain::{Containment, Unavailable, Wanted};
 use crate::input::Input;
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -52,7 +52,9 @@ pub struct Command {
     pub(crate) limits: Limits,
     pub(crate) capture_limit: usize,
     pub(crate) cancel_on: Option<CancellationToken>,
-    pub(crate) containment: Containment,
+    pub(crate) wanted: Wanted,
+    /// The standard library's builder does not tell.
+    pub(crate) clears_environment: bool,
     pub(crate) clean_start: CleanStart,
 }
 
@@ -99,6 +101,7 @@ impl Command {
     /// Keeps all environment variables from the child but those that are set after this.
     pub fn env_clear(&mut self) -> &mut Self {
         self.inner.env_clear();
+        self.clears_environment = true;
         self
     }
 
@@ -162,10 +165,27 @@ impl Command {
         self
     }
 
-    /// What holds the run's processes together. Default: [`Containment::Group`].
+    /// What should hold the run's processes together. Default: [`Containment::Nanny`].
+    ///
+    /// Where that cannot be had, the next weaker one is taken; [`get_containment`](Self::get_containment) tells before
+    /// a start, and each [`Outcome`] names what it was.
     pub fn containment(&mut self, containment: Containment) -> &mut Self {
-        self.containment = containment;
+        self.wanted = Wanted::Preferred(containment);
         self
+    }
+
+    /// What must hold the run's processes together. Where that cannot be had, a start is an error.
+    pub fn require(&mut self, containment: Containment) -> &mut Self {
+        self.wanted = Wanted::Required(containment);
+        self
+    }
+
+    /// What would hold a run of this command.
+    ///
+    /// # Errors
+    /// What is required cannot be had, or this platform is not supported.
+    pub fn get_containment(&self) -> Result<Containment, Unavailable> {
+        self.wanted.choose()
     }
 
     /// Starts the child.
@@ -195,7 +215,8 @@ impl Command {
 impl From<std::process::Command> for Command {
     /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. A
     /// `pre_exec` hook, a user or a group id keep their effect; they make the start slower.
-    fn from(inner: std::process::Command) -> Self {
+    fn from(mut inner: std::process::Command) -> Self {
+        let clears_environment = clears_environment(&mut inner);
         Self {
             inner,
             stdin: Input::default(),
@@ -204,7 +225,8 @@ impl From<std::process::Command> for Command {
             limits: Limits { timeout: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
             capture_limit: DEFAULT_CAPTURE_LIMIT,
             cancel_on: None,
-            containment: Containment::default(),
+            wanted: Wanted::Preferred(Containment::default()),
+            clears_environment,
             clean_start: CleanStart::default(),
         }
     }
@@ -215,4 +237,12 @@ impl From<tokio::process::Command> for Command {
     fn from(command: tokio::process::Command) -> Self {
         command.into_std().into()
     }
+}
+
+/// Whether a command keeps the owner's environment from the child: then there is nothing to remove, and nothing is noted
+/// when that is asked for.
+fn clears_environment(command: &mut std::process::Command) -> bool {
+    const NOBODYS: &str = "CHILDMINDER_IS_ANYTHING_INHERITED";
+    command.env_remove(NOBODYS);
+    !command.get_envs().any(|(key, _)| key == NOBODYS)
 }

@@ -96,11 +96,11 @@ mod outcome;
 mod sys;
 
 pub use command::Command;
-pub use contain::Containment;
+pub use contain::{Containment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use outcome::{
-    Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Proof, Reason, StopReceipt, StreamEnd, Survivor,
-    Timings, WhyAlive,
+    Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,
+    StreamEnd, Survivor, Timings, Usage, WhyAlive,
 };
 pub use output::Output;
 pub use run::{Canceller, Event, Run, RunId, State};

@@ -30,6 +30,10 @@ pub struct Outcome {
     pub stderr: Capture,
     /// How long it took.
     pub timings: Timings,
+    /// Who was signalled. `None` if the containment does not count that.
+    pub signalled: Option<Signalled>,
+    /// What the child used, itself and through children that it waited for. `None` if the containment does not tell.
+    pub usage: Option<Usage>,
 }
 
 impl Outcome {
@@ -58,6 +62,8 @@ pub enum Reason {
     Cancelled,
     /// The `Run` was dropped.
     Dropped,
+    /// The containment was destroyed from outside: somebody killed the nanny. What could still be found was killed.
+    ContainmentLost,
 }
 
 /// How a run was stopped.
@@ -113,6 +119,49 @@ pub enum Proof {
     GroupGone,
     /// All processes were looked through: those in the run's process group had ended.
     NoneAlive,
+    /// The nanny, to which everybody comes who is orphaned, has no children left: the kernel said so.
+    NoChildren,
+}
+
+/// Who was signalled during a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Signalled {
+    /// Who was asked to end.
+    pub asked: Processes,
+    /// Who died of a kill: of a stop, or of the sweep after the child had ended.
+    pub killed: Processes,
+    /// How many could not be asked: they were more than 64 generations away, or may not be signalled.
+    pub not_asked: u64,
+}
+
+/// Some processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Processes {
+    /// How many.
+    pub count: u64,
+    /// The numbers of the first eight. They may be other processes' by now.
+    pub first: Vec<u32>,
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Processor time in the program.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// The most memory that was resident at one time, in KiB.
+    pub peak_kib: u64,
+}
+
+#[cfg(has_nanny)]
+impl Usage {
+    pub(crate) fn new(user_us: u64, system_us: u64, peak_kib: u64) -> Self {
+        Self { user: Duration::from_micros(user_us), system: Duration::from_micros(system_us), peak_kib }
+    }
 }
 
 /// A process that outlived its kill.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::contain::Containment;
 use crate::input::ChildStdin;
 use crate::outcome::{Outcome, Reason};
 use crate::output::Flow;
@@ -23,6 +24,7 @@ use crate::supervise::{Door, Key, Wish};
 #[must_use = "dropping a run cancels it"]
 pub struct Run {
     pid: u32,
+    containment: Containment,
     door: Door,
     board: Arc<Board>,
     flow: Arc<Flow>,
@@ -83,6 +85,7 @@ impl fmt::Display for RunId {
 /// What the start puts together to a handle.
 pub(crate) struct Parts {
     pub(crate) pid: u32,
+    pub(crate) containment: Containment,
     pub(crate) door: Door,
     pub(crate) board: Arc<Board>,
     pub(crate) flow: Arc<Flow>,
@@ -92,8 +95,8 @@ pub(crate) struct Parts {
 
 impl Run {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, door, board, flow, events, stdin } = parts;
-        Self { pid, door, board, flow, events, stdin, outcome: None, missed: Missed::default() }
+        let Parts { pid, containment, door, board, flow, events, stdin } = parts;
+        Self { pid, containment, door, board, flow, events, stdin, outcome: None, missed: Missed::default() }
     }
 
     /// The name of this run.
@@ -107,6 +110,11 @@ impl Run {
     /// cannot miss.
     pub fn pid(&self) -> Option<u32> {
         self.board.has_pid().then_some(self.pid)
+    }
+
+    /// What holds the run.
+    pub fn containment(&self) -> Containment {
+        self.containment
     }
 
     /// Where the run stands.

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::command::Command;
-use crate::contain::{ChildEnds, Launch, Refusal};
+use crate::contain::{ChildEnds, Launch, Refusal, Unavailable};
 use crate::input::{ChildStdin, Feeder, Input};
 use crate::output::{Flow, Intake, Output, Stream};
 use crate::run::{Board, Event, Parts, Run};
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
-use crate::sys;
+use crate::sys::{self, ChildEnd};
 
 /// Why a run could not be started. Nothing of it is left.
 #[derive(Debug)]
@@ -31,10 +30,14 @@ pub enum StartError {
     Supervisor(io::Error),
     /// A pipe could not be made.
     Pipe(io::Error),
+    /// The containment that was required cannot be had here.
+    Unavailable(Unavailable),
     /// The program could not be started: it is not there, may not be executed, or the system has no room for it.
     Spawn {
         /// The program.
         program: OsString,
+        /// What was tried and failed, as in "cannot execute the program".
+        doing: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -56,7 +59,8 @@ impl fmt::Display for StartError {
             Self::Unsupported(what) => write!(f, "this platform is not supported: {what}"),
             Self::Supervisor(_) => f.write_str("cannot start the supervising thread"),
             Self::Pipe(_) => f.write_str("cannot make a pipe to the child"),
-            Self::Spawn { program, .. } => write!(f, "cannot start {program:?}"),
+            Self::Unavailable(lack) => lack.fmt(f),
+            Self::Spawn { program, doing, .. } => write!(f, "cannot start {program:?}: cannot {doing}"),
             Self::Hold { program, pid, .. } => write!(f, "cannot take hold of {program:?} (pid {pid})"),
         }
     }
@@ -65,7 +69,7 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NoRuntime | Self::Unsupported(_) => None,
+            Self::NoRuntime | Self::Unsupported(_) | Self::Unavailable(_) => None,
             Self::Supervisor(source) | Self::Pipe(source) => Some(source),
             Self::Spawn { source, .. } | Self::Hold { source, .. } => Some(source),
         }
@@ -78,6 +82,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         return Err(StartError::Unsupported(lack));
     }
     Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+    let containment = command.wanted.choose().map_err(StartError::Unavailable)?;
 
     // 2. The owner of the child is there before the child.
     let mailbox = supervisor().map_err(StartError::Supervisor)?;
@@ -93,12 +98,13 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let started = Instant::now();
     let launch = Launch {
         command: &mut command.inner,
+        clears_environment: command.clears_environment,
         clean_start: &mut command.clean_start,
         ends: plumbing.child_ends,
         poller: mailbox.poller(),
         token: Source::Hold.token(door.key()),
     };
-    let hold = command.containment.start(launch).map_err(|refusal| refused(command, refusal))?;
+    let hold = containment.start(launch).map_err(|refusal| refused(command, refusal))?;
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();
@@ -109,7 +115,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         door: door.clone(),
         board: Arc::clone(&board),
         events: sender,
-        containment: command.containment,
+        containment,
         hold,
         limits: command.limits,
         intakes: plumbing.intakes,
@@ -117,13 +123,13 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         started,
     });
     mailbox.send(Message::Watch(Box::new(case)));
-    Ok(Run::new(Parts { pid, door, board, flow, events, stdin: plumbing.stdin }))
+    Ok(Run::new(Parts { pid, containment, door, board, flow, events, stdin: plumbing.stdin }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
     let program = command.inner.get_program().to_owned();
     match refusal {
-        Refusal::NotStarted(source) => StartError::Spawn { program, source },
+        Refusal::NotStarted { doing, error } => StartError::Spawn { program, doing, source: error },
         Refusal::NotHeld { pid, error } => StartError::Hold { program, pid, source: error },
     }
 }
@@ -149,8 +155,8 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
     let mut feeder = Feeder::none();
     let mut handle = None;
     let stdin = match &command.stdin {
-        Input::Null => Stdio::null(),
-        Input::Inherited => Stdio::inherit(),
+        Input::Null => ChildEnd::Null,
+        Input::Inherited => ChildEnd::Inherited,
         Input::Piped => {
             let (end, child_end) = sys::child_reads_async()?;
             handle = Some(ChildStdin::new(end));
@@ -170,14 +176,14 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
     })
 }
 
-fn lay_output(command: &Command, wires: &Wires<'_>, stream: Stream) -> io::Result<(Stdio, Intake)> {
+fn lay_output(command: &Command, wires: &Wires<'_>, stream: Stream) -> io::Result<(ChildEnd, Intake)> {
     let (output, source) = match stream {
         Stream::Stdout => (command.stdout, Source::Stdout),
         Stream::Stderr => (command.stderr, Source::Stderr),
     };
     match output {
-        Output::Null => return Ok((Stdio::null(), Intake::none())),
-        Output::Inherited => return Ok((Stdio::inherit(), Intake::none())),
+        Output::Null => return Ok((ChildEnd::Null, Intake::none())),
+        Output::Inherited => return Ok((ChildEnd::Inherited, Intake::none())),
         Output::Captured | Output::Streamed => {}
     }
     let (end, child_end) = sys::child_writes(wires.mailbox.poller(), source.token(wires.key))?;

@@ -91,7 +91,7 @@ impl Lanes {
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
             What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
-            What::Done { .. } => {}
+            What::Done { .. } | What::ChildStatus { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
                 if let Status::Exited(_) = status {
@@ -163,6 +163,7 @@ const fn glyph_of(verb: Verb) -> char {
         Verb::AskAgain => 'A',
         Verb::KillHost => 'K',
         Verb::SignalHost(_) => '!',
+        Verb::EndHost(_) => 'X',
     }
 }
 

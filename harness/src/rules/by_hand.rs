@@ -8,7 +8,7 @@ use fake_cli::span::Span;
 use super::facts::Facts;
 use super::standing::Ids;
 use crate::promises::Promises;
-use crate::scenario::{self, Hindrance, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Hindrance, HostEnd, Limits, Op, Scenario, Verb};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Method, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
     Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -86,6 +86,7 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         ops: Vec::new(),
         limits: Limits::default(),
         bystanders: false,
+        bystander_child: None,
         host: scenario::HostState::default(),
         input: None,
         expect: None,
@@ -215,6 +216,15 @@ impl Hand {
 
     pub(crate) fn signal_host(self, at_ms: u64, signal: Signal) -> Self {
         self.op(at_ms, Verb::SignalHost(signal))
+    }
+
+    pub(crate) fn end_host(self, at_ms: u64, how: HostEnd) -> Self {
+        self.op(at_ms, Verb::EndHost(how))
+    }
+
+    /// The host has a child of its own, which exits after this event.
+    pub(crate) fn bystander_child(self, event: &str) -> Self {
+        self.with(|trace| trace.scenario.bystander_child = Some(event.try_into().unwrap()))
     }
 
     /// The newest op was answered.

@@ -5,8 +5,10 @@ use fake_cli::control::{Descriptor, Hello, Report};
 use fake_cli::script::{ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
-use crate::scenario::{Hindrance, Verb};
-use crate::trace::{CaseEnd, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, Verb};
+use crate::trace::{
+    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
+};
 use crate::verdict::Verdict;
 
 /// The least allowance for a machine that has other things to do.
@@ -25,6 +27,7 @@ pub struct Facts<'a> {
     pub trace: &'a Trace,
     runs: Vec<Run<'a>>,
     bystanders: Vec<Node<'a>>,
+    bystander_child: Vec<Node<'a>>,
 }
 
 /// A run of the script.
@@ -95,7 +98,7 @@ pub enum Lateness {
 impl<'a> Facts<'a> {
     /// The facts of a trace.
     pub fn of(trace: &'a Trace) -> Self {
-        let mut facts = Self { trace, runs: Vec::new(), bystanders: Vec::new() };
+        let mut facts = Self { trace, runs: Vec::new(), bystanders: Vec::new(), bystander_child: Vec::new() };
         for (index, moment) in trace.moments.iter().enumerate() {
             facts.take(index, moment);
         }
@@ -161,6 +164,8 @@ impl<'a> Facts<'a> {
     fn node_mut(&mut self, run: u32, name: &'a str) -> Option<&mut Node<'a>> {
         let nodes = if self.trace.scenario.bystanders && ["bystander", "bystander-2"].contains(&name) {
             &mut self.bystanders
+        } else if self.trace.scenario.bystander_child.is_some() && name == BYSTANDER_CHILD {
+            &mut self.bystander_child
         } else {
             &mut self.run_mut(run)?.nodes
         };
@@ -179,6 +184,19 @@ impl<'a> Facts<'a> {
     /// The bystanders.
     pub fn bystanders(&self) -> &[Node<'a>] {
         &self.bystanders
+    }
+
+    /// The child that the host has beside the wrapper's.
+    pub fn bystander_child(&self) -> Option<&Node<'a>> {
+        self.bystander_child.first()
+    }
+
+    /// What the host got when it asked for that child's status.
+    pub fn child_status(&self) -> Option<&'a ChildStatus> {
+        self.trace.moments.iter().find_map(|moment| match &moment.what {
+            What::ChildStatus { got } => Some(got),
+            _ => None,
+        })
     }
 
     /// What the subject promises.

@@ -85,7 +85,11 @@ impl Runner<'_> {
         Ok(())
     }
 
-    pub(super) fn enroll(&mut self, hello: Hello, connection: Connection) {
+    pub(super) fn enroll(&mut self, mut hello: Hello, connection: Connection) {
+        // Whoever is executed plays the root of its run, and of no run only the host's own child is executed.
+        if hello.run == 0 && hello.node == fake_cli::script::ROOT {
+            BYSTANDER_CHILD.clone_into(&mut hello.node);
+        }
         let (run, name) = (hello.run, hello.node.clone());
         self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
         self.happen_in(run, format!("{name}.hello"));
@@ -164,6 +168,7 @@ impl Runner<'_> {
                     self.gate_since = Instant::now();
                 }
                 Answer::Ended { run, outcome } => self.run_ended(run, outcome),
+                Answer::Child { got } => self.note(What::ChildStatus { got }),
                 Answer::Done { op } => {
                     self.note(What::Done { op });
                     self.answered(op);

@@ -32,7 +32,7 @@ use crate::host::{Answer, Order};
 use crate::launch::{self, Launch};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
@@ -163,6 +163,12 @@ fn inapplicable(case: &Case) -> Option<String> {
     if case.scenario.ops.iter().any(|op| op.verb == Verb::Drop) {
         return Some("a command has no handle that could be dropped".to_owned());
     }
+    if case.scenario.ops.iter().any(|op| matches!(op.verb, Verb::EndHost(_))) {
+        return Some("a command cannot be told to end itself".to_owned());
+    }
+    if case.scenario.bystander_child.is_some() {
+        return Some("a command has no child beside the wrapper's that could be asked for".to_owned());
+    }
     if case.scenario.ops.iter().any(|op| op.verb == Verb::AskAgain) {
         return Some("a command that has ended cannot be asked again".to_owned());
     }
@@ -280,6 +286,7 @@ impl<'a> Runner<'a> {
                     CaseEnd::Inapplicable("the subject does not write its child's input".to_owned());
                 return self.say_bye();
             }
+            self.start_bystander_child()?;
         }
         loop {
             self.count_handles();

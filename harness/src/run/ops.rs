@@ -104,6 +104,12 @@ impl Runner<'_> {
                     Signal::from_named_raw(signal.number()).expect("scripts name signals that exist");
                 self.signal_host(index, signal);
             }
+            Verb::EndHost(how) => {
+                self.note_issued(index, op.verb, run);
+                self.tell_host(&Order::End { how });
+                self.note(What::Done { op: index });
+                self.done(index);
+            }
         }
         Ok(())
     }

@@ -1,26 +1,31 @@
-//! childminder, with the containment that it takes by default.
+//! childminder, with the containment that it takes by default and with each that can be had by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use childminder::{Capture, Command, Ended, Input, Outcome as Ending, StreamEnd};
+use childminder::{Capture, Command, Containment, Ended, Input, Outcome as Ending, StreamEnd};
 use tokio::sync::Mutex;
 
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::subject::{Job, Subject};
 use crate::trace::{Captured, Outcome, Reason};
 
-/// The product that this project makes.
-pub(super) struct Minded;
+/// The product that this project makes, with this containment.
+pub(super) struct Minded(pub(super) Containment);
+
+/// The bound for the end of everybody after the owner's. No one waits for a grace then.
+const OWNER_DEATH: Duration = Duration::from_secs(1);
 
 impl Subject for Minded {
     fn promises(&self) -> Promises {
+        let holds_the_tree = self.0 != Containment::Group;
         Promises {
             timeout: Keeps::AsAsked,
             grace: Keeps::AsAsked,
             drain: Keeps::AsAsked,
-            reach: Reach::Group,
+            reach: if holds_the_tree { Reach::Tree } else { Reach::Group },
             leftovers: Leftovers::Clean,
-            owner_death: None,
+            owner_death: holds_the_tree.then(|| OWNER_DEATH.into()),
             tells_reason: true,
             tells_cut: true,
             captures: true,
@@ -37,6 +42,8 @@ impl Subject for Minded {
 
     async fn run(&self, job: Job) -> Outcome {
         let mut command = Command::new(job.program());
+        // What it promises is what this containment promises, so no weaker one will do.
+        command.require(self.0);
         if let Some(timeout) = job.timeout() {
             command.timeout(timeout);
         }

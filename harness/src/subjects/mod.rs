@@ -7,12 +7,17 @@ mod childminder;
 mod templates;
 mod tokio_process;
 
+use ::childminder::Containment;
+
 use crate::reentry::Subjects;
 use crate::subject::{Drive, SubjectSpec};
 
 /// The subjects that live in this executable.
 pub fn in_rust() -> Subjects {
-    Subjects::new().with("childminder", childminder::Minded).with("tokio", tokio_process::KillOnDrop)
+    Subjects::new()
+        .with("childminder", childminder::Minded(Containment::Nanny))
+        .with("childminder:group", childminder::Minded(Containment::Group))
+        .with("tokio", tokio_process::KillOnDrop)
 }
 
 /// The built-in subject of this name, if this machine has what it needs.
@@ -38,11 +43,11 @@ pub fn names() -> Vec<String> {
 }
 
 /// What an audit without arguments looks at: childminder first, then those of the others that this machine has; with those
-/// that it lacks, and why.
+/// that it lacks, and why. A containment of childminder that one has to ask for is audited when one asks for it.
 pub fn defaults() -> (Vec<SubjectSpec>, Vec<String>) {
     let mut present = Vec::new();
     let mut lacking = Vec::new();
-    for name in names() {
+    for name in names().into_iter().filter(|name| !name.contains(':')) {
         match builtin(&name) {
             Ok(spec) => present.push(spec),
             Err(why) => lacking.push(why),

@@ -4,7 +4,7 @@ use std::io;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use super::{Hold, Launch, Refusal, Remaining};
+use super::{Hold, Launch, LeaderEnd, Refusal, Remaining};
 use crate::outcome::{Left, Proof};
 use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Token};
 
@@ -16,7 +16,9 @@ const FAILED_START_BOUND: Duration = Duration::from_secs(2);
 
 pub(super) fn start(mut launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
     sys::lead_own_group(launch.command);
-    let child = launch.spawn().map_err(Refusal::NotStarted)?;
+    let child = launch
+        .spawn()
+        .map_err(|error| Refusal::not_started("make a process and execute the program", error))?;
     let token = launch.token;
     let leader = Leader::take_hold(child, launch.poller, token).map_err(give_up)?;
     let pid = leader.pid();
@@ -54,6 +56,26 @@ impl Group {
             _ => None,
         }
     }
+
+    fn reap_leader(&mut self) -> Option<ExitStatus> {
+        match self.kept.take() {
+            Some(Kept::Led(leader)) => match leader.reap() {
+                Ok((status, former)) => {
+                    self.kept = Some(Kept::Former(former));
+                    self.lost = status.is_none();
+                    status
+                }
+                Err(leader) => {
+                    self.kept = Some(Kept::Led(leader));
+                    None
+                }
+            },
+            former => {
+                self.kept = former;
+                None
+            }
+        }
+    }
 }
 
 impl Hold for Group {
@@ -77,24 +99,9 @@ impl Hold for Group {
         }
     }
 
-    fn release(&mut self) -> Option<ExitStatus> {
-        match self.kept.take() {
-            Some(Kept::Led(leader)) => match leader.reap() {
-                Ok((status, former)) => {
-                    self.kept = Some(Kept::Former(former));
-                    self.lost = status.is_none();
-                    status
-                }
-                Err(leader) => {
-                    self.kept = Some(Kept::Led(leader));
-                    None
-                }
-            },
-            former => {
-                self.kept = former;
-                None
-            }
-        }
+    fn release(&mut self) -> LeaderEnd {
+        let status = self.reap_leader();
+        LeaderEnd { status, ..LeaderEnd::default() }
     }
 
     fn look(&mut self) -> Remaining {
@@ -126,5 +133,12 @@ impl Hold for Group {
             Some(Kept::Former(group)) => group.survivors(),
             None => Left::Unknown("the group was lost"),
         }
+    }
+
+    fn is_done(&mut self) -> bool {
+        if self.leader_has_ended() {
+            self.reap_leader();
+        }
+        !matches!(self.kept, Some(Kept::Led(_)))
     }
 }

@@ -4,37 +4,130 @@
 
 #[cfg_attr(not(target_os = "linux"), expect(unreachable_code, reason = "there is no process to hold"))]
 mod group;
+#[cfg(has_nanny)]
+mod nanny;
 
+use std::error::Error;
 use std::fmt;
 use std::io;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::outcome::{Left, Proof};
-use crate::sys::{CleanStart, Poller, Token};
+use crate::outcome::{Left, Proof, Signalled, Usage};
+use crate::sys::{ChildEnd, CleanStart, Poller, Token};
 
 /// What holds a run's processes together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Containment {
-    /// A process group of its own.
+    /// A process between the owner and the child, which is the parent of everybody who is orphaned, and ends everybody
+    /// when the owner is gone. It needs no privilege.
     #[default]
+    Nanny,
+    /// A process group of its own. The floor: it needs nothing.
     Group,
 }
 
+/// A containment that cannot be had here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// Which.
+    pub containment: Containment,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "containment {} cannot be had here: {}", self.containment, self.why)
+    }
+}
+
+impl Error for Unavailable {}
+
+/// What a command wants to be held by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// This, or else the next weaker that can be had.
+    Preferred(Containment),
+    /// This or nothing.
+    Required(Containment),
+}
+
+impl Wanted {
+    /// What it gets.
+    pub(crate) fn choose(self) -> Result<Containment, Unavailable> {
+        match self {
+            Self::Required(containment) => containment.probe().map(|_| containment),
+            Self::Preferred(mut containment) => loop {
+                match (containment.probe(), containment.next_weaker()) {
+                    (Ok(_), _) => return Ok(containment),
+                    (Err(_), Some(weaker)) => containment = weaker,
+                    (Err(lack), None) => return Err(lack),
+                }
+            },
+        }
+    }
+}
+
 impl Containment {
+    /// All of them, the strongest first.
+    pub const ALL: [Self; 2] = [Self::Nanny, Self::Group];
+
     /// What this containment cannot hold, in one sentence for people.
     pub fn cannot_hold(self) -> &'static str {
         match self {
+            Self::Nanny => {
+                "a process that another program starts at the run's request (a service manager, a container engine, \
+                 at, cron); when the nanny itself is killed, a process that has left the child's session"
+            }
             Self::Group => {
                 "a process that moved to a session or process group of its own; anybody at all when the owner is killed"
             }
         }
     }
 
-    /// Starts a command inside this containment.
+    /// Whether it can be had here, and how, in a few words for people. It is tried once in a process; the first call
+    /// may take a millisecond.
+    ///
+    /// # Errors
+    /// It cannot be had; the error says why.
+    pub fn probe(self) -> Result<String, Unavailable> {
+        let unavailable = |why| Unavailable { containment: self, why };
+        match self {
+            #[cfg(has_nanny)]
+            Self::Nanny => match crate::sys::image() {
+                Ok(image) => Ok(format!("executed from {}", image.kind())),
+                Err(lack) => Err(unavailable(lack.to_string())),
+            },
+            #[cfg(not(has_nanny))]
+            Self::Nanny => Err(unavailable("there is no nanny for this platform".to_owned())),
+            Self::Group => match crate::sys::unsupported() {
+                None => Ok("needs nothing".to_owned()),
+                Some(lack) => Err(unavailable(lack.to_owned())),
+            },
+        }
+    }
+
+    fn next_weaker(self) -> Option<Self> {
+        match self {
+            Self::Nanny => Some(Self::Group),
+            Self::Group => None,
+        }
+    }
+
+    /// Starts a command inside this containment, which was probed.
     pub(crate) fn start(self, launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
         match self {
+            #[cfg(has_nanny)]
+            Self::Nanny => match crate::sys::image() {
+                Ok(image) => Ok(Box::new(nanny::start(launch, image, None)?)),
+                Err(lack) => Err(Refusal::not_started("have a nanny", io::Error::other(lack.to_string()))),
+            },
+            #[cfg(not(has_nanny))]
+            Self::Nanny => Err(Refusal::not_started("have a nanny", io::ErrorKind::Unsupported.into())),
             Self::Group => group::start(launch),
         }
     }
@@ -43,6 +136,7 @@ impl Containment {
 impl fmt::Display for Containment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Nanny => "nanny",
             Self::Group => "group",
         })
     }
@@ -51,6 +145,8 @@ impl fmt::Display for Containment {
 /// A command that is to be started, and who wants to hear of its end.
 pub(crate) struct Launch<'a> {
     pub(crate) command: &'a mut Command,
+    /// Whether the child has only those environment variables that the command sets.
+    pub(crate) clears_environment: bool,
     pub(crate) clean_start: &'a mut CleanStart,
     pub(crate) ends: ChildEnds,
     pub(crate) poller: &'a Arc<Poller>,
@@ -60,17 +156,23 @@ pub(crate) struct Launch<'a> {
 
 /// The child's ends of its standard streams.
 pub(crate) struct ChildEnds {
-    pub(crate) stdin: Stdio,
-    pub(crate) stdout: Stdio,
-    pub(crate) stderr: Stdio,
+    pub(crate) stdin: ChildEnd,
+    pub(crate) stdout: ChildEnd,
+    pub(crate) stderr: ChildEnd,
 }
 
 /// Why there is no hold. Nothing that was started is left.
 pub(crate) enum Refusal {
-    /// Nothing was started.
-    NotStarted(io::Error),
+    /// Nothing was started, or it did not come as far as the program.
+    NotStarted { doing: &'static str, error: io::Error },
     /// The child was started and could not be held, so it was killed.
     NotHeld { pid: u32, error: io::Error },
+}
+
+impl Refusal {
+    fn not_started(doing: &'static str, error: io::Error) -> Self {
+        Self::NotStarted { doing, error }
+    }
 }
 
 impl Launch<'_> {
@@ -88,8 +190,22 @@ impl Launch<'_> {
 
 impl ChildEnds {
     fn none() -> Self {
-        Self { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null() }
+        Self { stdin: ChildEnd::Null, stdout: ChildEnd::Null, stderr: ChildEnd::Null }
     }
+}
+
+/// The end of a leader that was released.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LeaderEnd {
+    /// `None` if it is not known.
+    pub(crate) status: Option<ExitStatus>,
+    /// When, if the hold knows it better than the supervisor.
+    pub(crate) at: Option<Instant>,
+    /// Whether it ended before anybody was asked or killed, if the hold knows it better than the supervisor.
+    pub(crate) by_itself: Option<bool>,
+    pub(crate) usage: Option<Usage>,
+    /// The containment itself was destroyed from outside.
+    pub(crate) lost: bool,
 }
 
 /// What the supervisor can do with everybody a run has started. None of these blocks.
@@ -106,14 +222,22 @@ pub(crate) trait Hold: Send {
     /// Kills everybody.
     fn kill(&mut self);
 
-    /// Reaps the leader if it has ended. Nobody is signalled after this. `None` if its status is not known.
-    fn release(&mut self) -> Option<ExitStatus>;
+    /// Reaps the leader if it has ended. Nobody is signalled after this.
+    fn release(&mut self) -> LeaderEnd;
 
     /// Looks who is left but for the leader, and reports the end of each by the token of the hold.
     fn look(&mut self) -> Remaining;
 
     /// Names whoever is still alive, the leader included.
     fn name_survivors(&mut self) -> Left;
+
+    /// Whether nobody is left for us to reap. Reaps whom it can.
+    fn is_done(&mut self) -> bool;
+
+    /// Who was asked and who was killed, if the hold counts that.
+    fn signalled(&self) -> Option<Signalled> {
+        None
+    }
 }
 
 /// Who is left but for the leader.

@@ -14,7 +14,9 @@ use super::mail::{Door, Wish};
 use super::{Key, Source};
 use crate::contain::{Containment, Hold, Remaining};
 use crate::input::Feeder;
-use crate::outcome::{Capture, Ended, Kill, KillCause, Left, Outcome, Reason, StopReceipt, Timings};
+use crate::outcome::{
+    Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
+};
 use crate::output::Intake;
 use crate::run::{Board, Event, State};
 use crate::stop::{Happening, Rung, Step, climb};
@@ -66,8 +68,10 @@ pub(crate) struct Case {
     started: Instant,
     stop: Option<Stop>,
     exit: Option<ExitStatus>,
+    usage: Option<Usage>,
     exited: Option<Instant>,
     left: Option<Left>,
+    signalled: Option<Signalled>,
     settled: Option<Instant>,
 }
 
@@ -113,8 +117,10 @@ impl Case {
             started,
             stop: None,
             exit: None,
+            usage: None,
             exited: None,
             left: None,
+            signalled: None,
             settled: None,
         }
     }
@@ -287,8 +293,16 @@ impl Case {
     fn release(&mut self) {
         // In this order, so that nobody reads a pid that is not the child's any more.
         self.board.forget_pid();
-        if let Some(hold) = &mut self.hold {
-            self.exit = hold.release();
+        let Some(hold) = &mut self.hold else { return };
+        let end = hold.release();
+        self.exit = end.status;
+        self.usage = end.usage;
+        self.exited = end.at.or(self.exited);
+        if end.by_itself == Some(true) {
+            // The request came too late: there was nothing left to stop.
+            self.stop = None;
+        } else if end.lost && self.stop.is_none() {
+            self.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
         }
     }
 
@@ -339,13 +353,14 @@ impl Case {
 
     /// Sends the outcome. Hands back the hold if its leader is still to be reaped.
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
-        let hold = self.hold.take();
+        let mut hold = self.hold.take();
+        self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
         self.board.forget_pid();
         self.board.post(State::Terminated);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
         let _ = self.events.send(Event::Ended(Box::new(outcome)));
-        hold.filter(|_| self.exited.is_none())
+        hold.take_if(|hold| !hold.is_done())
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
@@ -371,6 +386,8 @@ impl Case {
             stdout: take_capture(&mut self.intakes.stdout),
             stderr: take_capture(&mut self.intakes.stderr),
             timings,
+            signalled: self.signalled.take(),
+            usage: self.usage,
         }
     }
 }
@@ -389,7 +406,7 @@ impl Drop for Case {
     fn drop(&mut self) {
         let Some(hold) = &mut self.hold else { return };
         hold.kill();
-        self.exit = hold.release();
+        self.exit = hold.release().status;
         self.finish();
     }
 }

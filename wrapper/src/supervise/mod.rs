@@ -138,8 +138,7 @@ impl Supervisor {
             if let Some(case) = self.cases.get_mut(&key) {
                 case.serve(source, &mut self.scratch);
             } else if let Some(hold) = self.late.get_mut(&key) {
-                if hold.leader_has_ended() {
-                    hold.release();
+                if hold.is_done() {
                     self.late.remove(&key);
                 }
             }

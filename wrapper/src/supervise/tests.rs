@@ -1,6 +1,5 @@
 //! What cannot be shown with a real process here: one that no kill ends, and a fault of our own.
 
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -8,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::mail::Wish;
 use super::*;
-use crate::contain::{Containment, Remaining};
+use crate::contain::{Containment, LeaderEnd, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, Survivor, WhyAlive};
 use crate::output::Intake;
@@ -43,9 +42,17 @@ impl Hold for Puppet {
         self.killed.store(true, Ordering::SeqCst);
     }
 
-    fn release(&mut self) -> Option<ExitStatus> {
+    fn release(&mut self) -> LeaderEnd {
         self.released.store(true, Ordering::SeqCst);
-        None
+        LeaderEnd::default()
+    }
+
+    fn is_done(&mut self) -> bool {
+        let done = self.leader_has_ended();
+        if done {
+            self.release();
+        }
+        done
     }
 
     fn look(&mut self) -> Remaining {

@@ -36,6 +36,23 @@ impl Poller {
     }
 }
 
+/// The child's end of one of its standard streams.
+#[derive(Debug)]
+pub(crate) enum ChildEnd {
+    Null,
+    /// The owner's own.
+    Inherited,
+}
+
+impl From<ChildEnd> for Stdio {
+    fn from(end: ChildEnd) -> Self {
+        match end {
+            ChildEnd::Null => Self::null(),
+            ChildEnd::Inherited => Self::inherit(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum ReadEnd {}
 
@@ -89,15 +106,15 @@ impl AsyncWriteEnd {
     }
 }
 
-pub(crate) fn child_writes(_: &Arc<Poller>, _: Token) -> io::Result<(ReadEnd, Stdio)> {
+pub(crate) fn child_writes(_: &Arc<Poller>, _: Token) -> io::Result<(ReadEnd, ChildEnd)> {
     Err(refused())
 }
 
-pub(crate) fn child_reads(_: &Arc<Poller>, _: Token) -> io::Result<(WriteEnd, Stdio)> {
+pub(crate) fn child_reads(_: &Arc<Poller>, _: Token) -> io::Result<(WriteEnd, ChildEnd)> {
     Err(refused())
 }
 
-pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, Stdio)> {
+pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, ChildEnd)> {
     Err(refused())
 }
 

@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use childminder::{Cut, Ended, Reason, StreamEnd};
+use childminder::{Ended, Reason};
 
-use crate::scene::{LONG_GRACE, Stray, assert_all_dead, is_alive, pids, run, sh, start, within};
+use crate::scene::{LONG_GRACE, assert_all_dead, pids, run, sh, start, within};
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1000);
-
-/// Ends at once, and leaves a process in a session of its own that holds both outputs. Says its pid. The inner shell
-/// ends when that process has been started, hence in its session.
-const ESCAPED: &str = "exec 3>&1; echo $(setsid sh -c 'sleep 100 >&3 & echo $!')";
 
 #[tokio::test]
 async fn a_timeout_is_never_early_and_hardly_late() {
@@ -84,46 +80,4 @@ async fn a_kill_comes_promptly_when_the_grace_is_over() {
     let kill = stop.killed.expect("it was killed");
     assert!(kill.after >= grace && kill.after < grace + SLACK, "killed after {:?}", kill.after);
     assert!(stop.took < grace + SLACK, "took {:?}", stop.took);
-}
-
-#[tokio::test]
-async fn a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more() {
-    let drain = Duration::from_millis(200);
-    let before = Instant::now();
-    let outcome = run(sh(ESCAPED).drain(drain)).await;
-    let took = before.elapsed();
-    let pid = String::from_utf8_lossy(&outcome.stdout.bytes).trim().parse().expect("a pid");
-    let _stray = Stray(pid);
-    assert!(is_alive(pid), "a group cannot hold this one; if it could, this test would show nothing");
-    assert!(took >= drain && took < drain + SLACK, "took {took:?}");
-    assert_eq!(outcome.ended, Ended::ByItself);
-    assert_eq!(outcome.stdout.end, StreamEnd::Held);
-    assert_eq!(outcome.stdout.cut(), Some(Cut::Held));
-    assert!(!outcome.stdout.is_complete());
-}
-
-#[tokio::test]
-async fn our_end_of_a_held_pipe_is_closed_with_the_run() {
-    let script = format!("{ESCAPED}; readlink /proc/$$/fd/1");
-    let outcome = run(sh(&script).drain(Duration::ZERO)).await;
-    let said = String::from_utf8_lossy(&outcome.stdout.bytes).into_owned();
-    let (pid, pipe) = said.trim().split_once('\n').expect("two lines");
-    let _stray = Stray(pid.parse().expect("a pid"));
-    let ours = std::fs::read_dir("/proc/self/fd").expect("a list of descriptors");
-    let open = ours
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .any(|target| target.to_str() == Some(pipe));
-    assert!(!open, "{pipe} is still open here");
-}
-
-#[tokio::test]
-async fn a_cancel_does_not_wait_for_the_drain_window() {
-    let mut run = start(sh(ESCAPED).drain(LONG_GRACE));
-    let stray = pids(&mut run, 1).await[0];
-    let _stray = Stray(stray);
-    crate::scene::eventually("the leader is reaped", || run.pid().is_none());
-    run.cancel();
-    let outcome = within(run.wait()).await;
-    assert_eq!(outcome.ended, Ended::ByItself);
-    assert_eq!(outcome.stdout.cut(), Some(Cut::Held));
 }

@@ -4,9 +4,15 @@
 mod cancel;
 mod deadlines;
 mod environment;
+mod nanny;
 mod output;
 mod owner;
 mod scene;
 mod start;
 mod status;
 mod survivors;
+
+use childminder::Containment;
+
+/// What holds the runs of these tests: what one gets without asking.
+const HELD_BY: Containment = Containment::Nanny;

@@ -17,13 +17,13 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 
 pub(crate) fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", script]);
+    command.args(["-c", script]).require(crate::HELD_BY);
     command
 }
 
 pub(crate) fn perl(script: &str) -> Command {
     let mut command = Command::new("perl");
-    command.args(["-e", script]);
+    command.args(["-e", script]).require(crate::HELD_BY);
     command
 }
 
@@ -80,16 +80,5 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "never came true: {what}");
         std::thread::yield_now();
-    }
-}
-
-/// Ends a process that a test let escape on purpose, also if the test fails.
-pub(crate) struct Stray(pub(crate) u32);
-
-impl Drop for Stray {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.0).expect("a pid");
-        assert!(pid > 1, "not a stray");
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }

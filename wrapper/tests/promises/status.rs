@@ -38,7 +38,7 @@ async fn a_child_that_had_ended_when_it_was_cancelled_ended_by_itself() {
         eventually("it has ended", || pid.is_none_or(|pid| matches!(state_of(pid), None | Some('Z'))));
         run.cancel();
         let outcome = within(run.wait()).await;
-        assert_eq!(outcome.ended, Ended::ByItself);
+        assert_eq!(outcome.ended, Ended::ByItself, "{outcome:?}");
         assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(4));
         assert!(outcome.stop.is_none());
     }

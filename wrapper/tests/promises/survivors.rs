@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use childminder::{Containment, Ended, KillCause, Left, Reason};
+use childminder::{Ended, KillCause, Left, Reason};
 
+use crate::HELD_BY;
 use crate::scene::{
     LONG_GRACE, assert_all_dead, eventually, is_alive, lines, perl, pids, sh, start, state_of, within,
 };
@@ -22,7 +23,7 @@ async fn nobody_survives_a_cancel() {
     assert_all_dead(&tree);
     assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled));
     assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
-    assert_eq!(outcome.containment, Containment::Group);
+    assert_eq!(outcome.containment, HELD_BY);
 }
 
 #[tokio::test]
@@ -144,19 +145,6 @@ async fn a_deaf_relay_that_a_look_can_miss_does_not_outlive_its_obedient_leader(
         assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
         assert!(!group_has_live_members(leader));
     }
-}
-
-#[tokio::test]
-async fn a_leader_that_moved_to_the_group_of_its_owner_is_found_and_nobody_else_there_is_hit() {
-    let script = "setpgrp(0, getpgrp(getppid())); $| = 1; print \"$$\\n\"; sleep 100";
-    let mut run = start(perl(script).grace(LONG_GRACE));
-    let moved = pids(&mut run, 1).await;
-    let ours =
-        nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(i32::try_from(moved[0]).expect("a pid"))));
-    assert_eq!(ours, Ok(nix::unistd::getpgrp()), "it did not move");
-    run.cancel();
-    within(run.wait()).await;
-    assert_all_dead(&moved);
 }
 
 fn group_has_live_members(group: u32) -> bool {

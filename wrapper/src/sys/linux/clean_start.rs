@@ -49,6 +49,21 @@ pub(crate) fn block_all_signals() {
     }
 }
 
+/// Calls something with all signals of this thread blocked, which a child that it starts inherits.
+pub(crate) fn with_all_signals_blocked<T>(act: impl FnOnce() -> T) -> T {
+    let mut before = MaybeUninit::uninit();
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: `sigfillset` initialises the set that `pthread_sigmask` reads, and that writes the old one.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let result = act();
+    // SAFETY: it was written above; `act` cannot change that.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    result
+}
+
 fn this_thread_blocks_signals() -> bool {
     let mut mask = MaybeUninit::uninit();
     // SAFETY: with a null new set the call only writes the current mask into the one given, which is then read.

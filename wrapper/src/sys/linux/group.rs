@@ -97,19 +97,19 @@ impl Leader {
             LeaderFate::Lost => signal_group_by_handle(watch, signal),
         }
         // A leader may have moved to another group of its session, and is our child there as well.
-        if !is_in(self.pid, self.pid) {
+        if !Circle::Group(self.pid).contains(self.pid) {
             let _ = pidfd_send_signal(watch, signal);
         }
     }
 
     /// Lists the live members but for the leader itself.
     pub(crate) fn others(&self, token: Token) -> Others {
-        list_members(self.pid, Some(self.pid), &self.poller, token)
+        list_members(Circle::Group(self.pid), Some(self.pid), &self.poller, token)
     }
 
     /// Everybody alive in the group, with the reason why.
     pub(crate) fn survivors(&self) -> Left {
-        name_survivors(self.pid)
+        name_survivors(Circle::Group(self.pid))
     }
 
     /// Reaps a leader that has ended. From now on its number may become a stranger's.
@@ -163,11 +163,11 @@ impl FormerGroup {
     }
 
     pub(crate) fn others(&self, token: Token) -> Others {
-        list_members(self.number, None, &self.poller, token)
+        list_members(Circle::Group(self.number), None, &self.poller, token)
     }
 
     pub(crate) fn survivors(&self) -> Left {
-        name_survivors(self.number)
+        name_survivors(Circle::Group(self.number))
     }
 }
 
@@ -179,6 +179,60 @@ impl Member {
     pub(crate) fn is_alive(&self) -> bool {
         is_alive(&self.0)
     }
+
+    pub(crate) fn kill(&self) {
+        // Whoever may not be killed shows as a survivor.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
+}
+
+/// A session whose leader has ended and is not reaped, so that its number is nobody else's.
+#[derive(Debug)]
+pub(crate) struct OrphanedSession {
+    leader: Pid,
+    poller: Arc<Poller>,
+}
+
+impl OrphanedSession {
+    pub(super) fn led_by(leader: Pid, poller: &Arc<Poller>) -> Self {
+        Self { leader, poller: Arc::clone(poller) }
+    }
+
+    /// Kills its members, and reports their end.
+    pub(crate) fn kill(&self, token: Token) -> Others {
+        let others = list_members(Circle::Session(self.leader), Some(self.leader), &self.poller, token);
+        others.members.iter().for_each(Member::kill);
+        others
+    }
+
+    pub(crate) fn survivors(&self) -> Left {
+        name_survivors(Circle::Session(self.leader))
+    }
+}
+
+/// Kills the members of a session whose leader has ended and is not reaped, and waits for their end, with a bound.
+pub(super) fn sweep_session(leader: Pid, bound: Duration) {
+    let deadline = Instant::now() + bound;
+    while Instant::now() < deadline {
+        let Ok(pids) = pids_in(Circle::Session(leader)) else { return };
+        let mut somebody = false;
+        for pid in pids.filter(|pid| *pid != leader) {
+            // Without a descriptor to be had it is tried again until the bound is over.
+            let alive = match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) if Circle::Session(leader).contains(pid) => {
+                    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                    is_alive(&pidfd)
+                }
+                Ok(_) => false,
+                Err(error) => error != Errno::SRCH,
+            };
+            somebody |= alive;
+        }
+        if !somebody {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The live members of a group as one look found them.
@@ -189,11 +243,33 @@ pub(crate) struct Others {
     pub(crate) unwatched: bool,
 }
 
-fn list_members(group: Pid, except: Option<Pid>, poller: &Arc<Poller>, token: Token) -> Others {
+/// Processes that have a number in common.
+#[derive(Clone, Copy, Debug)]
+enum Circle {
+    Group(Pid),
+    Session(Pid),
+}
+
+impl Circle {
+    fn contains(self, pid: Pid) -> bool {
+        let pid = pid.as_raw_nonzero().get();
+        // Not by way of rustix, which does not allow for the group 0 of kernel threads.
+        // SAFETY: the call takes and gives a number.
+        let group_of = |pid| unsafe { libc::getpgid(pid) };
+        // SAFETY: the call takes and gives a number.
+        let session_of = |pid| unsafe { libc::getsid(pid) };
+        match self {
+            Self::Group(group) => group_of(pid) == group.as_raw_nonzero().get(),
+            Self::Session(session) => session_of(pid) == session.as_raw_nonzero().get(),
+        }
+    }
+}
+
+fn list_members(circle: Circle, except: Option<Pid>, poller: &Arc<Poller>, token: Token) -> Others {
     let mut others = Others { members: Vec::new(), unwatched: false };
-    let Ok(pids) = pids_in(group) else { return Others { unwatched: true, ..others } };
+    let Ok(pids) = pids_in(circle) else { return Others { unwatched: true, ..others } };
     for pid in pids.filter(|pid| Some(*pid) != except) {
-        match open_member(pid, group, poller, token) {
+        match open_member(pid, circle, poller, token) {
             Ok(found) => others.members.extend(found),
             Err(_) => others.unwatched = true,
         }
@@ -201,15 +277,15 @@ fn list_members(group: Pid, except: Option<Pid>, poller: &Arc<Poller>, token: To
     others
 }
 
-/// Opens a handle of a live member. `None` if it has ended, or if the number is no longer in the group.
-fn open_member(pid: Pid, group: Pid, poller: &Arc<Poller>, token: Token) -> io::Result<Option<Member>> {
+/// Opens a handle of a live member. `None` if it has ended, or if the number is no longer a member's.
+fn open_member(pid: Pid, circle: Circle, poller: &Arc<Poller>, token: Token) -> io::Result<Option<Member>> {
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(Errno::SRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // The number may have changed hands before the handle was opened, hence the second look at its group.
-    if !is_in(group, pid) || !is_alive(&pidfd) {
+    // The number may have changed hands before the handle was opened, hence the second look.
+    if !circle.contains(pid) || !is_alive(&pidfd) {
         return Ok(None);
     }
     Ok(Some(Member(Watch::readable(poller, pidfd, token)?)))
@@ -217,29 +293,23 @@ fn open_member(pid: Pid, group: Pid, poller: &Arc<Poller>, token: Token) -> io::
 
 /// Whether any thread of the process is still there. The state letter in `/proc` would not do: it is a zombie's as
 /// soon as the *first* thread has ended.
-fn is_alive(pidfd: &impl AsFd) -> bool {
+pub(super) fn is_alive(pidfd: &impl AsFd) -> bool {
     let mut ask = [PollFd::new(pidfd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     !matches!(poll(&mut ask, Some(&now)), Ok(1))
 }
 
-/// Every pid whose group is `group`, zombies included. Asks the kernel for each pid on the machine, which is ten
+/// Every pid of the circle, zombies included. Asks the kernel for each pid on the machine, which is ten
 /// times cheaper than reading its `stat`.
-fn pids_in(group: Pid) -> io::Result<impl Iterator<Item = Pid>> {
+fn pids_in(circle: Circle) -> io::Result<impl Iterator<Item = Pid>> {
     // An entry that cannot be read is a process that has just ended.
     let numbers =
         std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    Ok(numbers.filter_map(signalable).filter(move |pid| is_in(group, *pid)))
+    Ok(numbers.filter_map(signalable).filter(move |pid| circle.contains(*pid)))
 }
 
-fn is_in(group: Pid, pid: Pid) -> bool {
-    // Not by way of rustix, which does not allow for the group 0 of kernel threads.
-    // SAFETY: the call takes and gives a number.
-    unsafe { libc::getpgid(pid.as_raw_nonzero().get()) == group.as_raw_nonzero().get() }
-}
-
-fn name_survivors(group: Pid) -> Left {
-    let Ok(pids) = pids_in(group) else { return Left::Unknown("the processes cannot be listed") };
+fn name_survivors(circle: Circle) -> Left {
+    let Ok(pids) = pids_in(circle) else { return Left::Unknown("the processes cannot be listed") };
     let survivors: Vec<_> = pids
         .filter(|pid| match pidfd_open(*pid, PidfdFlags::empty()) {
             Ok(pidfd) => is_alive(&pidfd),
@@ -268,11 +338,11 @@ fn state_letter(pid: Pid) -> Option<char> {
 }
 
 /// The one way from a number to a pid that may be signalled: 0 means our own group, -1 everybody, 1 is init.
-fn signalable(number: i32) -> Option<Pid> {
+pub(super) fn signalable(number: i32) -> Option<Pid> {
     if number > 1 { Pid::from_raw(number) } else { None }
 }
 
-fn child_pid(child: &Child) -> io::Result<Pid> {
+pub(super) fn child_pid(child: &Child) -> io::Result<Pid> {
     let number = i32::try_from(child.id()).ok();
     number.and_then(signalable).ok_or_else(|| io::Error::other("the child has no pid that may be signalled"))
 }

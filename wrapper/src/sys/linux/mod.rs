@@ -2,15 +2,28 @@
 
 mod clean_start;
 mod group;
+#[cfg(has_nanny)]
+mod image;
+#[cfg(has_nanny)]
+mod nanny;
 mod pipe;
 mod poller;
+#[cfg(has_nanny)]
+#[path = "../../../nanny/wire.rs"]
+mod wire;
 
 pub(crate) use clean_start::{CleanStart, block_all_signals};
 pub(crate) use group::{FormerGroup, Leader, LeaderFate, Member, kill_and_reap, lead_own_group};
+#[cfg(has_nanny)]
+pub(crate) use image::{Image, image};
+#[cfg(has_nanny)]
+pub(crate) use nanny::{Errand, Nanny, NotStarted, instant_of};
 pub(crate) use pipe::{
-    AsyncWriteEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
+    AsyncWriteEnd, ChildEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
 };
 pub(crate) use poller::{Poller, Token};
+#[cfg(has_nanny)]
+pub(crate) use wire::{Order, Some8};
 
 /// Has a supervisor hear of something without a process behind it.
 #[cfg(test)]

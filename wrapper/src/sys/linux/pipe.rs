@@ -18,6 +18,25 @@ pub(crate) type AsyncWriteEnd = tokio::net::unix::pipe::Sender;
 #[derive(Debug)]
 pub(crate) struct ReadEnd(Watch);
 
+/// The child's end of one of its standard streams.
+#[derive(Debug)]
+pub(crate) enum ChildEnd {
+    Null,
+    /// The owner's own.
+    Inherited,
+    Fd(OwnedFd),
+}
+
+impl From<ChildEnd> for Stdio {
+    fn from(end: ChildEnd) -> Self {
+        match end {
+            ChildEnd::Null => Self::null(),
+            ChildEnd::Inherited => Self::inherit(),
+            ChildEnd::Fd(fd) => Self::from(fd),
+        }
+    }
+}
+
 /// What one read brought.
 pub(crate) enum Got {
     Bytes(usize),
@@ -26,10 +45,10 @@ pub(crate) enum Got {
 }
 
 /// Makes a pipe for the child to write into. The read end is watched from now on.
-pub(crate) fn child_writes(poller: &Arc<Poller>, token: Token) -> io::Result<(ReadEnd, Stdio)> {
+pub(crate) fn child_writes(poller: &Arc<Poller>, token: Token) -> io::Result<(ReadEnd, ChildEnd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&read)?;
-    Ok((ReadEnd(Watch::readable(poller, read, token)?), Stdio::from(write)))
+    Ok((ReadEnd(Watch::readable(poller, read, token)?), ChildEnd::Fd(write)))
 }
 
 impl ReadEnd {
@@ -69,10 +88,10 @@ pub(crate) enum Sent {
 }
 
 /// Makes a pipe for the child to read. The write end is watched from now on.
-pub(crate) fn child_reads(poller: &Arc<Poller>, token: Token) -> io::Result<(WriteEnd, Stdio)> {
+pub(crate) fn child_reads(poller: &Arc<Poller>, token: Token) -> io::Result<(WriteEnd, ChildEnd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&write)?;
-    Ok((WriteEnd(Watch::writable(poller, write, token)?), Stdio::from(read)))
+    Ok((WriteEnd(Watch::writable(poller, write, token)?), ChildEnd::Fd(read)))
 }
 
 impl WriteEnd {
@@ -87,9 +106,9 @@ impl WriteEnd {
 }
 
 /// Makes a pipe for the child to read whose write end is registered with the current tokio runtime.
-pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, Stdio)> {
+pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, ChildEnd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((AsyncWriteEnd::from_owned_fd(write)?, Stdio::from(read)))
+    Ok((AsyncWriteEnd::from_owned_fd(write)?, ChildEnd::Fd(read)))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {

@@ -1,0 +1,389 @@
+//! The nanny: a process between an owner and the child that it runs. It is the child's parent and the subreaper of
+//! everything that the child starts, so whoever is orphaned comes to it, whatever session or group that one has moved
+//! to; it watches the owner, and when the owner is gone it ends everybody.
+//!
+//! It is a program of its own without libc and without an allocator. It blocks in one place, `wait`, and never before
+//! it has reaped who can be reaped, and signalled who is to be signalled.
+//!
+//! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
+//! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
+//! and the program's stdin comes with the request. Without arguments it only tries whether all it needs is allowed, and
+//! reports that.
+
+#![no_std]
+#![no_main]
+#![no_builtins]
+
+mod memory;
+mod start;
+mod sys;
+mod table;
+mod tree;
+mod wire;
+
+use core::arch::global_asm;
+use core::ffi::{c_char, c_int};
+use core::panic::PanicInfo;
+
+use start::Start;
+use sys::{CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM};
+use table::{Act, Event, State, turn};
+use tree::Member;
+use wire::{Kind, NAMED, Order, Report, Request, Step};
+
+const SOCKET: Fd = 0;
+const FIRST_STRAY: Fd = 3;
+
+/// How many are reaped before the others are signalled again: whoever forks without end must not keep us from that.
+const REAPED_AT_ONCE: usize = 64;
+
+const MS: u64 = 1_000_000;
+/// After how long without an event to look again, at first…
+const FIRST_PAUSE_NS: u64 = MS;
+/// …and at most, while those that were asked have time…
+const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
+/// …and while a death is awaited.
+const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
+
+/// What the kernel leaves on the stack of a new program.
+///
+/// # Safety
+/// Called once, by `_start`, with the initial stack pointer.
+pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
+    // SAFETY: it lies there as the ABI says: a count, that many arguments and a null, then the environment.
+    let (count, arguments) = unsafe { (*stack, stack.add(1).cast::<*const c_char>()) };
+    /// The name, the directory, the program.
+    const OWN: usize = 3;
+    let ready = get_ready();
+    if count <= OWN {
+        let tried = ready.and_then(|_| tree::open_children_of_self().map_err(|errno| (Step::Children, errno)));
+        let report = match tried {
+            Ok(_) => Report { kind: Kind::Empty, ..Report::default() },
+            Err((step, errno)) => not_started(step, errno),
+        };
+        let _ = sys::send(SOCKET, &report.encode());
+        sys::exit(0)
+    }
+    // SAFETY: there are more arguments than these, and the environment begins after the null that ends them.
+    let (own, rest, environment) = unsafe {
+        ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1))
+    };
+    match ready.and_then(|listener| start_child(listener, own, rest, environment)) {
+        Ok(mut nanny) => nanny.serve(),
+        Err((step, errno)) => {
+            let _ = sys::send(SOCKET, &not_started(step, errno).encode());
+            sys::exit(0)
+        }
+    }
+}
+
+fn not_started(step: Step, errno: Errno) -> Report {
+    Report { kind: Kind::NotStarted, step, errno: errno.into(), ..Report::default() }
+}
+
+/// Everything before the request. Gives what becomes readable when a child has ended.
+fn get_ready() -> Result<Fd, (Step, Errno)> {
+    let at = |step| move |errno| (step, errno);
+    sys::block_all_signals().map_err(at(Step::Mask))?;
+    // A session of its own, so that no signal to the owner's group or terminal, or to the child's group, reaches it.
+    sys::lead_session().map_err(at(Step::Session))?;
+    sys::become_subreaper().map_err(at(Step::Subreaper))?;
+    sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
+    sys::restore_dispositions().map_err(at(Step::Dispositions))?;
+    sys::listen_for_children().map_err(at(Step::Listen))
+}
+
+fn start_child(
+    listener: Fd,
+    own: [*const c_char; 2],
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) -> Result<Nanny, (Step, Errno)> {
+    let at = |step| move |errno| (step, errno);
+    let (request, [owner, stdin, cgroup]) = sys::receive_request(SOCKET).map_err(at(Step::Receive))?;
+    let wants_cgroup = request == Request::StartInCgroup as u8;
+    if !wants_cgroup && request != Request::Start as u8 || owner < 0 || stdin < 0 || wants_cgroup && cgroup < 0 {
+        return Err((Step::Receive, EPROTO));
+    }
+    // Nothing is started before the owner is watched, and nothing for an owner that is gone.
+    match sys::poll(&mut [Poll::readable(owner)], Some(0)) {
+        Ok(0) => {}
+        Ok(_) => return Err((Step::Owner, ESRCH)),
+        Err(errno) => return Err((Step::Owner, errno)),
+    }
+    let leader = Start::new(own, arguments, environment, [stdin, cgroup]).carry_out()?;
+    // The program's descriptors are none of ours: whoever waits for their end must not wait for us.
+    for fd in [1, 2, stdin, cgroup] {
+        if fd >= 0 {
+            sys::close(fd);
+        }
+    }
+    // Nor is its directory. If there is no such directory we stay, which hurts nobody.
+    let _ = sys::change_directory(c"/");
+    Ok(Nanny::new(leader, owner, listener))
+}
+
+struct Nanny {
+    state: State,
+    leader: c_int,
+    socket: Fd,
+    owner: Fd,
+    listener: Fd,
+    report: Report,
+    told: Report,
+    /// When to look again without an event, and the pause after that.
+    look_again_ns: Option<u64>,
+    pause_ns: u64,
+}
+
+impl Nanny {
+    fn new(leader: c_int, owner: Fd, listener: Fd) -> Self {
+        let report = Report { kind: Kind::Started, leader: leader as u64, ..Report::default() };
+        let told = Report::default();
+        let state = State::Running;
+        let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
+        Self { state, leader, socket: SOCKET, owner, listener, report, told, look_again_ns, pause_ns }
+    }
+
+    fn serve(&mut self) -> ! {
+        // An owner that does not get to know of its child cannot want it.
+        if sys::send(self.socket, &self.report.encode()).is_err() {
+            self.happen(Event::OwnerGone);
+        }
+        self.report.kind = Kind::Going;
+        self.told = self.report;
+        loop {
+            self.notice_ends();
+            if self.state == State::Empty {
+                sys::exit(0)
+            }
+            self.wait();
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let (next, acts) = turn(self.state, event);
+        if next != self.state {
+            self.state = next;
+            self.pause_ns = FIRST_PAUSE_NS;
+            self.look_again_ns = Some(sys::now_ns() + self.pause_ns);
+        }
+        for act in acts {
+            match act {
+                Act::AskEverybody => self.ask(true),
+                Act::AskNewcomers => self.ask(false),
+                Act::Kill => self.kill(),
+                Act::KillEverybody => self.kill_everybody(),
+                Act::Tell => self.tell(),
+            }
+        }
+    }
+
+    /// Reaps who has ended.
+    fn notice_ends(&mut self) {
+        let mut somebody = false;
+        for _ in 0..REAPED_AT_ONCE {
+            match sys::find_ended() {
+                Ok(Some(pid)) if pid == self.leader => self.leader_ended(),
+                Ok(Some(pid)) => {
+                    somebody = true;
+                    if let Ok(ended) = sys::reap(pid) {
+                        self.note_death(&ended);
+                    }
+                }
+                Err(ECHILD) => return self.happen(Event::NobodyLeft),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if somebody {
+            self.happen(Event::ChildEnded);
+        }
+    }
+
+    fn leader_ended(&mut self) {
+        self.report.ended_ns = sys::now_ns();
+        self.report.ended_after_signal = (self.state != State::Running).into();
+        // Before it is reaped: its group is surely its group only as long as it is there.
+        self.happen(Event::LeaderEnded);
+        if let Ok(ended) = sys::reap(self.leader) {
+            self.note_death(&ended);
+            self.report.code = ended.code;
+            self.report.status = ended.status;
+            self.report.user_us = ended.user_us;
+            self.report.system_us = ended.system_us;
+            self.report.peak_kib = ended.peak_kib;
+        }
+        // No number is negative, so nobody else is taken for the leader.
+        self.leader = -1;
+    }
+
+    fn note_death(&mut self, ended: &sys::Ended) {
+        memory::ASKED.remove(ended.pid);
+        if self.state == State::Killing && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
+            self.report.killed.add(ended.pid as u64);
+        }
+    }
+
+    /// Asks the children that were not asked yet, and if so wanted everybody below them.
+    fn ask(&mut self, everybody: bool) {
+        if self.report.asked_ns == 0 {
+            self.report.asked_ns = sys::now_ns();
+        }
+        let report = &mut self.report;
+        let listed = tree::each_child(|number| {
+            if memory::ASKED.contains(number) {
+                return;
+            }
+            let Some(child) = tree::look_at_child(number) else { return };
+            ask_one(&child, report);
+            if everybody {
+                report.not_asked += tree::each_below(&child, &mut |member| ask_one(member, report));
+            }
+        });
+        if listed.is_err() {
+            report.not_asked += 1;
+        }
+    }
+
+    /// Kills the children and the groups that they lead. A child's number is its own until it is reaped, and with that
+    /// the number of its group.
+    fn kill(&mut self) {
+        if self.report.killed_ns == 0 {
+            self.report.killed_ns = sys::now_ns();
+        }
+        if self.leader > 0 {
+            let _ = sys::signal(-self.leader, SIGKILL);
+        }
+        let _ = tree::each_child(|number| {
+            // What fails shows as somebody who is left.
+            let _ = sys::signal(-number, SIGKILL);
+            let _ = sys::signal(number, SIGKILL);
+        });
+    }
+
+    fn kill_everybody(&mut self) {
+        self.kill();
+        let _ = tree::each_child(|number| {
+            let Some(child) = tree::look_at_child(number) else { return };
+            tree::each_below(&child, &mut |member| {
+                let _ = sys::signal_group_by_handle(member.handle, SIGKILL);
+                let _ = sys::signal_by_handle(member.handle, SIGKILL);
+            });
+        });
+    }
+
+    fn tell(&mut self) {
+        if self.state == State::Empty {
+            self.report.kind = Kind::Empty;
+            self.report.empty_ns = sys::now_ns();
+            self.report.left = Default::default();
+        } else if self.state == State::Killing {
+            self.count_left();
+        }
+        if self.report != self.told && sys::send(self.socket, &self.report.encode()).is_ok() {
+            self.told = self.report;
+        }
+    }
+
+    fn count_left(&mut self) {
+        let mut left = wire::Some8::default();
+        let mut why = [0; NAMED];
+        let _ = tree::each_child(|number| {
+            let place = usize::try_from(left.count).ok().and_then(|at| why.get_mut(at));
+            if let Some(place) = place {
+                *place = why_alive(number).into();
+            }
+            left.add(number as u64);
+        });
+        self.report.left = left;
+        self.report.why = why;
+    }
+
+    /// The only place where the nanny blocks.
+    fn wait(&mut self) {
+        let at_most = self.look_again_ns.map(|due| due.saturating_sub(sys::now_ns()));
+        let mut polls = [self.socket, self.owner, self.listener].map(Poll::readable);
+        match sys::poll(&mut polls, at_most) {
+            Ok(_) => {}
+            Err(EINTR) => return,
+            // It cannot fail for any reason that we know of. Then better no run than one that nobody watches.
+            Err(_) => return self.happen(Event::OwnerGone),
+        }
+        let [socket, owner, listener] = polls;
+        if listener.is_ready() {
+            sys::clear(self.listener);
+            // Who came first is settled here: an end that was there before an order is an end by itself.
+            self.notice_ends();
+        }
+        if owner.is_ready() {
+            self.owner = -1;
+            self.happen(Event::OwnerGone);
+        }
+        if socket.is_ready() {
+            self.read_orders();
+        }
+        self.look_again();
+    }
+
+    fn read_orders(&mut self) {
+        loop {
+            match sys::receive(self.socket) {
+                Packet::Byte(order) if order == Order::Ask as u8 => self.happen(Event::AskOrdered),
+                Packet::Byte(order) if order == Order::Kill as u8 => self.happen(Event::KillOrdered),
+                Packet::Byte(_) => {}
+                Packet::NothingYet => return,
+                Packet::End => {
+                    self.socket = -1;
+                    return self.happen(Event::OwnerGone);
+                }
+            }
+        }
+    }
+
+    fn look_again(&mut self) {
+        let now = sys::now_ns();
+        if self.look_again_ns.is_none_or(|due| due > now) {
+            return;
+        }
+        self.happen(Event::TimePassed);
+        let longest = match self.state {
+            State::Asked => LONGEST_ASKED_PAUSE_NS,
+            State::Running | State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
+        };
+        self.pause_ns = (self.pause_ns * 2).min(longest);
+        self.look_again_ns = Some(now + self.pause_ns);
+    }
+}
+
+fn ask_one(member: &Member, report: &mut Report) {
+    const ZOMBIE: u8 = b'Z';
+    // The state of a process is a zombie's already when its first thread has ended, so it does not spare the signal.
+    if !memory::ASKED.insert(member.number) {
+        return;
+    }
+    let asked = sys::signal_by_handle(member.handle, SIGTERM);
+    // A stopped process would not notice.
+    let _ = sys::signal_by_handle(member.handle, SIGCONT);
+    match asked {
+        Ok(()) if member.state != ZOMBIE => report.asked.add(member.number as u64),
+        Ok(()) | Err(ESRCH) => {}
+        Err(_) => report.not_asked += 1,
+    }
+}
+
+/// The letter of its state, or `P` for a child that we may not signal.
+fn why_alive(number: c_int) -> u8 {
+    match sys::signal(number, 0) {
+        Err(EPERM) => b'P',
+        _ => tree::look_at_child(number).map_or(b'?', |child| child.state),
+    }
+}
+
+// Nothing unwinds here, but the linker looks for this where the core library's own functions mention it.
+global_asm!(".globl rust_eh_personality", ".set rust_eh_personality, 0");
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    // The owner sees the nanny gone without a last report, and sweeps.
+    sys::exit(70)
+}

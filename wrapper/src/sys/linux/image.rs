@@ -1,0 +1,141 @@
+//! The nanny's program: embedded, and put where the kernel executes it.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create, open};
+use rustix::io::Errno;
+
+use super::nanny::{NotStarted, try_out};
+
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nanny"));
+
+/// Since Linux 6.3; older kernels refuse it and do not need it.
+const MFD_EXEC: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
+
+/// The program in a file without a name.
+#[derive(Debug)]
+pub(crate) struct Image {
+    file: OwnedFd,
+    kind: ImageKind,
+}
+
+/// Where the nanny's program lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ImageKind {
+    /// In memory, sealed.
+    Memory,
+    /// In a file that was never given a name, because the system executes nothing from memory.
+    UnnamedFile,
+}
+
+impl fmt::Display for ImageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "sealed memory",
+            Self::UnnamedFile => "a file without a name, because nothing is executed from memory here",
+        })
+    }
+}
+
+/// Why there can be no nanny.
+#[derive(Debug)]
+pub(crate) struct NoNanny(String);
+
+impl fmt::Display for NoNanny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The program, once it was tried in this process. Tries it when it is called for the first time.
+pub(crate) fn image() -> Result<&'static Image, &'static NoNanny> {
+    static IMAGE: OnceLock<Result<Image, NoNanny>> = OnceLock::new();
+    IMAGE.get_or_init(Image::find).as_ref()
+}
+
+impl Image {
+    /// The first that is executed, and does what it must.
+    fn find() -> Result<Self, NoNanny> {
+        let mut refusals = Vec::new();
+        match Self::in_memory().and_then(Self::tried) {
+            Ok(image) => return Ok(image),
+            Err(error) => refusals.push(format!("from memory: {error}")),
+        }
+        for directory in private_places() {
+            match Self::in_unnamed_file(&directory).and_then(Self::tried) {
+                Ok(image) => return Ok(image),
+                Err(error) => refusals.push(format!("from a file in {}: {error}", directory.display())),
+            }
+        }
+        Err(NoNanny(format!("the nanny cannot be executed ({})", refusals.join("; "))))
+    }
+
+    fn in_memory() -> io::Result<Self> {
+        let name: &CStr = c"childminder-nanny";
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = match memfd_create(name, flags | MFD_EXEC) {
+            Err(Errno::INVAL) => memfd_create(name, flags)?,
+            result => result?,
+        };
+        write_all(&file)?;
+        fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        Ok(Self { file, kind: ImageKind::Memory })
+    }
+
+    fn in_unnamed_file(directory: &Path) -> io::Result<Self> {
+        let writable = open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RWXU)?;
+        write_all(&writable)?;
+        fchmod(&writable, Mode::RUSR | Mode::XUSR)?;
+        // A file that somebody may write is not executed, so it is opened anew and closed for writing.
+        let file = open(path_of(&writable), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { file, kind: ImageKind::UnnamedFile })
+    }
+
+    /// Executes it once, to see whether it is executed, and whether all it needs is allowed.
+    fn tried(self) -> io::Result<Self> {
+        match try_out(&self) {
+            Ok(()) => Ok(self),
+            Err(NotStarted { doing, error }) => {
+                Err(io::Error::new(error.kind(), format!("cannot {doing}: {error}")))
+            }
+        }
+    }
+
+    /// What to execute. Valid in this process and in one that was just forked from it.
+    pub(super) fn path(&self) -> PathBuf {
+        path_of(&self.file)
+    }
+
+    pub(crate) fn kind(&self) -> ImageKind {
+        self.kind
+    }
+}
+
+fn path_of(file: &impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into()
+}
+
+/// Where a file may be made and perhaps executed.
+fn private_places() -> impl Iterator<Item = PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let here = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
+    [runtime, Some(std::env::temp_dir()), Some("/dev/shm".into()), Some("/var/tmp".into()), here]
+        .into_iter()
+        .flatten()
+        .filter(|place| fs::metadata(place).is_ok_and(|found| found.is_dir()))
+}
+
+fn write_all(file: &OwnedFd) -> io::Result<()> {
+    let mut rest = PROGRAM;
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, rest))?;
+        rest = &rest[written..];
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! What childminder promises with the containment `group`: everything that is shown in `promises`, but for what only a
+//! nanny can hold, and what a group cannot hold stays as it is documented.
+#![cfg(target_os = "linux")]
+
+#[path = "../promises/cancel.rs"]
+mod cancel;
+#[path = "../promises/deadlines.rs"]
+mod deadlines;
+#[path = "../promises/environment.rs"]
+mod environment;
+mod out_of_reach;
+#[path = "../promises/output.rs"]
+mod output;
+#[path = "../promises/owner.rs"]
+mod owner;
+#[path = "../promises/scene.rs"]
+mod scene;
+#[path = "../promises/start.rs"]
+mod start;
+#[path = "../promises/status.rs"]
+mod status;
+#[path = "../promises/survivors.rs"]
+mod survivors;
+
+use childminder::Containment;
+
+/// What holds the runs of these tests.
+const HELD_BY: Containment = Containment::Group;

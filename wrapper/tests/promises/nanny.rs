@@ -1,0 +1,167 @@
+//! What only the nanny holds.
+
+use std::time::{Duration, Instant};
+
+use childminder::{Command, Containment, Ended, Left, Proof, Reason, StreamEnd};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::scene::{
+    LONG_GRACE, assert_all_dead, eventually, is_alive, lines, perl, pids, run, sh, start, within,
+};
+
+/// A process that is to be found wherever it has gone: its shape, and a script that says two pids, the leader's last.
+const ESCAPES: [(&str, &str); 6] = [
+    ("a session of its own", "setsid sh -c 'echo $$; exec sleep 100' & echo $$; wait"),
+    (
+        "a daemon, by way of two forks",
+        "echo $(setsid sh -c 'sleep 100 >/dev/null 2>&1 & echo $!'); echo $$; exec sleep 100",
+    ),
+    ("a group of its own", "perl -e 'setpgrp; $| = 1; print \"$$\\n\"; sleep 100' & echo $$; wait"),
+    ("no environment", "env -i setsid sh -c 'echo $$; exec sleep 100' & echo $$; wait"),
+    ("a deaf session", "setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 100' & echo $$; wait"),
+    ("a stopped session", "setsid sh -c 'echo $$; kill -STOP $$; sleep 100' & echo $$; wait"),
+];
+
+const GRACE: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn nobody_escapes_a_cancel() {
+    for (shape, script) in ESCAPES {
+        let mut run = start(sh(script).grace(GRACE));
+        let tree = pids(&mut run, 2).await;
+        run.cancel();
+        let outcome = within(run.wait()).await;
+        assert_all_dead(&tree);
+        assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{shape}: {outcome:?}");
+        assert_eq!(outcome.stdout.end, StreamEnd::Closed, "{shape}: nobody holds the output");
+    }
+}
+
+#[tokio::test]
+async fn nobody_escapes_the_sweep_after_the_child_has_ended_by_itself() {
+    for (shape, script) in ESCAPES {
+        let leader_ends =
+            script.replace("; wait", "; read line").replace("; exec sleep 100\"", "; read line\"");
+        if !leader_ends.contains("read line") {
+            continue;
+        }
+        let mut run = start(sh(&leader_ends).stdin(childminder::Input::Piped));
+        let tree = pids(&mut run, 2).await;
+        // The leader reads the end of its input, and ends.
+        drop(run.stdin());
+        let outcome = within(run.wait()).await;
+        assert_all_dead(&tree);
+        assert_eq!(outcome.ended, Ended::ByItself, "{shape}");
+        assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{shape}: {outcome:?}");
+        assert!(outcome.signalled.is_some_and(|signalled| signalled.killed.count >= 1), "{shape}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_orphaned_in_the_grace_is_asked_then() {
+    // At the request the leader starts a helper in a session of its own, which would sleep on, and leaves.
+    let script = "use POSIX; my $asked = 0; $SIG{TERM} = sub { $asked = 1 }; $| = 1; print \"$$\\n\";
+                  sleep 1 until $asked;
+                  $SIG{TERM} = 'DEFAULT'; if (!fork) { setsid; sleep 100 } exit 0";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    pids(&mut run, 1).await;
+    let before = Instant::now();
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert!(before.elapsed() < Duration::from_secs(2), "took {:?}", before.elapsed());
+    assert!(outcome.stop.is_some_and(|stop| stop.killed.is_none()), "it was asked, and obeyed");
+    assert_eq!(outcome.signalled.map(|signalled| signalled.asked.count), Some(2));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_twice() {
+    // Counts the requests, and stays until a killed grandchild shows that some time has passed.
+    let script = "$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print \"asked $n\\n\" };
+                  my $pid = fork; if (!$pid) { $SIG{TERM} = sub { select undef, undef, undef, 0.2; exit 0 };
+                  print \"ready\\n\"; sleep 1 while 1 }
+                  print \"ready\\n\"; waitpid($pid, 0) until kill(0, $pid) == 0 || $?; sleep 1 while 1";
+    let mut run = start(perl(script).grace(Duration::from_millis(600)));
+    let mut said = lines(&mut run, 2).await;
+    run.cancel();
+    while let Some(event) = within(run.next_event()).await {
+        if let childminder::Event::Stdout(bytes) = event {
+            said.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+    assert!(said.iter().any(|line| line.contains("asked 1")), "{said:?}");
+    assert!(!said.iter().any(|line| line.contains("asked 2")), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_tree_that_forks_without_end_is_ended() {
+    // Sixteen relays, each of which forks and leaves its place to its child, in ever new sessions. Bounded in time.
+    let script = "use POSIX; $| = 1; my $end = time + 20;
+                  for (1..16) { if (!fork) { $SIG{TERM} = 'IGNORE';
+                    while (time < $end) { exit if fork; setsid } exit } }
+                  print \"$$\\n\"; sleep 100";
+    let mut run = start(perl(script).grace(Duration::from_millis(20)));
+    pids(&mut run, 1).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_the_child_used_is_told() {
+    let outcome = run(&mut perl("my $x = 0; $x += $_ for 1..2_000_000")).await;
+    let usage = outcome.usage.expect("the nanny tells");
+    assert!(usage.user > Duration::from_millis(1), "{usage:?}");
+    assert!(usage.peak_kib > 100, "{usage:?}");
+}
+
+#[tokio::test]
+async fn the_pid_is_the_childs_and_not_the_nannys() {
+    let mut run = start(&mut sh("echo $$; read line"));
+    let pid = run.pid();
+    assert_eq!(Some(pids(&mut run, 1).await[0]), pid);
+}
+
+#[tokio::test]
+async fn somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept() {
+    let mut run = start(sh("trap '' TERM; sleep 100 & echo $!; echo $$; wait").grace(LONG_GRACE));
+    let tree = pids(&mut run, 2).await;
+    let leader = Pid::from_raw(i32::try_from(tree[1]).expect("a pid"));
+    // The nanny leads the session.
+    let nanny = nix::unistd::getsid(Some(leader)).expect("it lives");
+    assert_ne!(nanny, leader);
+    kill(nanny, Signal::SIGKILL).expect("it is ours");
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::ContainmentLost));
+    assert!(matches!(outcome.left, Left::Unknown(_)), "it cannot be known: {outcome:?}");
+    eventually("the nanny is reaped", || !is_alive(nanny.as_raw().unsigned_abs()));
+}
+
+#[tokio::test]
+async fn signals_to_everybody_in_reach_do_not_hit_the_nanny() {
+    // The leader signals its own group, then everybody whose parent it knows.
+    let mut run = start(
+        sh("trap '' TERM INT; kill -TERM 0; kill -INT $PPID; kill -TERM $PPID; echo ok; exit 7").grace(GRACE),
+    );
+    lines(&mut run, 1).await;
+    let outcome = within(run.wait()).await;
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(7));
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren));
+}
+
+#[tokio::test]
+async fn an_owner_that_ignores_the_end_of_children_loses_no_status() {
+    // Not in this process, whose other tests want theirs: by way of another wrapper of children, the shell.
+    let outcome = run(&mut sh("trap '' CHLD; sh -c 'exit 9'; echo $?")).await;
+    assert_eq!(&outcome.stdout.bytes[..], b"9\n");
+}
+
+#[tokio::test]
+async fn a_program_that_is_required_to_be_contained_says_by_what() {
+    let mut command = Command::new("true");
+    assert_eq!(command.get_containment(), Ok(Containment::Nanny));
+    assert_eq!(command.require(Containment::Group).get_containment(), Ok(Containment::Group));
+    let outcome = run(&mut command).await;
+    assert_eq!(outcome.containment, Containment::Group);
+}
