@@ -3,6 +3,7 @@
 //! A rule that nothing breaks proves nothing when it is kept. It has a `main` of its own because it is the host of its
 //! subjects.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -196,21 +197,20 @@ fn main() -> ExitCode {
             None => all,
         })
     });
-    let trials = CAUGHT.into_iter().map(|(name, rule, _)| {
+    let caught = CAUGHT.into_iter().map(|(name, rule, _)| {
         Trial::test(format!("{name}_is_caught_by_{rule}"), move || caught(name, rule))
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let rules: BTreeSet<&'static str> = CAUGHT.into_iter().map(|(_, rule, _)| rule).collect();
+    let not_caught = rules
+        .into_iter()
+        .map(|rule| Trial::test(format!("childminder_is_not_caught_by_{rule}"), move || not_caught(rule)));
+    libtest_mimic::run(&Arguments::from_args(), caught.chain(not_caught).collect()).exit_code()
 }
 
 fn caught(subject: &str, rule: &str) -> Result<(), Failed> {
-    let rule = rules::find(rule).ok_or("no such rule")?;
-    let drive = Drive::Reentry { subject: subject.to_owned() };
-    let subject = SubjectSpec { name: subject.to_owned(), drive };
     let mut told = Vec::new();
     for _ in 0..ATTEMPTS {
-        let mut source = List { scenarios: rule.directed(), traces: Vec::new() };
-        Crew::start(&CrewOptions { jobs: 4, ..CrewOptions::default() })?.run(&subject, &mut source)?;
-        told = source.traces.iter().map(|trace| judged(rule, trace)).collect::<Result<Vec<_>, Failed>>()?;
+        told = verdicts(subject, rule)?;
         let has = |wanted| told.iter().any(|(kind, _)| *kind == wanted);
         if has(VerdictKind::Broken) {
             return Ok(());
@@ -219,8 +219,32 @@ fn caught(subject: &str, rule: &str) -> Result<(), Failed> {
             break;
         }
     }
+    Err(complaint(&format!("{rule} does not find it"), &told))
+}
+
+/// What finds everybody finds nothing.
+fn not_caught(rule: &str) -> Result<(), Failed> {
+    let told = verdicts("childminder", rule)?;
+    let has = |wanted| told.iter().any(|(kind, _)| *kind == wanted);
+    if has(VerdictKind::Broken) || !has(VerdictKind::Kept) {
+        return Err(complaint(&format!("{rule} is not kept"), &told));
+    }
+    Ok(())
+}
+
+fn complaint(what: &str, told: &[(VerdictKind, String)]) -> Failed {
     let lines: Vec<&str> = told.iter().map(|(_, line)| line.as_str()).collect();
-    Err(format!("{} does not find it:\n  {}", rule.id, lines.join("\n  ")).into())
+    format!("{what}:\n  {}", lines.join("\n  ")).into()
+}
+
+/// The verdicts of a rule on its own directed scenarios.
+fn verdicts(subject: &str, rule: &str) -> Result<Vec<(VerdictKind, String)>, Failed> {
+    let rule = rules::find(rule).ok_or("no such rule")?;
+    let drive = Drive::Reentry { subject: subject.to_owned() };
+    let subject = SubjectSpec { name: subject.to_owned(), drive };
+    let mut source = List { scenarios: rule.directed(), traces: Vec::new() };
+    Crew::start(&CrewOptions { jobs: 4, ..CrewOptions::default() })?.run(&subject, &mut source)?;
+    source.traces.iter().map(|trace| judged(rule, trace)).collect()
 }
 
 fn judged(rule: &Rule, trace: &Trace) -> Result<(VerdictKind, String), Failed> {
