@@ -353,7 +353,7 @@ fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
         Report::StdinEnded { bytes } => Some((heard.at_us, *bytes)),
         _ => None,
     });
-    let stop_us = run.first_sign_of_a_stop_us();
+    let stop_us = facts.stopped_from_us(run);
     match seen {
         Some((_, bytes)) if bytes == input => Verdict::Kept,
         Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {
@@ -735,6 +735,8 @@ mod tests {
         assert_verdict(&soon, judge_f6, Vacuous, "too short to tell");
         let closed_by_stop = reader().cancel(3).says(4, "root", Report::StdinEnded { bytes: 10 });
         assert_verdict(&closed_by_stop, judge_f6, Vacuous, "was stopped while");
+        let closed_by_timeout = reader().timeout(50).says(60, "root", Report::StdinEnded { bytes: 10 });
+        assert_verdict(&closed_by_timeout, judge_f6, Vacuous, "was stopped while");
         let busy = reader().with(|trace| trace.moments.truncate(3)).cancel(1_500).gone(1_501, "root");
         assert_verdict(&busy, judge_f6, Vacuous, "did not come to reading");
         let stopped = reader().with(|trace| trace.scenario.script[0] = Step::Stop).cancel(1_500);

@@ -418,7 +418,7 @@ fn got_through(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
         return Verdict::Vacuous("a write of the root failed, so nothing held it up".to_owned());
     }
     let since_us = root.reports.iter().map(|heard| heard.at_us).max().unwrap_or(0);
-    let ends = [run.first_sign_of_a_stop_us(), root.dead_us()].into_iter().flatten().min();
+    let ends = [facts.stopped_from_us(run), root.dead_us()].into_iter().flatten().min();
     let stuck_us = ends.unwrap_or_else(|| facts.last_us()).saturating_sub(since_us);
     let totals = STREAMS.map(|stream| root.wrote(stream, u64::MAX));
     let sentence = format!(
