@@ -367,7 +367,7 @@ impl Scenario {
         }
         let mut nodes = script::nodes(&self.script);
         if let Some(event) = &self.bystander_child {
-            check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+            check_event(event, &nodes, &self.ops).map_err(|problem| Refused {
                 file: None,
                 place: "bystander-child".to_owned(),
                 problem,
@@ -399,7 +399,7 @@ impl Scenario {
                 })?;
             }
             if let Some(event) = &op.after {
-                check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+                check_event(event, &nodes, &self.ops).map_err(|problem| Refused {
                     file: None,
                     place: format!("ops[{index}].after"),
                     problem,
@@ -439,8 +439,15 @@ fn check_hindrance(hindrance: Hindrance, ops: &[Op], index: usize) -> Result<(),
 }
 
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
-fn check_event(event: &Event, nodes: &[String], ops: usize) -> Result<(), String> {
-    let text = event.as_str();
+fn check_event(event: &Event, nodes: &[String], ops: &[Op]) -> Result<(), String> {
+    let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
+    if let Some((run, _)) = event.of_a_run()
+        && !(1..=runs).contains(&(run as usize))
+    {
+        return Err(format!("{:?}: there are runs 1 to {runs}", event.as_str()));
+    }
+    let ops = ops.len();
+    let text = event.of_a_run().map_or(event.as_str(), |(_, event)| event);
     let (first, rest) = text.split_once('.').unwrap_or((text, ""));
     match first {
         "run" | "host" => Ok(()),
@@ -494,12 +501,14 @@ mod tests {
     #[test]
     fn what_a_host_cannot_do_is_refused_with_its_place() {
         let run = r#""ops": [{"do": "run"}]"#;
+        let gate = r#""ops": [{"do": "run"}, {"do": "run", "after": "run.3.root.hello"}]"#;
         let deaf = r#""ops": [{"do": "run"}, {"do": {"signal-host": "HUP"}}]"#;
         for (more, place, word) in [
             (format!(r#"{run}, "host": {{"blocks": ["KILL"]}}"#), "host.blocks", "neither blocked"),
             (format!(r#"{run}, "host": {{"ignores": ["STOP"]}}"#), "host.ignores", "nor ignored"),
             (format!(r#"{deaf}, "host": {{"ignores": ["HUP"]}}"#), "ops[1].do", "another signal"),
             (format!(r#"{run}, "input": 99999999999"#), "input", "at most"),
+            (gate.to_owned(), "ops[1].after", "there are runs 1 to 2"),
         ] {
             let refused = read(&more).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");

@@ -280,6 +280,15 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// From when on a run may be being stopped: by an op of the caller's, by a timeout that is due, by a signal that a node
+    /// reported, or because it has ended.
+    pub fn stopped_from_us(&self, run: &Run<'_>) -> Option<u64> {
+        let ops = run.stops.iter().map(|stop| stop.at_us);
+        let asked = run.nodes.iter().filter_map(Node::asked_us);
+        let due = self.trace.limits.timeout.map(|timeout| run.issued_us.saturating_add(micros(timeout)));
+        ops.chain(asked).chain(due).chain(run.ended.map(|(at_us, _)| at_us)).min()
+    }
+
     /// Why something did not happen: the gate that stuck, or this.
     pub fn because(&self, otherwise: &str) -> String {
         let stuck = self.trace.moments.iter().find_map(|moment| match moment.what {
@@ -369,14 +378,6 @@ impl<'a> Run<'a> {
     pub fn first_stop(&self) -> Option<Stop> {
         let ended_us = self.ended.map_or(u64::MAX, |(at_us, _)| at_us);
         self.stops.first().copied().filter(|stop| stop.at_us <= ended_us)
-    }
-
-    /// When it first showed that somebody stops the run: an op of the caller's, a signal that a node reported, or the end
-    /// that the host reported.
-    pub fn first_sign_of_a_stop_us(&self) -> Option<u64> {
-        let ops = self.stops.iter().map(|stop| stop.at_us);
-        let asked = self.nodes.iter().filter_map(Node::asked_us);
-        ops.chain(asked).chain(self.ended.map(|(at_us, _)| at_us)).min()
     }
 
     /// The nodes that hold a stream of the root: it is the same pipe.

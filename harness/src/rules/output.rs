@@ -27,7 +27,7 @@ const PIPE_BYTES: u64 = 64 * 1024;
 /// More than a pipe holds, by as much as a wrapper may read ahead.
 const A_FLOOD: u64 = 512 * 1024;
 /// A timeout that ends a deadlock, far more than any slack.
-const LONG: Span = Span::from_millis(1_500);
+const LONG: Span = Span::from_millis(6_000);
 /// Above this a wrapper may have a limit, if it says that it cut.
 const LIMITS_ARE_HIGHER: u64 = 1024 * 1024;
 
@@ -418,7 +418,7 @@ fn got_through(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
         return Verdict::Vacuous("a write of the root failed, so nothing held it up".to_owned());
     }
     let since_us = root.reports.iter().map(|heard| heard.at_us).max().unwrap_or(0);
-    let ends = [run.first_sign_of_a_stop_us(), root.dead_us()].into_iter().flatten().min();
+    let ends = [facts.stopped_from_us(run), root.dead_us()].into_iter().flatten().min();
     let stuck_us = ends.unwrap_or_else(|| facts.last_us()).saturating_sub(since_us);
     let totals = STREAMS.map(|stream| root.wrote(stream, u64::MAX));
     let sentence = format!(

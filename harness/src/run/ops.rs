@@ -54,9 +54,12 @@ impl Runner<'_> {
     }
 
     pub(super) fn has_happened(&self, event: &Event) -> bool {
-        let run = self.runs.last().map_or(0, |run| run.number);
+        let newest = self.runs.last().map_or(0, |run| run.number);
         let text = event.as_str();
-        self.happened.contains(text) || self.happened.contains(&format!("{run}:{text}"))
+        let of_run = |run: u32, text: &str| self.happened.contains(&format!("{run}:{text}"));
+        self.happened.contains(text)
+            || of_run(newest, text)
+            || event.of_a_run().is_some_and(|(run, text)| of_run(run, text))
     }
 
     pub(super) fn issue(&mut self, op: &Op) -> Result<(), Stop> {
