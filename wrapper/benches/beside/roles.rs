@@ -118,6 +118,9 @@ fn init(words: &[String]) -> Result<ExitCode, Failure> {
     let owner = Command::new(env::current_exe()?).args(words).spawn()?;
     let code = sys::reap_until(owner.id())?;
     sys::sweep()?;
+    // What an owner that was killed has not removed.
+    stop::clear_after(owner.id())?;
+    tree::clear_after(owner.id())?;
     Ok(ExitCode::from(code))
 }
 

@@ -118,7 +118,7 @@ impl Stopper {
         match self {
             Self::Drop(contender) => Ok(Grown::Run(contender.start(&muster.root(shape)?, Sink::Null).await?)),
             Self::CgroupKill(parent) => {
-                let directory = parent.join(format!("childminder-bench-{}", process::id()));
+                let directory = cgroup_of(parent, process::id());
                 fs::create_dir(&directory)?;
                 let child = muster.root(shape)?;
                 let mut command = Command::new(child.program);
@@ -172,33 +172,74 @@ impl Rest {
             Self::Helper(mut helper) => {
                 helper.wait()?;
             }
-            Self::Directory(path) => {
-                let deadline = Instant::now() + PATIENCE;
-                // Busy for as long as the last to be reaped is still counted there.
-                while let Err(error) = fs::remove_dir(&path) {
-                    if error.kind() != ErrorKind::ResourceBusy || Instant::now() > deadline {
-                        return Err(error.into());
-                    }
-                    std::thread::yield_now();
-                }
-            }
+            Self::Directory(path) => remove_cgroup(&path)?,
         }
         Ok(())
     }
 }
 
-/// Where this process is in the hierarchy of cgroups v2, if cgroups can be made there.
-fn own_cgroup() -> Result<PathBuf, Failure> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
+fn cgroup_of(parent: &Path, owner: u32) -> PathBuf {
+    parent.join(format!("childminder-bench-{owner}"))
+}
+
+/// Removes a cgroup in which nobody is alive.
+fn remove_cgroup(path: &Path) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir(path) {
+            // For as long as the last to be reaped is still counted there.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Removes what an owner that is gone has left: its own, and what processkit keeps for as long as its owner lives.
+pub(crate) fn clear_after(owner: u32) -> Result<(), Failure> {
+    let Some(parent) = place_in_cgroups() else { return Ok(()) };
+    remove_cgroup(&cgroup_of(&parent, owner))?;
+    let of_processkit = format!("processkit-{owner}-");
+    for group in subgroups(&parent)? {
+        if group.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&of_processkit)) {
+            for leaf in subgroups(&group)? {
+                remove_cgroup(&leaf)?;
+            }
+            remove_cgroup(&group)?;
+        }
+    }
+    Ok(())
+}
+
+fn subgroups(group: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Where this process is in the hierarchy of cgroups v2, if there is one.
+fn place_in_cgroups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mount = mounts.lines().find_map(|line| {
         let mut words = line.split(' ');
         let path = words.nth(1)?;
         (words.next()? == "cgroup2").then_some(path)
-    });
-    let groups = fs::read_to_string("/proc/self/cgroup")?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-    let (Some(mount), Some(own)) = (mount, own) else { return Err("there is no cgroup v2".into()) };
-    let directory = Path::new(mount).join(own.trim_start_matches('/'));
+    })?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(Path::new(mount).join(own.trim_start_matches('/')))
+}
+
+/// The same, if cgroups can be made there.
+fn own_cgroup() -> Result<PathBuf, Failure> {
+    let directory = place_in_cgroups().ok_or("there is no cgroup v2")?;
     let probe = directory.join(format!("childminder-bench-probe-{}", process::id()));
     fs::create_dir(&probe).map_err(|error| format!("no cgroup can be made: {error}"))?;
     let can_kill = probe.join("cgroup.kill").exists();

@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::table::{self, Rounds, Row};
 
 const MIB: u64 = 1024;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 6;
 
 #[derive(Clone, Copy)]
 enum Way {
@@ -54,7 +54,7 @@ async fn measure(options: &Options) -> Result<(), Failure> {
         }
     }
     let able: Vec<usize> = (0..ways.len()).filter(|&way| ways[way].0.remark.is_none()).collect();
-    let mut rounds = Rounds::new(options.rounds(ROUNDS), ROUNDS);
+    let mut rounds = Rounds::new(options.rounds(ROUNDS), ROUNDS).at_least(options.rounds(ROUNDS));
     while let Some(order) = rounds.next(able.len()) {
         for turn in order {
             let (row, way) = &mut ways[able[turn]];

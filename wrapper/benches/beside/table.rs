@@ -9,6 +9,7 @@ const AT_LEAST: usize = 3;
 /// Counts rounds, up to a number of them or until it has taken long enough.
 pub(crate) struct Rounds {
     wanted: usize,
+    at_least: usize,
     done: usize,
     enough: Instant,
     dice: u64,
@@ -19,13 +20,24 @@ impl Rounds {
     pub(crate) fn new(wanted: usize, usual: usize) -> Self {
         let times = wanted.div_ceil(usual.max(1)).max(1);
         let enough = ENOUGH.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
-        Self { wanted, done: 0, enough: Instant::now() + enough, dice: 0x9E37_79B9_7F4A_7C15 }
+        Self {
+            wanted,
+            at_least: AT_LEAST,
+            done: 0,
+            enough: Instant::now() + enough,
+            dice: 0x9E37_79B9_7F4A_7C15,
+        }
+    }
+
+    /// Takes so many rounds however long they take.
+    pub(crate) fn at_least(self, rounds: usize) -> Self {
+        Self { at_least: rounds, ..self }
     }
 
     /// The order in which everybody takes a turn in the next round. It is shuffled, the same way in every run: what one
     /// leaves for the kernel to clear up delays whoever comes next, and that must not always be the same.
     pub(crate) fn next(&mut self, everybody: usize) -> Option<Vec<usize>> {
-        let late = self.done >= AT_LEAST && Instant::now() > self.enough;
+        let late = self.done >= self.at_least && Instant::now() > self.enough;
         if self.done >= self.wanted || late || everybody == 0 {
             return None;
         }
@@ -89,8 +101,14 @@ pub(crate) fn print(title: &str, rows: &[Row], show: impl Fn(f64) -> String) {
 pub(crate) fn quartiles(samples: &[f64]) -> [f64; 3] {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |quarter: usize| sorted.get((sorted.len().saturating_sub(1) * quarter + 2) / 4).copied();
-    [at(1), at(2), at(3)].map(|sample| sample.unwrap_or(f64::NAN))
+    [1, 2, 3].map(|quarter| {
+        let place = sorted.len().saturating_sub(1) * quarter;
+        match sorted.get(place / 4..) {
+            Some([low, high, ..]) => low + (high - low) * (place % 4) as f64 / 4.0,
+            Some([only]) => *only,
+            _ => f64::NAN,
+        }
+    })
 }
 
 pub(crate) fn duration(seconds: f64) -> String {

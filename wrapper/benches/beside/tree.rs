@@ -1,7 +1,7 @@
 //! A tree of processes that hang until they are killed, or until the owner is gone.
 
 use std::env;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -41,7 +41,7 @@ pub(crate) struct Tree {
 
 impl Muster {
     pub(crate) fn new(news: News) -> Result<Self, Failure> {
-        let path = env::temp_dir().join(format!("childminder-bench-{}", process::id()));
+        let path = socket_of(process::id());
         Ok(Self { listener: UnixListener::bind(&path)?, path, news })
     }
 
@@ -79,6 +79,18 @@ impl Muster {
             members.add(pid)?;
         }
         Ok(Tree { members, lifelines })
+    }
+}
+
+fn socket_of(owner: u32) -> PathBuf {
+    env::temp_dir().join(format!("childminder-bench-{owner}"))
+}
+
+/// Removes what an owner that is gone has left.
+pub(crate) fn clear_after(owner: u32) -> Result<(), Failure> {
+    match std::fs::remove_file(socket_of(owner)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
