@@ -76,6 +76,12 @@ mod start;
 // The handle: events, waiting, cancelling, dropping.
 mod run;
 
+// What the handle and the owner of the child both touch.
+mod atomics {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+}
+mod shared;
+
 // The one owner of every child.
 mod supervise;
 
@@ -87,7 +93,9 @@ mod contain;
 
 // What goes to the child, and what comes from it.
 mod input;
+mod lines;
 mod output;
+mod room;
 
 // How it ended.
 mod outcome;
@@ -98,10 +106,12 @@ mod sys;
 pub use command::Command;
 pub use contain::Containment;
 pub use input::{ChildStdin, Input};
+pub use lines::{Line, LineEnd};
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Proof, Reason, StopReceipt, StreamEnd, Survivor,
     Timings, WhyAlive,
 };
-pub use output::Output;
-pub use run::{Canceller, Event, Run, RunId, State};
+pub use output::{Output, OutputStream, Overflow};
+pub use run::{Canceller, Event, Run, RunId};
+pub use shared::State;
 pub use start::StartError;

@@ -54,6 +54,10 @@ pub enum Ended {
 pub enum Reason {
     /// Its timeout was over.
     TimedOut,
+    /// It wrote nothing for as long as its idle timeout.
+    Idle,
+    /// It wrote more than its capture limit, and [`Overflow::Stop`](crate::Overflow::Stop) was asked for.
+    OutputLimit,
     /// Its cancellation token was cancelled, or somebody called `cancel`.
     Cancelled,
     /// The `Run` was dropped.

@@ -14,8 +14,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::command::Command;
 use crate::contain::{ChildEnds, Launch, Refusal};
 use crate::input::{ChildStdin, Feeder, Input};
-use crate::output::{Flow, Intake, Output, Stream};
-use crate::run::{Board, Event, Parts, Run};
+use crate::output::{Intake, Output, OutputStream};
+use crate::run::{Event, Parts, Report, Run, Taker};
+use crate::shared::{Board, Flow};
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys;
 
@@ -84,9 +85,9 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let door = Door::new(Arc::clone(&mailbox), mailbox.new_key());
 
     // 3. The pipes are made and watched. Should the start fail, dropping them closes and forgets them.
-    let (sender, events) = unbounded_channel();
-    let flow = Arc::new(Flow::default());
-    let wires = Wires { mailbox: &mailbox, key: door.key(), events: &sender, flow: &flow };
+    let (sender, reports) = unbounded_channel();
+    let flow = Arc::new(Flow::new());
+    let wires = Wires { mailbox: &mailbox, key: door.key(), reports: &sender, flow: &flow };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
     // 4. From here on there is a child.
@@ -104,11 +105,11 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let pid = hold.leader_pid();
     let board = Arc::new(Board::new());
     // The receiver is in our hands, so this arrives.
-    let _ = sender.send(Event::Started { pid });
+    let _ = sender.send(Report::Event(Event::Started { pid }));
     let case = Case::open(Opening {
         door: door.clone(),
         board: Arc::clone(&board),
-        events: sender,
+        reports: sender,
         containment: command.containment,
         hold,
         limits: command.limits,
@@ -117,7 +118,17 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         started,
     });
     mailbox.send(Message::Watch(Box::new(case)));
-    Ok(Run::new(Parts { pid, door, board, flow, events, stdin: plumbing.stdin }))
+    let taker = |stream, output| Taker::new(stream, output, command.line_limit);
+    Ok(Run::new(Parts {
+        pid,
+        door,
+        board,
+        flow,
+        reports,
+        stdin: plumbing.stdin,
+        stdout: taker(OutputStream::Stdout, command.stdout),
+        stderr: taker(OutputStream::Stderr, command.stderr),
+    }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
@@ -132,7 +143,7 @@ fn refused(command: &Command, refusal: Refusal) -> StartError {
 struct Wires<'a> {
     mailbox: &'a Mailbox,
     key: Key,
-    events: &'a UnboundedSender<Event>,
+    reports: &'a UnboundedSender<Report>,
     flow: &'a Arc<Flow>,
 }
 
@@ -144,8 +155,8 @@ struct Plumbing {
 }
 
 fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
-    let (stdout, stdout_intake) = lay_output(command, wires, Stream::Stdout)?;
-    let (stderr, stderr_intake) = lay_output(command, wires, Stream::Stderr)?;
+    let (stdout, stdout_intake) = lay_output(command, wires, OutputStream::Stdout)?;
+    let (stderr, stderr_intake) = lay_output(command, wires, OutputStream::Stderr)?;
     let mut feeder = Feeder::none();
     let mut handle = None;
     let stdin = match &command.stdin {
@@ -170,21 +181,21 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
     })
 }
 
-fn lay_output(command: &Command, wires: &Wires<'_>, stream: Stream) -> io::Result<(Stdio, Intake)> {
+fn lay_output(command: &Command, wires: &Wires<'_>, stream: OutputStream) -> io::Result<(Stdio, Intake)> {
     let (output, source) = match stream {
-        Stream::Stdout => (command.stdout, Source::Stdout),
-        Stream::Stderr => (command.stderr, Source::Stderr),
+        OutputStream::Stdout => (command.stdout, Source::Stdout),
+        OutputStream::Stderr => (command.stderr, Source::Stderr),
     };
     match output {
         Output::Null => return Ok((Stdio::null(), Intake::none())),
         Output::Inherited => return Ok((Stdio::inherit(), Intake::none())),
-        Output::Captured | Output::Streamed => {}
+        Output::Captured | Output::Streamed | Output::Lines => {}
     }
     let (end, child_end) = sys::child_writes(wires.mailbox.poller(), source.token(wires.key))?;
-    let intake = if output == Output::Streamed {
-        Intake::streamed(end, stream, wires.events.clone(), Arc::clone(wires.flow))
+    let intake = if output == Output::Captured {
+        Intake::captured(end, command.capture_limit, command.overflow)
     } else {
-        Intake::captured(end, command.capture_limit)
+        Intake::sent(end, stream, wires.reports.clone(), Arc::clone(wires.flow))
     };
     Ok((child_end, intake))
 }
