@@ -59,7 +59,10 @@ pub enum OutputStream {
 
 /// The most that is read of one stream before it is everybody else's turn: a flood must not keep others from their
 /// deadlines.
-const READ_A_TURN: usize = 1024 * 1024;
+const READ_A_TURN: usize = 256 * 1024;
+
+/// A stream that has brought this much is a flood, and worth a larger pipe.
+const FLOOD: u64 = 1024 * 1024;
 
 /// The supervisor's side of one stream.
 pub(crate) struct Intake {
@@ -71,6 +74,7 @@ pub(crate) struct Intake {
     finish: StreamEnd,
     /// Whoever takes the events has enough for now.
     held_up: bool,
+    enlarged: bool,
     stops_the_run: bool,
 }
 
@@ -113,7 +117,16 @@ impl Intake {
     }
 
     fn new(end: Option<ReadEnd>, fate: Fate, finish: StreamEnd) -> Self {
-        Self { end, fate, total: 0, dropped: 0, finish, held_up: false, stops_the_run: false }
+        Self {
+            end,
+            fate,
+            total: 0,
+            dropped: 0,
+            finish,
+            held_up: false,
+            enlarged: false,
+            stops_the_run: false,
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -138,6 +151,7 @@ impl Intake {
         while read < READ_A_TURN && !self.held_up {
             let After::More(count) = self.read_room(room) else { break };
             read += count;
+            self.make_room_for_a_flood();
             let Fate::Sent { flow, .. } = &self.fate else { continue };
             if let Some(end) = &mut self.end {
                 if flow.must_stop() {
@@ -147,6 +161,16 @@ impl Intake {
             }
         }
         self.total > before
+    }
+
+    fn make_room_for_a_flood(&mut self) {
+        if self.total < FLOOD || self.enlarged {
+            return;
+        }
+        self.enlarged = true;
+        if let Some(end) = &mut self.end {
+            end.enlarge();
+        }
     }
 
     /// Goes on after a pause.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 /// The most that is handed out at a time.
-pub(crate) const ROOM: usize = 256 * 1024;
+pub(crate) const ROOM: usize = 64 * 1024;
 
 /// How many blocks wait for their next use; what is more is freed.
-const SPARE_BLOCKS: usize = 4;
+const SPARE_BLOCKS: usize = 8;
 
 /// One block to read into, for all runs; and the blocks that came back from whoever took the output before.
 ///
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(lock(&room.spare).len(), 0);
         drop(part);
         assert_eq!(lock(&room.spare).len(), 1);
-        let many: Vec<_> = (0..10).map(|_| fill(&mut room, 2, ROOM)).collect();
+        let many: Vec<_> = (0..20).map(|_| fill(&mut room, 2, ROOM)).collect();
         drop(many);
         assert_eq!(lock(&room.spare).len(), SPARE_BLOCKS);
         room.tidy();

@@ -52,9 +52,9 @@ impl Board {
 }
 
 /// Reading stops while this much is on its way to whoever takes it…
-pub(crate) const HIGH_WATER: usize = 256 * 1024;
+pub(crate) const HIGH_WATER: usize = 512 * 1024;
 /// …until no more than this is left.
-pub(crate) const LOW_WATER: usize = 64 * 1024;
+pub(crate) const LOW_WATER: usize = 128 * 1024;
 
 /// How many bytes of a run are on their way to whoever takes its events.
 #[derive(Debug)]

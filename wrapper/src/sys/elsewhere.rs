@@ -55,6 +55,10 @@ impl ReadEnd {
         match *self {}
     }
 
+    pub(crate) fn enlarge(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn pause(&mut self) {
         match *self {}
     }
