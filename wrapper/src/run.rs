@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::input::ChildStdin;
 use crate::lines::{Line, Splitter};
 use crate::outcome::{Capture, Outcome, Reason};
-use crate::output::{Output, OutputStream};
+use crate::output::OutputStream;
 use crate::shared::{Board, Flow, State};
 use crate::supervise::{Door, Key, Wish};
 
@@ -26,7 +26,6 @@ pub struct Run {
     pid: u32,
     door: Door,
     board: Arc<Board>,
-    flow: Arc<Flow>,
     reports: UnboundedReceiver<Report>,
     stdin: Option<ChildStdin>,
     stdout: Taker,
@@ -76,29 +75,46 @@ pub(crate) struct Taker {
 enum Taking {
     /// It does not come by here: it is captured, or not read at all.
     Nothing,
-    Chunks,
-    Lines(Splitter),
+    Chunks(Arc<Flow>),
+    Lines(Arc<Flow>, Splitter),
 }
 
 impl Taker {
-    pub(crate) fn new(stream: OutputStream, output: Output, line_limit: usize) -> Self {
-        let taking = match output {
-            Output::Streamed => Taking::Chunks,
-            Output::Lines => Taking::Lines(Splitter::new(stream, line_limit)),
-            Output::Captured | Output::Inherited | Output::Null => Taking::Nothing,
-        };
-        Self { taking, handed_out: 0 }
+    pub(crate) fn none() -> Self {
+        Self { taking: Taking::Nothing, handed_out: 0 }
+    }
+
+    pub(crate) fn chunks(flow: Arc<Flow>) -> Self {
+        Self { taking: Taking::Chunks(flow), handed_out: 0 }
+    }
+
+    pub(crate) fn lines(flow: Arc<Flow>, splitter: Splitter) -> Self {
+        Self { taking: Taking::Lines(flow, splitter), handed_out: 0 }
+    }
+
+    /// Takes a chunk, and hands it back unless it is to be cut into lines. Also says whether the supervisor waits to
+    /// hear of it.
+    fn take(&mut self, bytes: Bytes) -> (Option<Bytes>, bool) {
+        let count = bytes.len();
+        match &mut self.taking {
+            Taking::Lines(flow, splitter) => {
+                splitter.push(bytes);
+                (None, flow.took(count))
+            }
+            Taking::Chunks(flow) => (Some(bytes), flow.took(count)),
+            Taking::Nothing => (Some(bytes), false),
+        }
     }
 
     fn next_line(&mut self) -> Option<Line> {
         match &mut self.taking {
-            Taking::Lines(splitter) => splitter.next(),
-            Taking::Nothing | Taking::Chunks => None,
+            Taking::Lines(_, splitter) => splitter.next(),
+            Taking::Nothing | Taking::Chunks(_) => None,
         }
     }
 
     fn close(&mut self) {
-        if let Taking::Lines(splitter) = &mut self.taking {
+        if let Taking::Lines(_, splitter) = &mut self.taking {
             splitter.close();
         }
     }
@@ -126,7 +142,6 @@ pub(crate) struct Parts {
     pub(crate) pid: u32,
     pub(crate) door: Door,
     pub(crate) board: Arc<Board>,
-    pub(crate) flow: Arc<Flow>,
     pub(crate) reports: UnboundedReceiver<Report>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Taker,
@@ -135,8 +150,8 @@ pub(crate) struct Parts {
 
 impl Run {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, door, board, flow, reports, stdin, stdout, stderr } = parts;
-        Self { pid, door, board, flow, reports, stdin, stdout, stderr, ended: None, outcome: None }
+        let Parts { pid, door, board, reports, stdin, stdout, stderr } = parts;
+        Self { pid, door, board, reports, stdin, stdout, stderr, ended: None, outcome: None }
     }
 
     /// The name of this run.
@@ -232,13 +247,12 @@ impl Run {
                 Report::Event(event) => return Poll::Ready(Some(event)),
                 Report::Closed(stream) => self.taker(stream).close(),
                 Report::Output(stream, bytes) => {
-                    if self.flow.took(bytes.len()) {
+                    let (chunk, is_waited_for) = self.taker(stream).take(bytes);
+                    if is_waited_for {
                         self.door.resume();
                     }
-                    if let Taking::Lines(splitter) = &mut self.taker(stream).taking {
-                        splitter.push(bytes);
-                    } else {
-                        return Poll::Ready(Some(stream.event(bytes)));
+                    if let Some(chunk) = chunk {
+                        return Poll::Ready(Some(stream.event(chunk)));
                     }
                 }
             }

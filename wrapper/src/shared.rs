@@ -56,7 +56,9 @@ pub(crate) const HIGH_WATER: usize = 512 * 1024;
 /// …until no more than this is left.
 pub(crate) const LOW_WATER: usize = 128 * 1024;
 
-/// How many bytes of a run are on their way to whoever takes its events.
+/// How many bytes of a stream are on their way to whoever takes its events.
+///
+/// One for each stream: of two that wait at the same cell, one could take away the word that the other waits for.
 #[derive(Debug)]
 pub(crate) struct Flow {
     on_the_way: AtomicUsize,
@@ -84,9 +86,10 @@ impl Flow {
         if self.on_the_way.load(Ordering::SeqCst) < HIGH_WATER {
             return false;
         }
-        self.stopped.store(true, Ordering::SeqCst);
-        // Everything may have been taken between the two, and then nobody would tell us.
-        let drained = self.on_the_way.load(Ordering::SeqCst) <= LOW_WATER;
+        self.stopped.swap(true, Ordering::SeqCst);
+        // Everything may have been taken between the two, and then nobody would tell us. A read-modify-write cannot miss
+        // that: either it sees what `took` has done, or `took` comes later and sees that we stopped.
+        let drained = self.on_the_way.fetch_add(0, Ordering::SeqCst) <= LOW_WATER;
         !(drained && self.stopped.swap(false, Ordering::SeqCst))
     }
 }

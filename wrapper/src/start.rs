@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::command::Command;
 use crate::contain::{ChildEnds, Launch, Refusal};
 use crate::input::{ChildStdin, Feeder, Input};
+use crate::lines::Splitter;
 use crate::output::{Intake, Output, OutputStream};
 use crate::run::{Event, Parts, Report, Run, Taker};
 use crate::shared::{Board, Flow};
@@ -86,8 +87,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
 
     // 3. The pipes are made and watched. Should the start fail, dropping them closes and forgets them.
     let (sender, reports) = unbounded_channel();
-    let flow = Arc::new(Flow::new());
-    let wires = Wires { mailbox: &mailbox, key: door.key(), reports: &sender, flow: &flow };
+    let wires = Wires { mailbox: &mailbox, key: door.key(), reports: &sender };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
     // 4. From here on there is a child.
@@ -118,17 +118,8 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         started,
     });
     mailbox.send(Message::Watch(Box::new(case)));
-    let taker = |stream, output| Taker::new(stream, output, command.line_limit);
-    Ok(Run::new(Parts {
-        pid,
-        door,
-        board,
-        flow,
-        reports,
-        stdin: plumbing.stdin,
-        stdout: taker(OutputStream::Stdout, command.stdout),
-        stderr: taker(OutputStream::Stderr, command.stderr),
-    }))
+    let Plumbing { stdin, stdout, stderr, .. } = plumbing;
+    Ok(Run::new(Parts { pid, door, board, reports, stdin, stdout, stderr }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
@@ -144,7 +135,6 @@ struct Wires<'a> {
     mailbox: &'a Mailbox,
     key: Key,
     reports: &'a UnboundedSender<Report>,
-    flow: &'a Arc<Flow>,
 }
 
 /// Both ends of everything.
@@ -152,11 +142,13 @@ struct Plumbing {
     child_ends: ChildEnds,
     intakes: Intakes,
     stdin: Option<ChildStdin>,
+    stdout: Taker,
+    stderr: Taker,
 }
 
 fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
-    let (stdout, stdout_intake) = lay_output(command, wires, OutputStream::Stdout)?;
-    let (stderr, stderr_intake) = lay_output(command, wires, OutputStream::Stderr)?;
+    let (stdout, stdout_intake, stdout_taker) = lay_output(command, wires, OutputStream::Stdout)?;
+    let (stderr, stderr_intake, stderr_taker) = lay_output(command, wires, OutputStream::Stderr)?;
     let mut feeder = Feeder::none();
     let mut handle = None;
     let stdin = match &command.stdin {
@@ -178,24 +170,36 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
         child_ends: ChildEnds { stdin, stdout, stderr },
         intakes: Intakes { stdout: stdout_intake, stderr: stderr_intake, stdin: feeder },
         stdin: handle,
+        stdout: stdout_taker,
+        stderr: stderr_taker,
     })
 }
 
-fn lay_output(command: &Command, wires: &Wires<'_>, stream: OutputStream) -> io::Result<(Stdio, Intake)> {
+fn lay_output(
+    command: &Command,
+    wires: &Wires<'_>,
+    stream: OutputStream,
+) -> io::Result<(Stdio, Intake, Taker)> {
     let (output, source) = match stream {
         OutputStream::Stdout => (command.stdout, Source::Stdout),
         OutputStream::Stderr => (command.stderr, Source::Stderr),
     };
     match output {
-        Output::Null => return Ok((Stdio::null(), Intake::none())),
-        Output::Inherited => return Ok((Stdio::inherit(), Intake::none())),
+        Output::Null => return Ok((Stdio::null(), Intake::none(), Taker::none())),
+        Output::Inherited => return Ok((Stdio::inherit(), Intake::none(), Taker::none())),
         Output::Captured | Output::Streamed | Output::Lines => {}
     }
     let (end, child_end) = sys::child_writes(wires.mailbox.poller(), source.token(wires.key))?;
-    let intake = if output == Output::Captured {
-        Intake::captured(end, command.capture_limit, command.overflow)
+    if output == Output::Captured {
+        let intake = Intake::captured(end, command.capture_limit, command.overflow);
+        return Ok((child_end, intake, Taker::none()));
+    }
+    let flow = Arc::new(Flow::new());
+    let intake = Intake::sent(end, stream, wires.reports.clone(), Arc::clone(&flow));
+    let taker = if output == Output::Lines {
+        Taker::lines(flow, Splitter::new(stream, command.line_limit))
     } else {
-        Intake::sent(end, stream, wires.reports.clone(), Arc::clone(wires.flow))
+        Taker::chunks(flow)
     };
-    Ok((child_end, intake))
+    Ok((child_end, intake, taker))
 }
