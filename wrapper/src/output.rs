@@ -224,7 +224,7 @@ impl Intake {
         let mut filled = 0;
         let mut dry = false;
         while !dry && filled < ROOM {
-            let Some(end) = &self.end else { break };
+            let Some(end) = &self.end else { return After::Dry };
             match end.read(&mut room.bytes()[filled..]) {
                 Ok(Got::Bytes(count)) => filled += count,
                 Ok(Got::NothingYet) => dry = true,

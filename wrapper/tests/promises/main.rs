@@ -1,12 +1,16 @@
 //! What childminder promises, a module for each kind of promise, shown with real processes.
 #![cfg(target_os = "linux")]
 
+mod accounting;
 mod cancel;
 mod deadlines;
 mod environment;
+mod limits;
+mod lines;
 mod output;
 mod owner;
 mod scene;
+mod silence;
 mod start;
 mod status;
 mod survivors;

@@ -66,6 +66,11 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
+/// Whether a process waits for room in a pipe.
+pub(crate) fn is_held_up(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("pipe_write"))
+}
+
 /// Nobody of these is alive *now*: to be asked right after the end of a run.
 #[track_caller]
 pub(crate) fn assert_all_dead(pids: &[u32]) {
