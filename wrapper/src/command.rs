@@ -183,8 +183,11 @@ impl Command {
     /// How long to wait, after the end of everybody in reach, for output that a process out of reach still holds.
     /// Default: 500 ms. Normally nobody does, and nothing is waited for.
     ///
-    /// What was written before that end is read in any case. With a window of zero a stream may be said to be held
-    /// when it was not: another child that the owner is just starting has copies of our pipes until its exec.
+    /// What was written before that end is read in any case. The outcome says for each stream whether all writers have
+    /// closed it ([`StreamEnd::Closed`](crate::StreamEnd::Closed)) or somebody still held it when the window was over
+    /// ([`StreamEnd::Held`](crate::StreamEnd::Held)). A child that the owner is just starting elsewhere has copies of our
+    /// pipes until its exec, and is not meant by this: a window shorter than half a second is prolonged while there is
+    /// one, by a second at most.
     pub fn drain(&mut self, drain: Duration) -> &mut Self {
         self.limits.drain = drain;
         self

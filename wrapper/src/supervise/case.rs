@@ -20,12 +20,20 @@ use crate::room::Room;
 use crate::run::{Event, Report};
 use crate::shared::{Board, State};
 use crate::stop::{Happening, Rung, Step, climb};
+use crate::sys;
 
 /// The longest that anybody waits for a killed process to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(2);
 
 /// How soon to look again for members whose end will not be reported.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A stream that is open although everybody has ended may be held by a child that the owner is just starting, for
+/// somebody else; until its exec it has copies of our pipes. Such a one is waited for at most this long…
+const START_BOUND: Duration = Duration::from_secs(1);
+
+/// …and not even looked for after a drain window that is longer than any start should take, because the look is dear.
+const LONGER_THAN_A_START: Duration = Duration::from_millis(500);
 
 /// The time limits of a run.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +76,8 @@ pub(crate) struct Case {
     /// Nobody is there to ask for the outcome.
     abandoned: bool,
     draining: bool,
+    /// Somebody whom the owner was just starting had copies of our pipes at the last look.
+    saw_a_start: bool,
 
     started: Instant,
     stop: Option<Stop>,
@@ -117,6 +127,7 @@ impl Case {
             cancels: 0,
             abandoned: false,
             draining: false,
+            saw_a_start: false,
             started,
             stop: None,
             exit: None,
@@ -232,7 +243,7 @@ impl Case {
             }
             Rung::Asked | Rung::Leaderless => self.happen(Happening::GraceOver),
             Rung::Killed | Rung::Swept => self.happen(Happening::BoundOver),
-            Rung::Gone => self.cut_output(),
+            Rung::Gone => self.end_drain(now, room),
         }
     }
 
@@ -365,6 +376,22 @@ impl Case {
             self.cut_output();
         }
         !self.intakes.stdout.is_open() && !self.intakes.stderr.is_open()
+    }
+
+    fn end_drain(&mut self, now: Instant, room: &mut Room) {
+        let waited = self.settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
+        let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
+        let starts = may_be_a_start && sys::some_child_is_starting();
+        // Whoever was seen to start closes its copies a moment after it counts as started.
+        if starts || std::mem::replace(&mut self.saw_a_start, starts) {
+            self.saw_a_start = starts;
+            self.deadline = Some(now + LOOK_AGAIN);
+            return;
+        }
+        // They may have been closed during the look.
+        self.intakes.stdout.take_the_rest(room);
+        self.intakes.stderr.take_the_rest(room);
+        self.cut_output();
     }
 
     /// A run that is only waiting for its output need not wait any longer.

@@ -105,6 +105,10 @@ pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, Stdio)> {
     Err(refused())
 }
 
+pub(crate) fn some_child_is_starting() -> bool {
+    false
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct CleanStart;
 

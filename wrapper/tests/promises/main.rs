@@ -5,6 +5,7 @@ mod accounting;
 mod cancel;
 mod deadlines;
 mod environment;
+mod held;
 mod limits;
 mod lines;
 mod output;

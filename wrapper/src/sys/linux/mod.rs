@@ -9,6 +9,7 @@ pub(crate) use clean_start::{CleanStart, block_all_signals};
 pub(crate) use group::{FormerGroup, Leader, LeaderFate, Member, kill_and_reap, lead_own_group};
 pub(crate) use pipe::{
     AsyncWriteEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
+    some_child_is_starting,
 };
 pub(crate) use poller::{Poller, Token};
 

@@ -97,6 +97,27 @@ impl ReadEnd {
     }
 }
 
+/// Whether a child of this process has not come to its exec yet, whoever starts it. Until then it has a copy of every
+/// descriptor of ours, also of the ends of pipes that are meant for somebody else.
+pub(crate) fn some_child_is_starting() -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        // One that cannot be read has just ended.
+        .filter_map(|pid: u32| std::fs::read(format!("/proc/{pid}/stat")).ok())
+        .any(|stat| is_our_child_before_its_exec(&String::from_utf8_lossy(&stat)))
+}
+
+fn is_our_child_before_its_exec(stat: &str) -> bool {
+    /// PF_FORKNOEXEC of the kernel: forked, and no exec since.
+    const NO_EXEC_YET: u32 = 0x40;
+    // Behind the name, which may hold anything: state, parent, group, session, terminal, its group, flags.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let parent = fields.nth(1).and_then(|field| field.parse().ok());
+    let flags = fields.nth(4).and_then(|field| field.parse::<u32>().ok());
+    parent == Some(std::process::id()) && flags.is_some_and(|flags| flags & NO_EXEC_YET != 0)
+}
+
 /// The owner's end of a pipe that the child reads.
 #[derive(Debug)]
 pub(crate) struct WriteEnd(Watch);
