@@ -10,6 +10,7 @@ mod limits;
 mod lines;
 mod output;
 mod owner;
+mod owner_ends;
 mod scene;
 mod silence;
 mod start;

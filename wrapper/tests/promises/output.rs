@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use childminder::{Cut, Event, Input, Output, StreamEnd};
+use childminder::{Cut, Ended, Event, Input, Output, StreamEnd};
 use tokio::io::AsyncWriteExt;
 
 use crate::scene::{LONG_GRACE, lines, perl, pids, run, sh, start, within};
@@ -185,6 +185,18 @@ async fn a_child_that_does_not_read_its_stdin_is_no_error() {
     let outcome = run(sh("exec <&-; echo done").stdin(Input::Bytes(given))).await;
     assert!(outcome.success());
     assert_eq!(&outcome.stdout.bytes[..], b"done\n");
+}
+
+#[tokio::test]
+async fn a_child_that_closes_its_stdin_early_goes_on_and_whoever_writes_to_it_is_told() {
+    let mut command = sh("exec <&-; echo closed; exit 3");
+    let mut run = start(command.stdin(Input::Piped));
+    let mut stdin = run.stdin().expect("a pipe");
+    assert_eq!(lines(&mut run, 1).await, ["closed"]);
+    let error = within(stdin.write_all(b"too late")).await.expect_err("nobody reads");
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    let outcome = within(run.wait()).await;
+    assert_eq!((outcome.ended, outcome.exit.and_then(|exit| exit.code())), (Ended::ByItself, Some(3)));
 }
 
 #[tokio::test]
