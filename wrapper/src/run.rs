@@ -50,7 +50,7 @@ pub enum Event {
     Stderr(Bytes),
     /// The child wrote a line, or a part of one, to a stream whose output is taken by [`Lines`](crate::Output::Lines).
     Line(Line),
-    /// Everybody was asked to end.
+    /// Everybody is asked to end. The run may still turn out to have ended by itself, if the child was faster.
     Stopping(Reason),
     /// The run has ended. Always the last.
     Ended(Box<Outcome>),

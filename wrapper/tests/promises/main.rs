@@ -16,3 +16,4 @@ mod silence;
 mod start;
 mod status;
 mod survivors;
+mod table;
