@@ -11,7 +11,8 @@ use crate::contain::{Containment, LeaderEnd, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, Survivor, WhyAlive};
 use crate::output::Intake;
-use crate::run::{Board, Event};
+use crate::run::{Event, Report};
+use crate::shared::Board;
 
 /// A hold without any process.
 #[derive(Clone, Default)]
@@ -64,16 +65,16 @@ impl Hold for Puppet {
     }
 }
 
-fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Event>) {
+fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Report>) {
     let (sender, events) = unbounded_channel();
     let door = Door::new(Arc::clone(mailbox), mailbox.new_key());
     let case = Case::open(Opening {
         door: door.clone(),
         board: Arc::new(Board::new()),
-        events: sender,
+        reports: sender,
         containment: Containment::Group,
         hold: Box::new(puppet.clone()),
-        limits: Limits { timeout: None, grace, drain: Duration::ZERO },
+        limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
         intakes: Intakes { stdout: Intake::none(), stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
         started: Instant::now(),
@@ -83,10 +84,10 @@ fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Unbo
 }
 
 /// The supervisor keeps every bound by itself, so this ends.
-fn outcome(mut events: UnboundedReceiver<Event>) -> Outcome {
+fn outcome(mut events: UnboundedReceiver<Report>) -> Outcome {
     loop {
         match events.blocking_recv() {
-            Some(Event::Ended(outcome)) => return *outcome,
+            Some(Report::Event(Event::Ended(outcome))) => return *outcome,
             Some(_) => {}
             None => panic!("no outcome"),
         }

@@ -28,6 +28,7 @@ pub(crate) use image::{Image, image};
 pub(crate) use nanny::{Errand, Nanny, NotStarted, instant_of};
 pub(crate) use pipe::{
     AsyncWriteEnd, ChildEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
+    some_child_is_starting,
 };
 pub(crate) use poller::{Poller, Token};
 #[cfg(has_nanny)]
