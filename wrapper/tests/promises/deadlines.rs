@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use childminder::{Cut, Ended, Reason, StreamEnd};
+use childminder::{Containment, Cut, Ended, Reason, StreamEnd};
 
 use crate::scene::{LONG_GRACE, Stray, assert_all_dead, is_alive, pids, run, sh, start, within};
 
@@ -90,7 +90,7 @@ async fn a_kill_comes_promptly_when_the_grace_is_over() {
 async fn a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more() {
     let drain = Duration::from_millis(200);
     let before = Instant::now();
-    let outcome = run(sh(ESCAPED).drain(drain)).await;
+    let outcome = run(sh(ESCAPED).containment(Containment::Group).drain(drain)).await;
     let took = before.elapsed();
     let pid = String::from_utf8_lossy(&outcome.stdout.bytes).trim().parse().expect("a pid");
     let _stray = Stray(pid);
@@ -105,7 +105,7 @@ async fn a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and
 #[tokio::test]
 async fn our_end_of_a_held_pipe_is_closed_with_the_run() {
     let script = format!("{ESCAPED}; readlink /proc/$$/fd/1");
-    let outcome = run(sh(&script).drain(Duration::ZERO)).await;
+    let outcome = run(sh(&script).containment(Containment::Group).drain(Duration::ZERO)).await;
     let said = String::from_utf8_lossy(&outcome.stdout.bytes).into_owned();
     let (pid, pipe) = said.trim().split_once('\n').expect("two lines");
     let _stray = Stray(pid.parse().expect("a pid"));
@@ -118,7 +118,7 @@ async fn our_end_of_a_held_pipe_is_closed_with_the_run() {
 
 #[tokio::test]
 async fn a_cancel_does_not_wait_for_the_drain_window() {
-    let mut run = start(sh(ESCAPED).drain(LONG_GRACE));
+    let mut run = start(sh(ESCAPED).containment(Containment::Group).drain(LONG_GRACE));
     let stray = pids(&mut run, 1).await[0];
     let _stray = Stray(stray);
     crate::scene::eventually("the leader is reaped", || run.pid().is_none());
