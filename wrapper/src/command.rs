@@ -215,8 +215,8 @@ impl Command {
     /// What was written before that end is read in any case. The outcome says for each stream whether all writers have
     /// closed it ([`StreamEnd::Closed`](crate::StreamEnd::Closed)) or somebody still held it when the window was over
     /// ([`StreamEnd::Held`](crate::StreamEnd::Held)). A child that the owner is just starting elsewhere has copies of our
-    /// pipes until its exec, and is not meant by this: a window shorter than half a second is prolonged while there is
-    /// one, by a second at most.
+    /// pipes until its exec, and is not meant by this: when a window shorter than half a second is over and a stream is
+    /// still open, it is prolonged by 10 ms, and by up to a second while there is such a child.
     pub fn drain(&mut self, drain: Duration) -> &mut Self {
         self.limits.drain = drain;
         self

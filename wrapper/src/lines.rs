@@ -11,6 +11,25 @@ use crate::output::OutputStream;
 /// A line ends with a newline (`\n`, the byte 10) and with nothing else: a carriage return before it is part of the line,
 /// and so is a zero byte. Nothing is decoded. The lines of a stream, each with a newline put back after it if its
 /// [`end`](Self::end) is [`LineEnd::Newline`], are the stream, byte for byte.
+///
+/// ```
+/// # #[cfg(target_os = "linux")]
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), childminder::StartError> {
+/// use childminder::{Command, Event, LineEnd, Output};
+///
+/// let mut run = Command::new("printf").arg("one\\n\\ntwo").stdout(Output::Lines).start()?;
+/// let mut lines = Vec::new();
+/// while let Some(event) = run.next_event().await {
+///     if let Event::Line(line) = event {
+///         lines.push((line.bytes, line.end));
+///     }
+/// }
+/// assert_eq!(lines[0], ("one".into(), LineEnd::Newline));
+/// assert_eq!(lines[1], ("".into(), LineEnd::Newline));
+/// assert_eq!(lines[2], ("two".into(), LineEnd::Missing));
+/// # Ok(()) }
+/// # #[cfg(not(target_os = "linux"))] fn main() {}
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Line {

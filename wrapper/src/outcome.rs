@@ -246,7 +246,7 @@ pub enum StreamEnd {
     /// [`cancel`](crate::Run::cancel) cut that short. What was written by then was read; what is written from now on is
     /// lost, and its writer gets an error.
     Held,
-    /// Reading failed. What was read before is there.
+    /// Reading failed, or was given up by a fault of this library. What was read before is there.
     Failed(io::ErrorKind),
     /// The stream was not read here: it was inherited or thrown away.
     NotTaken,

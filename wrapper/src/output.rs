@@ -3,6 +3,7 @@
 //! The supervisor reads, so that output is drained and pipes are closed whatever the owner's runtime does.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -211,12 +212,14 @@ impl Intake {
 
     /// What became of the stream; to be asked once, at the end.
     pub(crate) fn into_capture(self) -> Capture {
+        // Only a fault of this library leaves it open.
+        let end = if self.is_open() { StreamEnd::Failed(ErrorKind::Other) } else { self.finish };
         let bytes = match self.fate {
             Fate::Head { bytes, .. } => Bytes::from(bytes),
             Fate::Tail { bytes, .. } => Bytes::from(Vec::from(bytes)),
             Fate::Sent { .. } | Fate::Dropped => Bytes::new(),
         };
-        Capture { bytes, total: self.total, dropped: self.dropped, end: self.finish }
+        Capture { bytes, total: self.total, dropped: self.dropped, end }
     }
 
     /// Reads until the room is full or there is nothing more, and passes on what was read.

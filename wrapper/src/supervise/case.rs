@@ -78,8 +78,8 @@ pub(crate) struct Case {
     /// Nobody is there to ask for the outcome.
     abandoned: bool,
     draining: bool,
-    /// Somebody whom the owner was just starting had copies of our pipes at the last look.
-    saw_a_start: bool,
+    /// At the last look there was nobody whom the owner was just starting.
+    saw_no_start: bool,
 
     started: Instant,
     stop: Option<Stop>,
@@ -131,7 +131,7 @@ impl Case {
             cancels: 0,
             abandoned: false,
             draining: false,
-            saw_a_start: false,
+            saw_no_start: false,
             started,
             stop: None,
             exit: None,
@@ -395,12 +395,14 @@ impl Case {
     fn end_drain(&mut self, now: Instant, room: &mut Room) {
         let waited = self.settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
         let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
-        let starts = may_be_a_start && sys::some_child_is_starting();
-        // Whoever was seen to start closes its copies a moment after it counts as started.
-        if starts || std::mem::replace(&mut self.saw_a_start, starts) {
-            self.saw_a_start = starts;
-            self.deadline = Some(now + LOOK_AGAIN);
-            return;
+        // One clean look is not enough: a start counts as one a moment after it has got its copies, and until a moment
+        // before it closes them.
+        if may_be_a_start {
+            let nobody_starts = !sys::some_child_is_starting();
+            if !std::mem::replace(&mut self.saw_no_start, nobody_starts) || !nobody_starts {
+                self.deadline = Some(now + LOOK_AGAIN);
+                return;
+            }
         }
         // They may have been closed during the look.
         self.intakes.stdout.take_the_rest(room);
