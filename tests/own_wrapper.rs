@@ -11,7 +11,7 @@ struct Mine;
 
 impl Subject for Mine {
     fn promises(&self) -> Promises {
-        "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds"
+        "timeout,grace,drain,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds"
             .parse()
             .expect("known words")
     }

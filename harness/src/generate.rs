@@ -18,7 +18,7 @@ use proptest::strategy::{Union, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::promises::Keeps;
-use crate::scenario::{Hindrance, HostState, Limits, Op, SCHEMA, Scenario, Verb};
+use crate::scenario::{Hindrance, HostEnd, HostState, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
@@ -113,6 +113,8 @@ struct Parts {
 #[derive(Clone, Debug)]
 struct Rare {
     bystanders: bool,
+    /// After which event a child of the host's own exits.
+    bystander_child: Option<&'static str>,
     blocks: Vec<Signal>,
     ignores: Vec<Signal>,
     input: Option<u64>,
@@ -127,6 +129,8 @@ struct Node {
     manner: Manner,
     life: Life,
     holds_stdout: bool,
+    /// It is a subreaper.
+    adopts: bool,
     writes: u64,
 }
 
@@ -171,6 +175,7 @@ enum Ending {
     CancelAtExit(Exit),
     KillHost,
     SignalHost(Signal),
+    EndHost(HostEnd),
     CancelRepeatedly,
     /// By itself, when its timeout is nearly over.
     ByItselfAtTimeout(Exit),
@@ -227,6 +232,7 @@ enum Behaviour {
     Stops,
     Stdin,
     Busy,
+    Adopts,
 }
 
 impl Swarm {
@@ -258,9 +264,13 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     };
     let bytes = prop_oneof![2 => Just(0), 3 => 1..=4096_u64, 2 => 65_537..=200_000_u64];
     let input = prop_oneof![9 => Just(None), 1 => bytes.prop_map(Some)];
-    let drawn = (prop::bool::weighted(0.1), signals(), signals(), input, prop::bool::weighted(0.1));
-    drawn.prop_map(move |(bystanders, blocks, ignores, input, asks_again)| Rare {
+    let child = select(vec!["root.hello", "root.ready", "root.gone", "run.ended"]);
+    let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
+    let beside = (prop::bool::weighted(0.1), child);
+    let drawn = (beside, signals(), signals(), input, prop::bool::weighted(0.1));
+    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, asks_again)| Rare {
         bystanders,
+        bystander_child: child.filter(|_| shape.handle),
         blocks,
         ignores,
         input: input.filter(|_| shape.handle),
@@ -270,13 +280,15 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
 
 fn node() -> impl Strategy<Value = Node> {
     let writes = prop_oneof![6 => Just(0), 3 => 1..=4096_u64, 1 => Just(16 * 1024)];
-    (any::<Index>(), place(), manner(), life(), prop::bool::weighted(0.25), writes).prop_map(
-        |(parent, place, manner, life, holds_stdout, writes)| Node {
+    let flags = (prop::bool::weighted(0.25), prop::bool::weighted(0.5));
+    (any::<Index>(), place(), manner(), life(), flags, writes).prop_map(
+        |(parent, place, manner, life, (holds_stdout, adopts), writes)| Node {
             parent,
             place,
             manner,
             life,
             holds_stdout,
+            adopts,
             writes,
         },
     )
@@ -336,6 +348,8 @@ fn ending(shape: Shape) -> impl Strategy<Value = Ending> {
         endings.push((5, (0..8_u8).prop_map(Ending::CancelThenDrop).boxed()));
         endings.push((4, exit().prop_map(Ending::CancelAfterEnd).boxed()));
         endings.push((4, Just(Ending::CancelRepeatedly).boxed()));
+        let how = select(vec![HostEnd::Panic, HostEnd::Exit, HostEnd::Abort]);
+        endings.push((3, how.prop_map(Ending::EndHost).boxed()));
         let hindered = (exit(), hindrance()).prop_map(|(exit, by)| Ending::HinderedStarts(exit, by));
         endings.push((2, hindered.boxed()));
     }
@@ -408,7 +422,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         script: tree.script(ROOT, 0, parts),
         ops: ops(parts, &tree, shape),
         limits,
-        bystander_child: None,
+        bystander_child: parts.rare.bystander_child.map(event),
         bystanders: parts.rare.bystanders,
         host: parts.host(),
         input: parts.rare.input,
@@ -464,6 +478,7 @@ impl Tree {
         let node = &self.nodes[index];
         let mut steps = Vec::new();
         steps.extend(node.manner.step());
+        steps.extend(node.adopts.then_some(Step::Subreaper));
         for child in self.children(index) {
             let below = &self.nodes[child];
             let child_name = name_of(child);
@@ -529,6 +544,7 @@ impl Node {
             node.life = Life::Hangs;
         }
         node.holds_stdout &= swarm.allows(Behaviour::HoldsStdout);
+        node.adopts &= swarm.allows(Behaviour::Adopts);
         if !swarm.allows(Behaviour::Output) {
             node.writes = 0;
         }
@@ -636,6 +652,7 @@ impl Ending {
             Self::CancelAtExit(_) => "cancelled while it ends by itself".to_owned(),
             Self::KillHost => "its owner killed".to_owned(),
             Self::SignalHost(signal) => format!("its owner sent {}", signal.name()),
+            Self::EndHost(how) => format!("its owner ended by {}", how.name()),
             Self::CancelRepeatedly => "run and cancelled three times".to_owned(),
             Self::ByItselfAtTimeout(_) => "ending by itself when its timeout is nearly over".to_owned(),
             Self::HinderedStarts(_, hindrance) => {
@@ -672,6 +689,7 @@ fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
         Ending::CancelAfterEnd(_) => vec![run(), wait(), Op::new(Verb::Cancel)],
         Ending::KillHost => vec![run(), gated(Verb::KillHost)],
         Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(signal))],
+        Ending::EndHost(how) => vec![run(), gated(Verb::EndHost(how))],
         Ending::CancelRepeatedly => (0..3).flat_map(|_| [run(), gated(Verb::Cancel), wait()]).collect(),
     };
     if parts.rare.asks_again && ops.last().is_some_and(|op| op.verb == Verb::Wait) {
@@ -784,6 +802,9 @@ mod tests {
             "root.TERM",
             "bystanders",
             "\"die\"",
+            "\"end-host\"",
+            "subreaper",
+            "bystander-child",
             "\"blocks\"",
             "\"ignores\"",
             "\"input\"",

@@ -7,7 +7,8 @@
 //!
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
-//! and the program's stdin comes with the request. Without arguments it only tries whether all it needs is allowed, and
+//! and the program's stdin comes with the request. With the number of a child instead, it becomes the nanny of that. Without
+//! arguments it only tries whether all it needs is allowed, and
 //! reports that.
 
 #![no_std]
@@ -22,7 +23,7 @@ mod tree;
 mod wire;
 
 use core::arch::global_asm;
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::panic::PanicInfo;
 
 use start::Start;
@@ -45,6 +46,9 @@ const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
 /// …and while a death is awaited.
 const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
 
+/// The number of arguments of a nanny whose child was started before it.
+const ADOPTING: usize = 2;
+
 /// What the kernel leaves on the stack of a new program.
 ///
 /// # Safety
@@ -54,8 +58,9 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let (count, arguments) = unsafe { (*stack, stack.add(1).cast::<*const c_char>()) };
     /// The name, the directory, the program.
     const OWN: usize = 3;
-    let ready = get_ready();
-    if count <= OWN {
+    // Whoever adopts leads its session already.
+    let ready = get_ready(count != ADOPTING);
+    if count < ADOPTING {
         let tried = ready.and_then(|_| tree::open_children_of_self().map_err(|errno| (Step::Children, errno)));
         let report = match tried {
             Ok(_) => Report { kind: Kind::Empty, ..Report::default() },
@@ -64,11 +69,13 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
         let _ = sys::send(SOCKET, &report.encode());
         sys::exit(0)
     }
-    // SAFETY: there are more arguments than these, and the environment begins after the null that ends them.
-    let (own, rest, environment) = unsafe {
-        ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1))
-    };
-    match ready.and_then(|listener| start_child(listener, own, rest, environment)) {
+    // SAFETY: there are so many arguments, and the environment begins after the null that ends them.
+    let (own, rest, environment) =
+        unsafe { ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1)) };
+    let nanny = ready.and_then(|listener| {
+        if count == ADOPTING { adopt(listener, own[0]) } else { start_child(listener, own, rest, environment) }
+    });
+    match nanny {
         Ok(mut nanny) => nanny.serve(),
         Err((step, errno)) => {
             let _ = sys::send(SOCKET, &not_started(step, errno).encode());
@@ -82,11 +89,13 @@ fn not_started(step: Step, errno: Errno) -> Report {
 }
 
 /// Everything before the request. Gives what becomes readable when a child has ended.
-fn get_ready() -> Result<Fd, (Step, Errno)> {
+fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
     sys::block_all_signals().map_err(at(Step::Mask))?;
     // A session of its own, so that no signal to the owner's group or terminal, or to the child's group, reaches it.
-    sys::lead_session().map_err(at(Step::Session))?;
+    if leads_no_session {
+        sys::lead_session().map_err(at(Step::Session))?;
+    }
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
@@ -121,6 +130,29 @@ fn start_child(
     // Nor is its directory. If there is no such directory we stay, which hurts nobody.
     let _ = sys::change_directory(c"/");
     Ok(Nanny::new(leader, owner, listener))
+}
+
+/// Becomes the nanny of a child that was there before. Whatever is amiss from here on, the child must end.
+fn adopt(listener: Fd, number: *const c_char) -> Result<Nanny, (Step, Errno)> {
+    // SAFETY: it is an argument, which the kernel has put there.
+    let number = unsafe { CStr::from_ptr(number) }.to_bytes();
+    let leader = number.iter().fold(0, |number: c_int, digit| {
+        number.wrapping_mul(10).wrapping_add(c_int::from(digit.wrapping_sub(b'0')))
+    });
+    let request = sys::receive_request(SOCKET).map_err(|errno| (Step::Receive, errno));
+    let owner = match request {
+        Ok((request, [owner, ..])) if request == Request::Adopt as u8 && owner >= 0 => owner,
+        _ => -1,
+    };
+    for fd in [1, 2] {
+        sys::close(fd);
+    }
+    let _ = sys::change_directory(c"/");
+    let mut nanny = Nanny::new(leader, owner, listener);
+    if owner < 0 {
+        nanny.happen(Event::OwnerGone);
+    }
+    Ok(nanny)
 }
 
 struct Nanny {

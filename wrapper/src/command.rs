@@ -14,6 +14,8 @@ use crate::output::Output;
 use crate::run::Run;
 use crate::start::{StartError, start};
 use crate::supervise::Limits;
+#[cfg(has_nanny)]
+use crate::sys::Adoption;
 use crate::sys::CleanStart;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -55,13 +57,35 @@ pub struct Command {
     pub(crate) wanted: Wanted,
     /// The standard library's builder does not tell.
     pub(crate) clears_environment: bool,
+    /// Whether `inner` was made elsewhere and may carry what cannot be read from it.
+    pub(crate) is_converted: bool,
+    #[cfg(has_nanny)]
+    pub(crate) adoption: Adoption,
     pub(crate) clean_start: CleanStart,
 }
 
 impl Command {
     /// A command for `program`, which is looked up in `PATH` if it has no slash.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        std::process::Command::new(program).into()
+        Self::holding(std::process::Command::new(program), false, false)
+    }
+
+    fn holding(inner: std::process::Command, clears_environment: bool, is_converted: bool) -> Self {
+        Self {
+            inner,
+            stdin: Input::default(),
+            stdout: Output::default(),
+            stderr: Output::default(),
+            limits: Limits { timeout: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
+            capture_limit: DEFAULT_CAPTURE_LIMIT,
+            cancel_on: None,
+            wanted: Wanted::Preferred(Containment::default()),
+            clears_environment,
+            is_converted,
+            #[cfg(has_nanny)]
+            adoption: Adoption::default(),
+            clean_start: CleanStart::default(),
+        }
     }
 
     /// Adds an argument.
@@ -213,22 +237,14 @@ impl Command {
 }
 
 impl From<std::process::Command> for Command {
-    /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. A
-    /// `pre_exec` hook, a user or a group id keep their effect; they make the start slower.
+    /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. Also
+    /// what cannot be read from such a command keeps its effect: a `pre_exec` hook, a user or group id, a name.
+    ///
+    /// Because it may carry these, it is started by a fork, which is slower than the start of a command that was made
+    /// here, and takes the longer the more memory the owner has.
     fn from(mut inner: std::process::Command) -> Self {
         let clears_environment = clears_environment(&mut inner);
-        Self {
-            inner,
-            stdin: Input::default(),
-            stdout: Output::default(),
-            stderr: Output::default(),
-            limits: Limits { timeout: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
-            capture_limit: DEFAULT_CAPTURE_LIMIT,
-            cancel_on: None,
-            wanted: Wanted::Preferred(Containment::default()),
-            clears_environment,
-            clean_start: CleanStart::default(),
-        }
+        Self::holding(inner, clears_environment, true)
     }
 }
 

@@ -99,6 +99,9 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let launch = Launch {
         command: &mut command.inner,
         clears_environment: command.clears_environment,
+        is_converted: command.is_converted,
+        #[cfg(has_nanny)]
+        adoption: &mut command.adoption,
         clean_start: &mut command.clean_start,
         ends: plumbing.child_ends,
         poller: mailbox.poller(),

@@ -27,7 +27,7 @@ const GUARD: &str = "Two witnesses must agree: the kernel's membership, sampled 
     If they disagree, or the look was not complete, the verdict is unknown.";
 
 const LATE_GUARD: &str = "Two witnesses must agree on each survivor, as in S1. Who was forked by somebody who survives too is charged to that one's \
-    rule: nobody was to be found there.";
+    rule: nobody was to be found there. What a root forks that nobody had asked is charged to what ended the run.";
 const FAILED_START_MEASURED: &str = "The program is missing, not executable or without its interpreter, or the host's own limits leave no process or too few \
     descriptors. When the start has failed the harness waits for everyone to go, and then reads from the kernel who is there.";
 const FAILED_START_GUARD: &str = "That the start failed is certain where the program makes it so, else the wrapper must say so. Two witnesses must agree on a node. A \
@@ -522,9 +522,14 @@ impl Scene<'_, '_> {
         standing_of(self.script(), self.run, node)
     }
 
-    /// Whether a node was born when the stop was under way.
+    /// Whether a node was born when the stop was under way: somebody had been asked by then, or whoever forked it is not the
+    /// root. For a wrapper that kills the root alone and unasked it makes no difference when the root forks.
     fn is_late(&self, node: &Node<'_>) -> bool {
-        node.hello_us().is_some_and(|born_us| born_us > self.shown_us)
+        let Some(born_us) = node.hello_us().filter(|born_us| *born_us > self.shown_us) else { return false };
+        let was_asked = |node: &Node<'_>| node.asked_us().is_some_and(|asked_us| asked_us <= born_us);
+        let forker = node.hello.map(|hello| hello.ppid);
+        let is_forker = |node: &Node<'_>| node.hello.map(|hello| hello.pid) == forker && node.name != ROOT;
+        self.run.nodes.iter().any(|other| was_asked(other) || is_forker(other))
     }
 
     /// Whether who forked a node was left as well.
@@ -1456,6 +1461,7 @@ mod tests {
         let born = |at_ms| {
             hanging_pair()
                 .cancel(10)
+                .signalled(11, "child", Signal::Term)
                 .hello(at_ms, "child.fork1")
                 .gone(12, "root")
                 .gone(12, "child")
@@ -1475,6 +1481,7 @@ mod tests {
     fn s8_is_kept_when_who_was_born_during_the_stop_is_gone() {
         let ended = hanging_pair()
             .cancel(10)
+            .signalled(11, "child", Signal::Term)
             .hello(11, "child.fork1")
             .gone(12, "root")
             .gone(12, "child")
@@ -1484,6 +1491,21 @@ mod tests {
         // One that ended by itself shows nothing.
         let by_itself = ended.exiting(12, "child.fork1", 0).look(Stage::Quiesce, vec![]);
         assert_verdict(&by_itself, judge_s8, Vacuous, "nobody was forked");
+    }
+
+    #[test]
+    fn what_a_root_forks_that_nobody_asked_is_charged_to_what_ended_the_run() {
+        let root = super::super::by_hand::hello("root").pid;
+        let hello = fake_cli::control::Hello { ppid: root, ..super::super::by_hand::hello("root-fork.1") };
+        let dropped = hanging_pair()
+            .drop(10)
+            .done(11)
+            .says(11, "root-fork.1", Report::Hello(Box::new(hello)))
+            .gone(12, "root")
+            .gone(12, "child")
+            .look_sees(Stage::Quiesce, &["root-fork.1"]);
+        assert_verdict(&dropped, judge_s9, Broken, "root-fork.1");
+        assert_verdict(&dropped, judge_s8, Vacuous, "nobody was forked");
     }
 
     #[test]
@@ -1560,6 +1582,7 @@ mod tests {
     fn who_was_born_during_the_stop_adds_nothing_to_who_was_there_before() {
         let both = hanging_pair()
             .cancel(10)
+            .signalled(11, "child", Signal::Term)
             .hello(11, "child.fork1")
             .gone(12, "root")
             .ended(15, because(Reason::Cancelled))

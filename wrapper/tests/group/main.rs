@@ -4,6 +4,8 @@
 
 #[path = "../promises/cancel.rs"]
 mod cancel;
+#[path = "../promises/converted.rs"]
+mod converted;
 #[path = "../promises/deadlines.rs"]
 mod deadlines;
 #[path = "../promises/environment.rs"]

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod cancel;
+mod converted;
 mod deadlines;
 mod environment;
 mod nanny;
