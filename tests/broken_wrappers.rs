@@ -2,6 +2,9 @@
 //!
 //! It has a `main` of its own because it is the host of its subjects.
 
+#[path = "broken_wrappers/feeder.rs"]
+mod feeder;
+
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -41,7 +44,7 @@ const ALL: [(&str, Flaw); 5] = [
 ];
 
 /// Which wrapper breaks which rule.
-const BROKEN: [(&str, &str); 9] = [
+const BROKEN: [(&str, &str); 21] = [
     ("S6", "no-flaw"),
     ("S7", "no-flaw"),
     ("P3", "no-flaw"),
@@ -51,10 +54,22 @@ const BROKEN: [(&str, &str); 9] = [
     ("S10", "forgets-after-the-fork"),
     ("Z3", "reaps-anybody"),
     ("D6", "waits-for-an-answer"),
+    ("F5", "forgets-its-pipes"),
+    ("F6", "closes-input-late"),
+    ("F6", "hands-input-down"),
+    ("O8", "feeds-first"),
+    ("O8", "reads-output-first"),
+    ("X3", "takes-obedience-for-an-end"),
+    ("X3", "tokio"),
+    ("X5", "answers-once"),
+    ("X5", "fails-when-asked-again"),
+    ("X5", "never-answers-again"),
+    ("E1", "tokio"),
+    ("E2", "tokio"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
-const KEPT: [(&str, &str); 13] = [
+const KEPT: [(&str, &str); 23] = [
     ("S8", "no-flaw"),
     ("S10", "no-flaw"),
     ("Z3", "no-flaw"),
@@ -68,13 +83,27 @@ const KEPT: [(&str, &str); 13] = [
     ("Z3", "childminder"),
     ("D6", "childminder"),
     ("P3", "childminder"),
+    ("F5", "childminder"),
+    ("F6", "childminder"),
+    ("O8", "childminder"),
+    ("X3", "childminder"),
+    ("X5", "childminder"),
+    ("E1", "childminder"),
+    ("E2", "childminder"),
+    ("F5", "tokio"),
+    ("F6", "tokio"),
+    ("O8", "tokio"),
 ];
+
+/// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.
+const ATTEMPTS: u32 = 3;
 
 fn main() -> ExitCode {
     reentry::reenter(|| {
-        ALL.into_iter().fold(headcount::subjects::in_rust(), |all: Subjects, (name, flaw)| {
+        let all = ALL.into_iter().fold(headcount::subjects::in_rust(), |all: Subjects, (name, flaw)| {
             all.with(name, GroupKiller(flaw))
-        })
+        });
+        feeder::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, feeder::Feeder(flaw)))
     });
     let broken = BROKEN.map(|(rule, subject)| {
         Trial::test(format!("{rule}_is_broken_by_{subject}"), move || is_broken(rule, subject))
@@ -87,11 +116,18 @@ fn main() -> ExitCode {
 }
 
 fn is_broken(rule: &str, subject: &str) -> Result<(), Failed> {
-    let verdicts = verdicts(rule, subject)?;
-    match verdicts.iter().any(|(_, verdict)| verdict.kind() == VerdictKind::Broken) {
-        true => Ok(()),
-        false => Err(format!("{verdicts:#?}").into()),
+    let mut told = Vec::new();
+    for _ in 0..ATTEMPTS {
+        told = verdicts(rule, subject)?;
+        let is = |kind| told.iter().any(|(_, verdict)| verdict.kind() == kind);
+        if is(VerdictKind::Broken) {
+            return Ok(());
+        }
+        if !is(VerdictKind::Unknown) {
+            break;
+        }
     }
+    Err(format!("{told:#?}").into())
 }
 
 fn is_kept(rule: &str, subject: &str) -> Result<(), Failed> {
