@@ -1,6 +1,5 @@
 //! What cannot be shown with a real process here: one that no kill ends, and a fault of our own.
 
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -20,7 +19,7 @@ use crate::shared::Board;
 struct Puppet {
     panics_when_asked: bool,
     /// Has an output that is open as long as this is.
-    stdout: Option<Arc<Mutex<Vec<Stdio>>>>,
+    stdout: Option<Arc<Mutex<Vec<sys::ChildEnd>>>>,
     ended: Arc<AtomicBool>,
     killed: Arc<AtomicBool>,
     released: Arc<AtomicBool>,
