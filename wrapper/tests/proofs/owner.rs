@@ -1,0 +1,176 @@
+//! The parts that this program plays as an owner of runs. An owner says on its stdout how far it is, and waits for a
+//! line on its stdin where it is told to.
+
+use std::future::Future;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use childminder::{Command, Containment, Event, Output, Run};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::SigSet;
+use tokio::runtime::Runtime;
+
+/// Members of all kinds that are hard to hold; the leader says a line when it has started them all. Each ends by itself
+/// after a while, for the sake of a failing proof.
+pub(crate) const TREE: &str = r#"
+use POSIX; $| = 1;
+sub member(&) { my $act = shift; return if fork; $act->(); select undef, undef, undef, 0.5 for 1..60; exit }
+member { setsid };
+member { setsid; exit if fork };
+member { setsid; exit if fork; setsid; $SIG{TERM} = 'IGNORE' };
+member { $SIG{TERM} = 'IGNORE' };
+member { kill 'STOP', $$ };
+member { setpgrp; kill 'STOP', $$ };
+member { exec 'env', '-i', 'setsid', 'sleep', '30' };
+member { %ENV = (); exit if fork };
+$SIG{TERM} = 'IGNORE';
+print "ready\n"; select undef, undef, undef, 0.5 for 1..60;
+"#;
+
+/// Ten members, half of them in sessions of their own, each of which writes a byte when it is there.
+pub(crate) const TEN: &str = r#"
+use POSIX; $| = 1;
+for my $n (1..9) { if (!fork) { setsid if $n % 2; print '.'; sleep 30; exit } }
+print '.'; sleep 30;
+"#;
+
+pub(crate) fn play(arguments: &[String]) -> ExitCode {
+    // The mask of the proofs is not what an owner usually has.
+    SigSet::empty().thread_set_mask().expect("a thread's mask can be changed");
+    // Some of them abort.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("a limit can be lowered");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["killed", stage] => killed(stage),
+        ["ends", how] => ends(how),
+        ["ten"] => ten(),
+        other => panic!("no such part: {other:?}"),
+    }
+}
+
+pub(crate) fn say(line: &str) {
+    // Not `println`, which locks and buffers: somebody may end this process at any time.
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).expect("somebody listens");
+}
+
+/// Waits until it may go on.
+pub(crate) fn wait_for_go() {
+    std::io::stdin().read_exact(&mut [0]).expect("somebody says when");
+}
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+pub(crate) fn perl(script: &str) -> Command {
+    let mut command = Command::new("perl");
+    command.args(["-e", script]).require(Containment::Nanny);
+    command
+}
+
+/// A future that never ends.
+pub(crate) fn forever() -> impl Future<Output = ()> {
+    std::future::pending()
+}
+
+async fn until_ready(run: &mut Run) {
+    loop {
+        match run.next_event().await.expect("it is not over") {
+            Event::Stdout(_) => return,
+            Event::Ended(outcome) => panic!("it ended: {outcome:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Is killed by somebody at any moment after it has said that it starts.
+fn killed(stage: &str) -> ! {
+    runtime().block_on(async {
+        let mut command = perl(TREE);
+        command.grace(Duration::from_secs(20));
+        say("starting");
+        let run = command.start().expect("it starts");
+        match stage {
+            "running" => {}
+            // Everybody who is asked is deaf or slow, or has not come so far.
+            "asked" => run.cancel(),
+            "dropped" => drop(run),
+            other => panic!("no such stage: {other}"),
+        }
+        forever().await;
+    });
+    unreachable!("it never ends")
+}
+
+/// Ends in this way once its tree stands.
+fn ends(how: &str) -> ExitCode {
+    let runtime = runtime();
+    let mut run = runtime.block_on(async {
+        let mut command = perl(TREE);
+        let mut run =
+            command.grace(Duration::from_secs(20)).stdout(Output::Streamed).start().expect("it starts");
+        until_ready(&mut run).await;
+        run
+    });
+    say("ready");
+    match how {
+        "by being told" => {
+            runtime.block_on(run.wait());
+        }
+        "by a return" => return ExitCode::SUCCESS,
+        "by exit" => std::process::exit(3),
+        "by exit after a drop" => {
+            drop(run);
+            std::process::exit(3);
+        }
+        "by exit in a grace" => {
+            run.cancel();
+            std::process::exit(3);
+        }
+        "by abort" => std::process::abort(),
+        "by a panic" => panic!("a panic that is wanted"),
+        "by a panic that aborts" => cannot_unwind(),
+        "by a panic of another thread, then exit" => {
+            let panicked = std::thread::spawn(move || {
+                let _run = run;
+                panic!("a panic that is wanted")
+            });
+            assert!(panicked.join().is_err(), "it panicked");
+            std::process::exit(3);
+        }
+        "by a stack overflow" => {
+            overflow(1);
+        }
+        "by executing another program" => {
+            // Reads until the proof lets go of it.
+            let error = std::process::Command::new("cat").exec();
+            panic!("{error}");
+        }
+        "in a grace" => {
+            run.cancel();
+            runtime.block_on(run.wait());
+        }
+        other => panic!("no such end: {other}"),
+    }
+    unreachable!("it has ended")
+}
+
+extern "C" fn cannot_unwind() {
+    panic!("a panic that is wanted, and aborts");
+}
+
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn overflow(depth: u64) -> u64 {
+    std::hint::black_box(overflow(std::hint::black_box(depth + 1)) + 1)
+}
+
+/// Ten members that report to the proof themselves.
+fn ten() -> ! {
+    runtime().block_on(async {
+        let _run = perl(TEN).stdout(Output::Inherited).start().expect("it starts");
+        forever().await;
+    });
+    unreachable!("it never ends")
+}
