@@ -147,7 +147,8 @@ impl Nanny {
 
     fn serve(&mut self) -> ! {
         // An owner that does not get to know of its child cannot want it.
-        if sys::send(self.socket, &self.report.encode()).is_err() {
+        if let Err(errno) = sys::send(self.socket, &self.report.encode()) {
+            (self.report.step, self.report.errno) = (Step::Tell, errno.into());
             self.happen(Event::OwnerGone);
         }
         self.report.kind = Kind::Going;

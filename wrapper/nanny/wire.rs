@@ -74,6 +74,8 @@ pub(crate) enum Step {
     Unmask = 14,
     /// Execute the program.
     Exec = 15,
+    /// Tell the owner of it.
+    Tell = 16,
 }
 
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
@@ -220,7 +222,7 @@ impl Kind {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -236,6 +238,7 @@ impl Step {
         Self::Directory,
         Self::Unmask,
         Self::Exec,
+        Self::Tell,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -260,6 +263,7 @@ impl Step {
             Self::Directory => "enter the child's directory",
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
+            Self::Tell => "tell the owner that the program was started",
         }
     }
 }

@@ -15,6 +15,10 @@ mod owner;
 mod owner_ends;
 #[cfg(target_os = "linux")]
 mod stage;
+#[cfg(target_os = "linux")]
+mod start_failures;
+#[cfg(target_os = "linux")]
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
     // One at a time: they all wait for every child of this process.
     arguments.test_threads = Some(1);
     stage::set();
-    let trials = [owner_ends::trials()].into_iter().flatten().collect();
+    let trials = [owner_ends::trials(), start_failures::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,15 +1,18 @@
 //! The parts that this program plays as an owner of runs. An owner says on its stdout how far it is, and waits for a
 //! line on its stdin where it is told to.
 
+use std::error::Error;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use childminder::{Command, Containment, Event, Output, Run};
+use childminder::{Command, Containment, Ended, Event, Input, Left, Output, Run};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::SigSet;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use tokio::runtime::Runtime;
 
 /// Members of all kinds that are hard to hold; the leader says a line when it has started them all. Each ends by itself
@@ -39,6 +42,15 @@ print '.'; sleep 30;
 pub(crate) fn play(arguments: &[String]) -> ExitCode {
     // The mask of the proofs is not what an owner usually has.
     SigSet::empty().thread_set_mask().expect("a thread's mask can be changed");
+    // Nor what the proofs were given by whoever started them. Nobody in this process has opened anything yet.
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .expect("a list of descriptors")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // That of the look itself is closed already.
+        let _ = nix::unistd::close(fd);
+    }
     // Some of them abort.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).expect("a limit can be lowered");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -46,6 +58,7 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["killed", stage] => killed(stage),
         ["ends", how] => ends(how),
         ["ten"] => ten(),
+        ["one start", containment] => one_start(containment),
         other => panic!("no such part: {other:?}"),
     }
 }
@@ -68,6 +81,13 @@ pub(crate) fn perl(script: &str) -> Command {
     let mut command = Command::new("perl");
     command.args(["-e", script]).require(Containment::Nanny);
     command
+}
+
+fn containment(name: &str) -> Containment {
+    *Containment::ALL
+        .iter()
+        .find(|containment| containment.to_string() == name)
+        .expect("there is one of that name")
 }
 
 /// A future that never ends.
@@ -173,4 +193,63 @@ fn ten() -> ! {
         forever().await;
     });
     unreachable!("it never ends")
+}
+
+/// Starts one run between two calls that mark the place, and ends it. Says what came of it and what is left.
+fn one_start(name: &str) -> ExitCode {
+    let runtime = runtime();
+    let mut command = Command::new("sleep");
+    command.arg("30").grace(Duration::ZERO).require(containment(name)).stdin(Input::Bytes("given".into()));
+    // The library's thread and the nanny's program are there before.
+    runtime
+        .block_on(async { Command::new("true").require(containment(name)).run().await })
+        .expect("it starts");
+    let inside = runtime.enter();
+    let before = descriptors();
+    say("ready");
+    wait_for_go();
+    let beginning = Instant::now();
+    nix::unistd::getppid();
+    let started = command.start();
+    nix::unistd::getppid();
+    say(&format!("took {}", beginning.elapsed().as_millis()));
+    drop(inside);
+    match started {
+        Ok(mut run) => {
+            say("started");
+            run.cancel();
+            let outcome = runtime.block_on(run.wait());
+            match outcome.left {
+                Left::Nobody(_) if outcome.ended == Ended::ByItself => say("ended, and nobody is left"),
+                Left::Nobody(_) => say("stopped, and nobody is left"),
+                Left::Unknown(why) => say(&format!("lost: {why}")),
+                other => say(&format!("{other:?}")),
+            }
+        }
+        Err(error) => {
+            let source = error.source().map(ToString::to_string);
+            say(&format!("refused: {error}: {}", source.unwrap_or_default()));
+        }
+    }
+    drop(command);
+    let after = descriptors();
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Err(Errno::ECHILD) if after == before => say("no child, no descriptor"),
+        child => say(&format!("left: {child:?}, descriptors {before:?} became {after:?}")),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The descriptors of this process, but for that of this look.
+pub(crate) fn descriptors() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("a list of descriptors");
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            (!target.ends_with("fd")).then(|| format!("{:?} {}", entry.file_name(), target.display()))
+        })
+        .collect();
+    found.sort();
+    found
 }

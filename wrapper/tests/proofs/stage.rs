@@ -173,7 +173,10 @@ impl ChildEnds {
     pub(crate) fn new() -> Self {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
-        Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).expect("a descriptor"))
+        Self(
+            SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+                .expect("a descriptor"),
+        )
     }
 
     /// Waits for the next, at most for so long.

@@ -288,14 +288,20 @@ fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
         }
     }
     let mut packet = [0; REPORT_BYTES];
-    let received = rustix::io::retry_on_intr(|| recv(channel, &mut packet, RecvFlags::empty()));
-    let (length, _) = received.map_err(|error| failed(ANSWER)(error.into()))?;
+    let (length, _) = loop {
+        match recv(channel, &mut packet, RecvFlags::empty()) {
+            // A nanny that leaves with the request unread resets the channel, and that is told before its answer, once.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            result => break result.map_err(|error| failed(ANSWER)(error.into()))?,
+        }
+    };
     match packet.get(..length).and_then(Report::decode) {
-        Some(report) if report.kind == Kind::NotStarted => {
+        // Whoever could not tell us of the child has ended it since, and says why.
+        Some(report) if report.kind != Kind::NotStarted && report.errno == 0 => Ok(report),
+        Some(report) => {
             let errno = i32::try_from(report.errno).unwrap_or(0);
             Err(NotStarted { doing: report.step.doing(), error: io::Error::from_raw_os_error(errno) })
         }
-        Some(report) => Ok(report),
         None => Err(failed(ANSWER)(io::Error::other("it ended without one"))),
     }
 }
