@@ -134,6 +134,8 @@ struct Nanny {
     /// When to look again without an event, and the pause after that.
     look_again_ns: Option<u64>,
     pause_ns: u64,
+    /// There may be somebody to reap of whom we will not hear again.
+    unreaped: bool,
 }
 
 impl Nanny {
@@ -142,7 +144,8 @@ impl Nanny {
         let told = Report::default();
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
-        Self { state, leader, socket: SOCKET, owner, listener, report, told, look_again_ns, pause_ns }
+        let (socket, unreaped) = (SOCKET, false);
+        Self { state, leader, socket, owner, listener, report, told, look_again_ns, pause_ns, unreaped }
     }
 
     fn serve(&mut self) -> ! {
@@ -183,6 +186,7 @@ impl Nanny {
     /// Reaps who has ended.
     fn notice_ends(&mut self) {
         let mut somebody = false;
+        self.unreaped = true;
         for _ in 0..REAPED_AT_ONCE {
             match sys::find_ended() {
                 Ok(Some(pid)) if pid == self.leader => self.leader_ended(),
@@ -193,7 +197,16 @@ impl Nanny {
                     }
                 }
                 Err(ECHILD) => return self.happen(Event::NobodyLeft),
-                Ok(None) | Err(_) => break,
+                Ok(None) => {
+                    self.unreaped = false;
+                    break;
+                }
+                Err(_) => {
+                    // It cannot fail for any other reason that we know of.
+                    self.unreaped = false;
+                    self.look_again_ns = Some(sys::now_ns() + self.pause_ns);
+                    break;
+                }
             }
         }
         if somebody {
@@ -302,7 +315,10 @@ impl Nanny {
 
     /// The only place where the nanny blocks.
     fn wait(&mut self) {
-        let at_most = self.look_again_ns.map(|due| due.saturating_sub(sys::now_ns()));
+        let at_most = match self.look_again_ns {
+            _ if self.unreaped => Some(0),
+            due => due.map(|due| due.saturating_sub(sys::now_ns())),
+        };
         let mut polls = [self.socket, self.owner, self.listener].map(Poll::readable);
         match sys::poll(&mut polls, at_most) {
             Ok(_) => {}
@@ -349,7 +365,8 @@ impl Nanny {
         self.happen(Event::TimePassed);
         let longest = match self.state {
             State::Asked => LONGEST_ASKED_PAUSE_NS,
-            State::Running | State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
+            State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
+            State::Running => return self.look_again_ns = None,
         };
         self.pause_ns = (self.pause_ns * 2).min(longest);
         self.look_again_ns = Some(now + self.pause_ns);

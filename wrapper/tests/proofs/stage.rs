@@ -71,6 +71,7 @@ impl Owner {
     }
 
     /// Starts a command that ends up as an owner.
+    #[expect(clippy::zombie_processes, reason = "`reap_all` reaps every child of this process")]
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("this program starts");

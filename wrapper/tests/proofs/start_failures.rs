@@ -71,7 +71,7 @@ fn each_call(
             }
             for mut mishap in mishaps(nth) {
                 // The one error of a close that is no fault of the program, and which the standard library expects.
-                if *call == libc::SYS_close.cast_unsigned() && mishap != Mishap::Kill {
+                if *call == libc::SYS_close as u64 && mishap != Mishap::Kill {
                     mishap = Mishap::Error(Errno::EINTR);
                 }
                 let plan = Plan { part: *part, nth, mishap };

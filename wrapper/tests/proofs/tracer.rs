@@ -174,7 +174,7 @@ impl Tracer {
         let Ok(mut registers) = ptrace::getregs(pid) else { return };
         if !tracee.in_call {
             if let Some(errno) = tracee.result.take() {
-                registers.rax = (-i64::from(errno as i32)).cast_unsigned();
+                registers.rax = -i64::from(errno as i32) as u64;
                 let _ = ptrace::setregs(pid, registers);
             }
             return self.resume(pid, None);
