@@ -90,7 +90,16 @@ fn get_ready() -> Result<Fd, (Step, Errno)> {
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
-    sys::listen_for_children().map_err(at(Step::Listen))
+    loop {
+        let listener = sys::listen_for_children().map_err(at(Step::Listen))?;
+        if listener >= FIRST_STRAY {
+            return Ok(listener);
+        }
+        // The program was not given this stream, and nothing of ours may take its place.
+        let nothing = sys::open_to_write(c"/dev/null").map_err(at(Step::Streams))?;
+        sys::duplicate_to(nothing, listener).map_err(at(Step::Streams))?;
+        sys::close(nothing);
+    }
 }
 
 fn start_child(

@@ -168,6 +168,13 @@ pub fn open_at(at: Fd, path: &CStr) -> Result<Fd, Errno> {
     call4(nr::OPENAT, at as usize, path, O_RDONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
 }
 
+/// Opens a file for writing.
+pub fn open_to_write(path: &CStr) -> Result<Fd, Errno> {
+    const O_WRONLY: usize = 1;
+    let path = path.as_ptr() as usize;
+    call4(nr::OPENAT, HERE as usize, path, O_WRONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
+}
+
 pub fn open(path: &CStr) -> Result<Fd, Errno> {
     open_at(HERE, path)
 }

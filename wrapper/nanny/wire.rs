@@ -76,6 +76,8 @@ pub(crate) enum Step {
     Exec = 15,
     /// Tell the owner of it.
     Tell = 16,
+    /// Fill the places of streams that the owner has not.
+    Streams = 17,
 }
 
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
@@ -222,7 +224,7 @@ impl Kind {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -239,6 +241,7 @@ impl Step {
         Self::Unmask,
         Self::Exec,
         Self::Tell,
+        Self::Streams,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -263,6 +266,7 @@ impl Step {
             Self::Directory => "enter the child's directory",
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
+            Self::Streams => "open /dev/null for a stream that the owner has closed",
             Self::Tell => "tell the owner that the program was started",
         }
     }

@@ -32,6 +32,9 @@ pub(super) fn start(
     Ok(Nursed { nanny, token, left_alone: Vec::new() })
 }
 
+const STOLEN: &str = "the nanny was killed, and somebody else in this process took its exit status, so nobody could be \
+                      looked for";
+
 /// A run that a nanny holds.
 pub(super) struct Nursed {
     nanny: Nanny,
@@ -87,7 +90,8 @@ impl Hold for Nursed {
         if self.nanny.is_lost() {
             return match self.nanny.session().map(|session| session.survivors()) {
                 Some(Left::Survivors(survivors)) => Left::Survivors(survivors),
-                _ => Left::Unknown(LOST),
+                Some(_) => Left::Unknown(LOST),
+                None => Left::Unknown(STOLEN),
             };
         }
         let report = self.nanny.report();
@@ -130,7 +134,7 @@ impl Nursed {
         if !self.left_alone.is_empty() {
             return Remaining::Somebody;
         }
-        let Some(session) = self.nanny.session() else { return Remaining::Unknown(LOST) };
+        let Some(session) = self.nanny.session() else { return Remaining::Unknown(STOLEN) };
         let others = session.kill(self.token);
         self.left_alone = others.members;
         match (others.unwatched, self.left_alone.is_empty()) {

@@ -10,6 +10,10 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "there is nothing to prove yet"))]
 
 #[cfg(target_os = "linux")]
+mod circumstances;
+#[cfg(target_os = "linux")]
+mod odd_owner;
+#[cfg(target_os = "linux")]
 mod owner;
 #[cfg(target_os = "linux")]
 mod owner_ends;
@@ -32,7 +36,10 @@ fn main() -> ExitCode {
     // One at a time: they all wait for every child of this process.
     arguments.test_threads = Some(1);
     stage::set();
-    let trials = [owner_ends::trials(), start_failures::trials()].into_iter().flatten().collect();
+    let trials = [owner_ends::trials(), start_failures::trials(), circumstances::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

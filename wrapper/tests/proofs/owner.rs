@@ -59,6 +59,7 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["ends", how] => ends(how),
         ["ten"] => ten(),
         ["one start", containment] => one_start(containment),
+        ["circumstance", which @ ..] => crate::odd_owner::play(which),
         other => panic!("no such part: {other:?}"),
     }
 }

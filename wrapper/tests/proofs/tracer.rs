@@ -86,6 +86,7 @@ pub(crate) fn trace_start(owner: &mut Owner, has_nanny: bool, plan: Option<Plan>
         tracees: HashMap::from([(owner.pid, Tracee::new(Part::Owner))]),
         plan,
         trace: Trace::default(),
+        newborn: Vec::new(),
         has_nanny,
         begun: false,
         over: false,
@@ -113,6 +114,8 @@ struct Tracer {
     tracees: HashMap<Pid, Tracee>,
     plan: Option<Plan>,
     trace: Trace,
+    /// Whoever was born before the birth was reported waits for that.
+    newborn: Vec<Pid>,
     /// What the owner forks becomes the nanny, and not the child.
     has_nanny: bool,
     begun: bool,
@@ -146,8 +149,11 @@ impl Tracer {
                     _ => Part::Forked,
                 };
                 if let Some(new) = new {
-                    // Its own stop may have come first.
-                    self.tracees.entry(new).or_insert_with(|| Tracee::new(part)).part = part;
+                    self.tracees.insert(new, Tracee::new(part));
+                    if self.newborn.contains(&new) {
+                        self.newborn.retain(|pid| *pid != new);
+                        self.resume(new, None);
+                    }
                 }
             }
             libc::PTRACE_EVENT_EXEC => match self.tracees.get_mut(&pid).map(|tracee| &mut tracee.part) {
@@ -158,10 +164,7 @@ impl Tracer {
                     return;
                 }
             },
-            // The first stop of somebody whose birth is not reported yet.
-            libc::PTRACE_EVENT_STOP if !self.tracees.contains_key(&pid) => {
-                self.tracees.insert(pid, Tracee::new(Part::Forked));
-            }
+            libc::PTRACE_EVENT_STOP if !self.tracees.contains_key(&pid) => return self.newborn.push(pid),
             _ => {}
         }
         self.resume(pid, None);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, FdFlags, IoSlice, fcntl_getfd};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, send, sendmsg, socketpair,
@@ -87,9 +87,10 @@ fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
 /// A nanny that has started the child.
 #[derive(Debug)]
 pub(crate) struct Nanny {
-    process: Child,
-    /// Reports the nanny's own end.
-    pidfd: Watch,
+    pid: Pid,
+    /// Reports the nanny's own end. `None` if it was gone before anybody could take hold of it, which happens to owners
+    /// that ignore SIGCHLD or wait for any child.
+    pidfd: Option<Watch>,
     channel: Watch,
     channel_ended: bool,
     is_gone: bool,
@@ -124,11 +125,12 @@ impl Nanny {
             Ok(report) => report,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let pidfd = child_pid(&process)
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .and_then(|pidfd| Watch::readable(poller, pidfd, token));
-        let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
+        let held = child_pid(&process).and_then(|pid| {
+            let pidfd = handle_of_child(pid)?;
+            Ok((pid, pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose()?))
+        });
+        let (pid, pidfd) = match held {
+            Ok(held) => held,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
         };
         let channel = match Watch::readable(poller, channel, token) {
@@ -136,8 +138,8 @@ impl Nanny {
             // That has closed the channel.
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
-        let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        Ok(Self { process, pidfd, channel, channel_ended, is_gone, report, poller })
+        let (channel_ended, is_gone, poller) = (false, pidfd.is_none(), Arc::clone(poller));
+        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, report, poller })
     }
 
     /// The number of the child.
@@ -148,7 +150,7 @@ impl Nanny {
     /// Takes in what the nanny has said, and whether it is gone.
     pub(crate) fn listen(&mut self) {
         // In this order: whoever is gone has said everything.
-        self.is_gone = self.is_gone || !is_alive(&self.pidfd);
+        self.is_gone = self.is_gone || !self.pidfd.as_ref().is_some_and(is_alive);
         while !self.channel_ended {
             let mut packet = [0; REPORT_BYTES];
             match recv(&self.channel, &mut packet, RecvFlags::DONTWAIT) {
@@ -167,8 +169,8 @@ impl Nanny {
                 }
             }
         }
-        if self.is_gone {
-            self.pidfd.pause();
+        if let Some(pidfd) = self.pidfd.as_mut().filter(|_| self.is_gone) {
+            pidfd.pause();
         }
     }
 
@@ -194,13 +196,18 @@ impl Nanny {
 
     /// Reaps a nanny that is gone.
     pub(crate) fn reap(&mut self) {
-        // It may have been reaped by somebody else in this process; its number is not needed any more.
-        let _ = self.process.try_wait();
+        // By its handle: it may have been reaped by somebody else in this process, and its number be another child's.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
     }
 
-    /// The session in which the nanny and its child were. To be used only as long as the nanny is not reaped.
+    /// The session in which the nanny and its child were. `None` if the nanny is reaped, because then its number may be
+    /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
-        child_pid(&self.process).ok().map(|leader| OrphanedSession::led_by(leader, &self.poller))
+        let pidfd = self.pidfd.as_ref()?;
+        let is_unreaped = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Ok(Some(_)));
+        is_unreaped.then(|| OrphanedSession::led_by(self.pid, &self.poller))
     }
 }
 
@@ -231,16 +238,20 @@ pub(crate) fn instant_of(ns: u64) -> Option<Instant> {
 
 fn send_request(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
     let owner = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let stdin = match &errand.stdin {
-        ChildEnd::Null => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
-        ChildEnd::Inherited | ChildEnd::Fd(_) => None,
-    };
     let inherited = io::stdin();
-    let stdin = match (&stdin, &errand.stdin) {
-        (Some(null), _) => null.as_fd(),
-        (None, ChildEnd::Fd(fd)) => fd.as_fd(),
-        (None, ChildEnd::Null | ChildEnd::Inherited) => inherited.as_fd(),
+    let stdin = match &errand.stdin {
+        ChildEnd::Fd(fd) => Some(fd.as_fd()),
+        // In an owner without a stdin its number may be that of something which is not for a child.
+        ChildEnd::Inherited => fcntl_getfd(&inherited)
+            .is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
+            .then(|| inherited.as_fd()),
+        ChildEnd::Null => None,
     };
+    let null = match stdin {
+        Some(_) => None,
+        None => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
+    };
+    let Some(stdin) = stdin.or(null.as_ref().map(AsFd::as_fd)) else { unreachable!("one of them is there") };
     let mut fds = vec![owner.as_fd(), stdin];
     fds.extend(errand.cgroup);
     let request = if errand.cgroup.is_some() { Request::StartInCgroup } else { Request::Start };
@@ -319,11 +330,26 @@ fn reap_failed(mut process: Child, channel: impl Sized) {
         let _ = process.kill();
         has_ended_within(pid, FAILED_START_BOUND);
     }
-    // One that was killed itself may have left somebody. In this order: until it is reaped the session is surely its own.
-    if !matches!(waitid(WaitId::Pid(pid), LOOK), Ok(Some(status)) if status.exit_status() == Some(0)) {
-        sweep_session(pid, FAILED_START_BOUND);
+    match waitid(WaitId::Pid(pid), LOOK) {
+        Ok(Some(status)) if status.exit_status() == Some(0) => {}
+        // One that was killed itself may have left somebody. Until it is reaped the session is surely its own.
+        Ok(_) => sweep_session(pid, FAILED_START_BOUND),
+        // Somebody else in this process has reaped it, so its number may be a stranger's.
+        Err(_) => return,
     }
     let _ = process.try_wait();
+}
+
+/// A handle of a child. `None` if somebody else in this process has reaped it; its number may be a stranger's by now.
+fn handle_of_child(pid: Pid) -> io::Result<Option<OwnedFd>> {
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let is_ours = !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Err(Errno::CHILD));
+            Ok(is_ours.then_some(pidfd))
+        }
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
