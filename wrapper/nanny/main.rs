@@ -56,9 +56,9 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     const OWN: usize = 3;
     let ready = get_ready();
     if count <= OWN {
-        let tried = ready.and_then(|_| tree::open_children_of_self().map_err(|errno| (Step::Children, errno)));
+        let tried = ready.and_then(|_| try_proc());
         let report = match tried {
-            Ok(_) => Report { kind: Kind::Empty, ..Report::default() },
+            Ok(()) => Report { kind: Kind::Empty, ..Report::default() },
             Err((step, errno)) => not_started(step, errno),
         };
         let _ = sys::send(SOCKET, &report.encode());
@@ -79,6 +79,16 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
 
 fn not_started(step: Step, errno: Errno) -> Report {
     Report { kind: Kind::NotStarted, step, errno: errno.into(), ..Report::default() }
+}
+
+/// Whether those can be found who are to be ended.
+fn try_proc() -> Result<(), (Step, Errno)> {
+    tree::open_children_of_self().map_err(|errno| (Step::Children, errno))?;
+    match tree::has_our_numbers() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Step::Numbers, ESRCH)),
+        Err(errno) => Err((Step::Numbers, errno)),
+    }
 }
 
 /// Everything before the request. Gives what becomes readable when a child has ended.

@@ -91,6 +91,10 @@ pub fn restore_dispositions() -> Result<(), Errno> {
     Ok(())
 }
 
+pub fn own_number() -> Result<c_int, Errno> {
+    call1(nr::GETPID, 0).map(|number| number as c_int)
+}
+
 pub fn lead_session() -> Result<(), Errno> {
     call1(nr::SETSID, 0).map(drop)
 }

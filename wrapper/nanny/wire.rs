@@ -78,6 +78,8 @@ pub(crate) enum Step {
     Tell = 16,
     /// Fill the places of streams that the owner has not.
     Streams = 17,
+    /// Find the nanny's own number in `/proc`; the error is `ESRCH` if there is another.
+    Numbers = 18,
 }
 
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
@@ -224,7 +226,7 @@ impl Kind {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -242,6 +244,7 @@ impl Step {
         Self::Exec,
         Self::Tell,
         Self::Streams,
+        Self::Numbers,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -267,6 +270,7 @@ impl Step {
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
             Self::Streams => "open /dev/null for a stream that the owner has closed",
+            Self::Numbers => "find its own number in /proc, which is that of another pid namespace",
             Self::Tell => "tell the owner that the program was started",
         }
     }

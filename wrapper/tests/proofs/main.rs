@@ -12,6 +12,10 @@
 #[cfg(target_os = "linux")]
 mod circumstances;
 #[cfg(target_os = "linux")]
+mod number_owner;
+#[cfg(target_os = "linux")]
+mod numbers;
+#[cfg(target_os = "linux")]
 mod odd_owner;
 #[cfg(target_os = "linux")]
 mod owner;
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
     // One at a time: they all wait for every child of this process.
     arguments.test_threads = Some(1);
     stage::set();
-    let trials = [owner_ends::trials(), start_failures::trials(), circumstances::trials()]
+    let trials = [owner_ends::trials(), start_failures::trials(), circumstances::trials(), numbers::trials()]
         .into_iter()
         .flatten()
         .collect();

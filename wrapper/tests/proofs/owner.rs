@@ -60,6 +60,8 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["ten"] => ten(),
         ["one start", containment] => one_start(containment),
         ["circumstance", which @ ..] => crate::odd_owner::play(which),
+        ["reuse", containment, rounds] => crate::number_owner::reuse(containment, rounds),
+        ["foreign numbers"] => crate::number_owner::foreign_numbers(),
         other => panic!("no such part: {other:?}"),
     }
 }
@@ -84,7 +86,7 @@ pub(crate) fn perl(script: &str) -> Command {
     command
 }
 
-fn containment(name: &str) -> Containment {
+pub(crate) fn containment(name: &str) -> Containment {
     *Containment::ALL
         .iter()
         .find(|containment| containment.to_string() == name)
