@@ -27,6 +27,10 @@ mod stage;
 mod start_failures;
 #[cfg(target_os = "linux")]
 mod tracer;
+#[cfg(target_os = "linux")]
+mod unkillable;
+#[cfg(target_os = "linux")]
+mod unkillable_owner;
 
 use std::process::ExitCode;
 
@@ -40,10 +44,16 @@ fn main() -> ExitCode {
     // One at a time: they all wait for every child of this process.
     arguments.test_threads = Some(1);
     stage::set();
-    let trials = [owner_ends::trials(), start_failures::trials(), circumstances::trials(), numbers::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        owner_ends::trials(),
+        start_failures::trials(),
+        circumstances::trials(),
+        numbers::trials(),
+        unkillable::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -62,6 +62,8 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["circumstance", which @ ..] => crate::odd_owner::play(which),
         ["reuse", containment, rounds] => crate::number_owner::reuse(containment, rounds),
         ["foreign numbers"] => crate::number_owner::foreign_numbers(),
+        ["frozen", containment, who, freezer] => crate::unkillable_owner::frozen(containment, who, freezer),
+        ["of another user", helper] => crate::unkillable_owner::of_another_user(helper),
         other => panic!("no such part: {other:?}"),
     }
 }
