@@ -24,6 +24,7 @@ mod wire;
 use core::arch::global_asm;
 use core::ffi::{c_char, c_int};
 use core::panic::PanicInfo;
+use core::ptr;
 
 use start::Start;
 use sys::{CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM};
@@ -69,11 +70,42 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
         ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1))
     };
     match ready.and_then(|listener| start_child(listener, own, rest, environment)) {
-        Ok(mut nanny) => nanny.serve(),
+        Ok(mut nanny) => {
+            nanny.tell_of_start();
+            // SAFETY: the child has its environment, and nobody reads this one.
+            unsafe { forget_start(environment) };
+            nanny.serve()
+        }
         Err((step, errno)) => {
             let _ = sys::send(SOCKET, &not_started(step, errno).encode());
             sys::exit(0)
         }
+    }
+}
+
+/// Gives back what the start has used: a nanny is there for as long as its run.
+///
+/// # Safety
+/// As the kernel gave it, and not used after this.
+#[inline(never)]
+unsafe fn forget_start(environment: *const *const c_char) {
+    /// More than the deepest call up to now has used.
+    const STACK: usize = 64 * 1024;
+    /// What the next call may be using.
+    const IN_USE: usize = 1024;
+    let mut last = environment;
+    // SAFETY: the array ends with a null pointer, and its strings lie in its order, in one piece.
+    unsafe {
+        let first = *environment;
+        while !(*last).is_null() {
+            last = last.add(1);
+        }
+        if last != environment {
+            sys::forget(first as usize, *last.sub(1) as usize);
+        }
+        // Below the frames of those who wait for this call nothing is alive.
+        let here = ptr::from_ref(&last) as usize - IN_USE;
+        sys::forget(here - STACK, here);
     }
 }
 
@@ -167,7 +199,7 @@ impl Nanny {
         Self { state, leader, socket, owner, listener, report, told, look_again_ns, pause_ns, unreaped }
     }
 
-    fn serve(&mut self) -> ! {
+    fn tell_of_start(&mut self) {
         // An owner that does not get to know of its child cannot want it.
         if let Err(errno) = sys::send(self.socket, &self.report.encode()) {
             (self.report.step, self.report.errno) = (Step::Tell, errno.into());
@@ -175,6 +207,9 @@ impl Nanny {
         }
         self.report.kind = Kind::Going;
         self.told = self.report;
+    }
+
+    fn serve(&mut self) -> ! {
         loop {
             self.notice_ends();
             if self.state == State::Empty {

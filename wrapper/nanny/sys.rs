@@ -5,7 +5,7 @@
 mod arch;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::mem::{size_of, zeroed};
+use core::mem::{MaybeUninit, size_of, zeroed};
 use core::ptr;
 
 use arch::nr;
@@ -155,6 +155,20 @@ pub fn signal_by_handle(handle: Fd, signal: c_int) -> Result<(), Errno> {
 pub fn signal_group_by_handle(handle: Fd, signal: c_int) -> Result<(), Errno> {
     const PIDFD_SIGNAL_PROCESS_GROUP: usize = 1 << 2;
     call4(nr::PIDFD_SEND_SIGNAL, handle as usize, signal as usize, 0, PIDFD_SIGNAL_PROCESS_GROUP).map(drop)
+}
+
+/// Gives back the whole pages of this memory, which are all zeros from then on. It is no loss if that fails.
+///
+/// # Safety
+/// Nobody reads what is there any more.
+pub unsafe fn forget(start: usize, end: usize) {
+    /// Where pages are larger this may do nothing.
+    const PAGE: usize = 4096;
+    const MADV_DONTNEED: usize = 4;
+    let (start, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+    if start < end {
+        let _ = call3(nr::MADVISE, start, end - start, MADV_DONTNEED);
+    }
 }
 
 /// Nanoseconds of the monotonic clock.
@@ -431,7 +445,7 @@ struct CloneArguments {
 /// `body` must not return, must not unwind, and must leave this process's memory so that it can go on; `argument` is
 /// valid for it.
 pub unsafe fn clone_and_wait(
-    stack: &mut [u64],
+    stack: &mut [MaybeUninit<u64>],
     cgroup: Fd,
     body: unsafe extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,

@@ -22,6 +22,8 @@ mod owner;
 #[cfg(target_os = "linux")]
 mod owner_ends;
 #[cfg(target_os = "linux")]
+mod resources;
+#[cfg(target_os = "linux")]
 mod stage;
 #[cfg(target_os = "linux")]
 mod start_failures;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         circumstances::trials(),
         numbers::trials(),
         unkillable::trials(),
+        resources::trials(),
     ]
     .into_iter()
     .flatten()

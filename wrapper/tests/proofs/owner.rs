@@ -64,6 +64,9 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["foreign numbers"] => crate::number_owner::foreign_numbers(),
         ["frozen", containment, who, freezer] => crate::unkillable_owner::frozen(containment, who, freezer),
         ["of another user", helper] => crate::unkillable_owner::of_another_user(helper),
+        ["idle"] => idle(),
+        ["many runs", containment, rounds] => many_runs(containment, rounds),
+        ["sized", megabytes] => sized(megabytes),
         other => panic!("no such part: {other:?}"),
     }
 }
@@ -257,4 +260,87 @@ pub(crate) fn descriptors() -> Vec<String> {
         .collect();
     found.sort();
     found
+}
+
+/// Holds two runs that do nothing, and says the number of the nanny of one. What two nannies share costs but once.
+fn idle() -> ExitCode {
+    let runtime = runtime();
+    let other =
+        runtime.block_on(async { perl("sleep 30").grace(Duration::ZERO).start() }).expect("it starts");
+    let mut run = runtime.block_on(async {
+        let mut run = perl("$| = 1; print getppid(), \"\\n\"; sleep 30");
+        run.stdout(Output::Streamed).grace(Duration::ZERO).start().expect("it starts")
+    });
+    runtime.block_on(async {
+        loop {
+            if let Event::Stdout(bytes) = run.next_event().await.expect("it says its parent") {
+                say(String::from_utf8_lossy(&bytes).trim());
+                return;
+            }
+        }
+    });
+    wait_for_go();
+    for mut run in [run, other] {
+        run.cancel();
+        runtime.block_on(run.wait());
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs of all ends, one after the other.
+fn many_runs(name: &str, rounds: &str) -> ExitCode {
+    let runtime = runtime();
+    let rounds: usize = rounds.parse().expect("a number");
+    runtime.block_on(async {
+        let mut before = Vec::new();
+        for round in 0..rounds + 8 {
+            // What the library keeps for its life is there after each end was seen once.
+            if round == 8 {
+                before = descriptors();
+            }
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 30 & wait"]).require(containment(name)).grace(Duration::ZERO);
+            match round % 4 {
+                0 => drop(Command::new("true").require(containment(name)).run().await.expect("it starts")),
+                1 => drop(Command::new("/nowhere/at/all").start().expect_err("there is no such program")),
+                2 => {
+                    let mut run = command.stdin(Input::Bytes("given".into())).start().expect("it starts");
+                    run.cancel();
+                    run.wait().await;
+                }
+                _ => {
+                    let mut run = command.timeout(Duration::from_millis(1)).start().expect("it starts");
+                    run.wait().await;
+                }
+            }
+        }
+        assert_eq!(descriptors(), before);
+    });
+    assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
+    say("good");
+    ExitCode::SUCCESS
+}
+
+/// Has so much memory, and says how long each start takes.
+fn sized(megabytes: &str) -> ExitCode {
+    let megabytes: usize = megabytes.parse().expect("a number");
+    // Written, so that it is resident.
+    let memory = vec![1_u8; megabytes << 20];
+    let runtime = runtime();
+    let mut command = Command::new("true");
+    command.require(Containment::Nanny);
+    runtime.block_on(async { command.run().await }).expect("it starts");
+    say("ready");
+    let mut line = [0];
+    while std::io::stdin().read_exact(&mut line).is_ok() {
+        runtime.block_on(async {
+            let before = Instant::now();
+            let mut run = command.start().expect("it starts");
+            let took = before.elapsed();
+            run.wait().await;
+            say(&took.as_nanos().to_string());
+        });
+    }
+    assert_eq!(memory.iter().step_by(4096).map(|byte| usize::from(*byte)).sum::<usize>(), megabytes << 8);
+    ExitCode::SUCCESS
 }
