@@ -164,6 +164,16 @@ async fn signals_to_everybody_in_reach_do_not_hit_the_nanny() {
 }
 
 #[tokio::test]
+async fn a_nanny_that_was_stopped_goes_on_when_it_is_needed() {
+    let mut run = start(sh("setsid sleep 100 & echo $!; kill -STOP $PPID; echo $$; wait").grace(GRACE));
+    let tree = pids(&mut run, 2).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn an_owner_that_ignores_the_end_of_children_loses_no_status() {
     // Not in this process, whose other tests want theirs: by way of another wrapper of children, the shell.
     let outcome = run(&mut sh("trap '' CHLD; sh -c 'exit 9'; echo $?")).await;

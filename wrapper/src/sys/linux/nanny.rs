@@ -17,7 +17,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, send, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::clean_start::with_all_signals_blocked;
@@ -192,6 +194,10 @@ impl Nanny {
     /// Gives the nanny an order. An order to one that is gone is lost.
     pub(crate) fn order(&self, order: Order) {
         let _ = send(&self.channel, &[order as u8], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        // The only signal but for a kill that it cannot keep off is a stop, and who sends that to its parent hits it.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::CONT);
+        }
     }
 
     /// Reaps a nanny that is gone.
