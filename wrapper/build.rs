@@ -44,7 +44,7 @@ fn compile() {
         "link-arg=-nostdlib",
         "link-arg=-static",
         "link-arg=-no-pie",
-        "link-arg=-Wl,--build-id=none,--gc-sections,-z,noexecstack",
+        "link-arg=-Wl,--build-id=none,--gc-sections,-z,noexecstack,-z,norelro",
     ] {
         rustc.args(["-C", option]);
     }

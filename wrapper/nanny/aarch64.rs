@@ -20,6 +20,8 @@ pub mod nr {
     pub const RT_SIGPROCMASK: usize = 135;
     pub const SETPGID: usize = 154;
     pub const SETSID: usize = 157;
+    pub const GETPID: usize = 172;
+    pub const MADVISE: usize = 233;
     pub const PRCTL: usize = 167;
     pub const SENDTO: usize = 206;
     pub const RECVFROM: usize = 207;

@@ -25,6 +25,7 @@ mod wire;
 use core::arch::global_asm;
 use core::ffi::{CStr, c_char, c_int};
 use core::panic::PanicInfo;
+use core::ptr;
 
 use start::Start;
 use sys::{CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM};
@@ -61,9 +62,9 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // Whoever adopts leads its session already.
     let ready = get_ready(count != ADOPTING);
     if count < ADOPTING {
-        let tried = ready.and_then(|_| tree::open_children_of_self().map_err(|errno| (Step::Children, errno)));
+        let tried = ready.and_then(|_| try_proc());
         let report = match tried {
-            Ok(_) => Report { kind: Kind::Empty, ..Report::default() },
+            Ok(()) => Report { kind: Kind::Empty, ..Report::default() },
             Err((step, errno)) => not_started(step, errno),
         };
         let _ = sys::send(SOCKET, &report.encode());
@@ -76,7 +77,12 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
         if count == ADOPTING { adopt(listener, own[0]) } else { start_child(listener, own, rest, environment) }
     });
     match nanny {
-        Ok(mut nanny) => nanny.serve(),
+        Ok(mut nanny) => {
+            nanny.tell_of_start();
+            // SAFETY: the child has its environment, and nobody reads this one.
+            unsafe { forget_start(environment) };
+            nanny.serve()
+        }
         Err((step, errno)) => {
             let _ = sys::send(SOCKET, &not_started(step, errno).encode());
             sys::exit(0)
@@ -84,8 +90,44 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     }
 }
 
+/// Gives back what the start has used: a nanny is there for as long as its run.
+///
+/// # Safety
+/// As the kernel gave it, and not used after this.
+#[inline(never)]
+unsafe fn forget_start(environment: *const *const c_char) {
+    /// More than the deepest call up to now has used.
+    const STACK: usize = 64 * 1024;
+    /// What the next call may be using.
+    const IN_USE: usize = 1024;
+    let mut last = environment;
+    // SAFETY: the array ends with a null pointer, and its strings lie in its order, in one piece.
+    unsafe {
+        let first = *environment;
+        while !(*last).is_null() {
+            last = last.add(1);
+        }
+        if last != environment {
+            sys::forget(first as usize, *last.sub(1) as usize);
+        }
+        // Below the frames of those who wait for this call nothing is alive.
+        let here = ptr::from_ref(&last) as usize - IN_USE;
+        sys::forget(here - STACK, here);
+    }
+}
+
 fn not_started(step: Step, errno: Errno) -> Report {
     Report { kind: Kind::NotStarted, step, errno: errno.into(), ..Report::default() }
+}
+
+/// Whether those can be found who are to be ended.
+fn try_proc() -> Result<(), (Step, Errno)> {
+    tree::open_children_of_self().map_err(|errno| (Step::Children, errno))?;
+    match tree::has_our_numbers() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err((Step::Numbers, ESRCH)),
+        Err(errno) => Err((Step::Numbers, errno)),
+    }
 }
 
 /// Everything before the request. Gives what becomes readable when a child has ended.
@@ -99,7 +141,16 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
-    sys::listen_for_children().map_err(at(Step::Listen))
+    loop {
+        let listener = sys::listen_for_children().map_err(at(Step::Listen))?;
+        if listener >= FIRST_STRAY {
+            return Ok(listener);
+        }
+        // The program was not given this stream, and nothing of ours may take its place.
+        let nothing = sys::open_to_write(c"/dev/null").map_err(at(Step::Streams))?;
+        sys::duplicate_to(nothing, listener).map_err(at(Step::Streams))?;
+        sys::close(nothing);
+    }
 }
 
 fn start_child(
@@ -166,6 +217,8 @@ struct Nanny {
     /// When to look again without an event, and the pause after that.
     look_again_ns: Option<u64>,
     pause_ns: u64,
+    /// There may be somebody to reap of whom we will not hear again.
+    unreaped: bool,
 }
 
 impl Nanny {
@@ -174,16 +227,21 @@ impl Nanny {
         let told = Report::default();
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
-        Self { state, leader, socket: SOCKET, owner, listener, report, told, look_again_ns, pause_ns }
+        let (socket, unreaped) = (SOCKET, false);
+        Self { state, leader, socket, owner, listener, report, told, look_again_ns, pause_ns, unreaped }
     }
 
-    fn serve(&mut self) -> ! {
+    fn tell_of_start(&mut self) {
         // An owner that does not get to know of its child cannot want it.
-        if sys::send(self.socket, &self.report.encode()).is_err() {
+        if let Err(errno) = sys::send(self.socket, &self.report.encode()) {
+            (self.report.step, self.report.errno) = (Step::Tell, errno.into());
             self.happen(Event::OwnerGone);
         }
         self.report.kind = Kind::Going;
         self.told = self.report;
+    }
+
+    fn serve(&mut self) -> ! {
         loop {
             self.notice_ends();
             if self.state == State::Empty {
@@ -214,6 +272,7 @@ impl Nanny {
     /// Reaps who has ended.
     fn notice_ends(&mut self) {
         let mut somebody = false;
+        self.unreaped = true;
         for _ in 0..REAPED_AT_ONCE {
             match sys::find_ended() {
                 Ok(Some(pid)) if pid == self.leader => self.leader_ended(),
@@ -224,7 +283,16 @@ impl Nanny {
                     }
                 }
                 Err(ECHILD) => return self.happen(Event::NobodyLeft),
-                Ok(None) | Err(_) => break,
+                Ok(None) => {
+                    self.unreaped = false;
+                    break;
+                }
+                Err(_) => {
+                    // It cannot fail for any other reason that we know of.
+                    self.unreaped = false;
+                    self.look_again_ns = Some(sys::now_ns() + self.pause_ns);
+                    break;
+                }
             }
         }
         if somebody {
@@ -333,7 +401,10 @@ impl Nanny {
 
     /// The only place where the nanny blocks.
     fn wait(&mut self) {
-        let at_most = self.look_again_ns.map(|due| due.saturating_sub(sys::now_ns()));
+        let at_most = match self.look_again_ns {
+            _ if self.unreaped => Some(0),
+            due => due.map(|due| due.saturating_sub(sys::now_ns())),
+        };
         let mut polls = [self.socket, self.owner, self.listener].map(Poll::readable);
         match sys::poll(&mut polls, at_most) {
             Ok(_) => {}
@@ -380,7 +451,8 @@ impl Nanny {
         self.happen(Event::TimePassed);
         let longest = match self.state {
             State::Asked => LONGEST_ASKED_PAUSE_NS,
-            State::Running | State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
+            State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
+            State::Running => return self.look_again_ns = None,
         };
         self.pause_ns = (self.pause_ns * 2).min(longest);
         self.look_again_ns = Some(now + self.pause_ns);

@@ -2,6 +2,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::hint::black_box;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use crate::sys::{self, EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, Errno, Fd};
@@ -39,7 +40,8 @@ impl Start {
     /// Starts the child. A child that could not execute its program is reaped.
     #[inline(never)]
     pub fn carry_out(&mut self) -> Result<c_int, (Step, Errno)> {
-        let mut stack = [0u64; STACK_WORDS];
+        // Not cleared: what is never written takes no memory.
+        let mut stack = [const { MaybeUninit::<u64>::uninit() }; STACK_WORDS];
         let stack = black_box(&mut stack);
         let argument = ptr::from_mut(self).cast();
         // SAFETY: `child` does not return, and writes only to its stack and to `failed`, which nobody else touches

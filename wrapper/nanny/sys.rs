@@ -5,7 +5,7 @@
 mod arch;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::mem::{size_of, zeroed};
+use core::mem::{MaybeUninit, size_of, zeroed};
 use core::ptr;
 
 use arch::nr;
@@ -91,6 +91,10 @@ pub fn restore_dispositions() -> Result<(), Errno> {
     Ok(())
 }
 
+pub fn own_number() -> Result<c_int, Errno> {
+    call1(nr::GETPID, 0).map(|number| number as c_int)
+}
+
 pub fn lead_session() -> Result<(), Errno> {
     call1(nr::SETSID, 0).map(drop)
 }
@@ -153,6 +157,20 @@ pub fn signal_group_by_handle(handle: Fd, signal: c_int) -> Result<(), Errno> {
     call4(nr::PIDFD_SEND_SIGNAL, handle as usize, signal as usize, 0, PIDFD_SIGNAL_PROCESS_GROUP).map(drop)
 }
 
+/// Gives back the whole pages of this memory, which are all zeros from then on. It is no loss if that fails.
+///
+/// # Safety
+/// Nobody reads what is there any more.
+pub unsafe fn forget(start: usize, end: usize) {
+    /// Where pages are larger this may do nothing.
+    const PAGE: usize = 4096;
+    const MADV_DONTNEED: usize = 4;
+    let (start, end) = (start.next_multiple_of(PAGE), end & !(PAGE - 1));
+    if start < end {
+        let _ = call3(nr::MADVISE, start, end - start, MADV_DONTNEED);
+    }
+}
+
 /// Nanoseconds of the monotonic clock.
 pub fn now_ns() -> u64 {
     const CLOCK_MONOTONIC: usize = 1;
@@ -166,6 +184,13 @@ pub fn now_ns() -> u64 {
 pub fn open_at(at: Fd, path: &CStr) -> Result<Fd, Errno> {
     let path = path.as_ptr() as usize;
     call4(nr::OPENAT, at as usize, path, O_RDONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
+}
+
+/// Opens a file for writing.
+pub fn open_to_write(path: &CStr) -> Result<Fd, Errno> {
+    const O_WRONLY: usize = 1;
+    let path = path.as_ptr() as usize;
+    call4(nr::OPENAT, HERE as usize, path, O_WRONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
 }
 
 pub fn open(path: &CStr) -> Result<Fd, Errno> {
@@ -420,7 +445,7 @@ struct CloneArguments {
 /// `body` must not return, must not unwind, and must leave this process's memory so that it can go on; `argument` is
 /// valid for it.
 pub unsafe fn clone_and_wait(
-    stack: &mut [u64],
+    stack: &mut [MaybeUninit<u64>],
     cgroup: Fd,
     body: unsafe extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,

@@ -27,6 +27,16 @@ pub fn each_child(mut visit: impl FnMut(c_int)) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether `/proc` speaks of the numbers that we signal, and not of those of another pid namespace.
+pub fn has_our_numbers() -> Result<bool, Errno> {
+    let file = sys::open(c"/proc/self/stat")?;
+    let mut buffer = [0u8; 16];
+    let length = sys::read(file, &mut buffer);
+    sys::close(file);
+    let digits = buffer.get(..length?).unwrap_or(&[]).iter().take_while(|byte| byte.is_ascii_digit());
+    Ok(digits.fold(0, |number, digit| push_digit(number, *digit)) == sys::own_number()?)
+}
+
 pub fn open_children_of_self() -> Result<Fd, Errno> {
     with_room(|| sys::open(c"/proc/thread-self/children"))
 }

@@ -77,6 +77,12 @@ pub(crate) enum Step {
     Unmask = 14,
     /// Execute the program.
     Exec = 15,
+    /// Tell the owner of it.
+    Tell = 16,
+    /// Fill the places of streams that the owner has not.
+    Streams = 17,
+    /// Find the nanny's own number in `/proc`; the error is `ESRCH` if there is another.
+    Numbers = 18,
 }
 
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
@@ -223,7 +229,7 @@ impl Kind {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -239,6 +245,9 @@ impl Step {
         Self::Directory,
         Self::Unmask,
         Self::Exec,
+        Self::Tell,
+        Self::Streams,
+        Self::Numbers,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -263,6 +272,9 @@ impl Step {
             Self::Directory => "enter the child's directory",
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
+            Self::Streams => "open /dev/null for a stream that the owner has closed",
+            Self::Numbers => "find its own number in /proc, which is that of another pid namespace",
+            Self::Tell => "tell the owner that the program was started",
         }
     }
 }

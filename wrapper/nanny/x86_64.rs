@@ -17,6 +17,8 @@ pub mod nr {
     pub const CHDIR: usize = 80;
     pub const SETPGID: usize = 109;
     pub const SETSID: usize = 112;
+    pub const GETPID: usize = 39;
+    pub const MADVISE: usize = 28;
     pub const PRCTL: usize = 157;
     pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;

@@ -39,6 +39,9 @@ pub struct Unavailable {
     pub containment: Containment,
     /// Why.
     pub why: String,
+    /// Whether the system was only short of something, so that it may be had in a moment. Then nothing weaker is taken
+    /// instead.
+    pub passes: bool,
 }
 
 impl fmt::Display for Unavailable {
@@ -66,8 +69,8 @@ impl Wanted {
             Self::Preferred(mut containment) => loop {
                 match (containment.probe(), containment.next_weaker()) {
                     (Ok(_), _) => return Ok(containment),
-                    (Err(_), Some(weaker)) => containment = weaker,
-                    (Err(lack), None) => return Err(lack),
+                    (Err(lack), Some(weaker)) if !lack.passes => containment = weaker,
+                    (Err(lack), _) => return Err(lack),
                 }
             },
         }
@@ -97,18 +100,18 @@ impl Containment {
     /// # Errors
     /// It cannot be had; the error says why.
     pub fn probe(self) -> Result<String, Unavailable> {
-        let unavailable = |why| Unavailable { containment: self, why };
+        let unavailable = |why, passes| Unavailable { containment: self, why, passes };
         match self {
             #[cfg(has_nanny)]
             Self::Nanny => match crate::sys::image() {
                 Ok(image) => Ok(format!("executed from {}", image.kind())),
-                Err(lack) => Err(unavailable(lack.to_string())),
+                Err(lack) => Err(unavailable(lack.to_string(), lack.passes)),
             },
             #[cfg(not(has_nanny))]
-            Self::Nanny => Err(unavailable("there is no nanny for this platform".to_owned())),
+            Self::Nanny => Err(unavailable("there is no nanny for this platform".to_owned(), false)),
             Self::Group => match crate::sys::unsupported() {
                 None => Ok("needs nothing".to_owned()),
-                Some(lack) => Err(unavailable(lack.to_owned())),
+                Some(lack) => Err(unavailable(lack.to_owned(), false)),
             },
         }
     }

@@ -47,6 +47,9 @@ fn send(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Re
     Nanny::start(image, errand, poller, token)
 }
 
+const STOLEN: &str = "the nanny was killed, and somebody else in this process took its exit status, so nobody could be \
+                      looked for";
+
 /// A run that a nanny holds.
 pub(super) struct Nursed {
     nanny: Nanny,
@@ -102,7 +105,8 @@ impl Hold for Nursed {
         if self.nanny.is_lost() {
             return match self.nanny.session().map(|session| session.survivors()) {
                 Some(Left::Survivors(survivors)) => Left::Survivors(survivors),
-                _ => Left::Unknown(LOST),
+                Some(_) => Left::Unknown(LOST),
+                None => Left::Unknown(STOLEN),
             };
         }
         let report = self.nanny.report();
@@ -145,7 +149,7 @@ impl Nursed {
         if !self.left_alone.is_empty() {
             return Remaining::Somebody;
         }
-        let Some(session) = self.nanny.session() else { return Remaining::Unknown(LOST) };
+        let Some(session) = self.nanny.session() else { return Remaining::Unknown(STOLEN) };
         let others = session.kill(self.token);
         self.left_alone = others.members;
         match (others.unwatched, self.left_alone.is_empty()) {

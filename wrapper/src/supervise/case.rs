@@ -428,10 +428,13 @@ impl Case {
         self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
         self.board.forget_pid();
         self.board.post(State::Terminated);
+        let late = hold.take_if(|hold| !hold.is_done());
+        // Before anybody hears of the end: after that there is no zombie and no descriptor of the run.
+        drop(hold);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
         let _ = self.reports.send(Report::Event(Event::Ended(Box::new(outcome))));
-        hold.take_if(|hold| !hold.is_done())
+        late
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {

@@ -108,6 +108,19 @@ async fn a_tree_that_forks_without_end_is_ended() {
 }
 
 #[tokio::test]
+async fn a_thousand_dead_who_come_at_once_are_reaped_at_once() {
+    // The leader reaps nobody. The end of the pipe says that they all have ended.
+    let script = "use POSIX; pipe my $end, my $alive; for (1..1000) { my $pid = fork; defined $pid or last;
+                  if (!$pid) { POSIX::_exit(0) } } close $alive; <$end>; POSIX::_exit(3)";
+    let outcome = run(&mut perl(script)).await;
+    assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(3));
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
+    let exited = outcome.timings.exited.expect("it has ended");
+    let took = outcome.timings.settled - exited;
+    assert!(took < Duration::from_secs(1), "took {took:?} after the child had ended");
+}
+
+#[tokio::test]
 async fn what_the_child_used_is_told() {
     let outcome = run(&mut perl("my $x = 0; $x += $_ for 1..2_000_000")).await;
     let usage = outcome.usage.expect("the nanny tells");
@@ -148,6 +161,16 @@ async fn signals_to_everybody_in_reach_do_not_hit_the_nanny() {
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(7));
     assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren));
+}
+
+#[tokio::test]
+async fn a_nanny_that_was_stopped_goes_on_when_it_is_needed() {
+    let mut run = start(sh("setsid sleep 100 & echo $!; kill -STOP $PPID; echo $$; wait").grace(GRACE));
+    let tree = pids(&mut run, 2).await;
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create, open};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::nanny::{NotStarted, try_out};
 
@@ -44,36 +44,62 @@ impl fmt::Display for ImageKind {
 }
 
 /// Why there can be no nanny.
-#[derive(Debug)]
-pub(crate) struct NoNanny(String);
+#[derive(Clone, Debug)]
+pub(crate) struct NoNanny {
+    why: String,
+    /// The system was short of something.
+    pub(crate) passes: bool,
+}
 
 impl fmt::Display for NoNanny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 
-/// The program, once it was tried in this process. Tries it when it is called for the first time.
-pub(crate) fn image() -> Result<&'static Image, &'static NoNanny> {
-    static IMAGE: OnceLock<Result<Image, NoNanny>> = OnceLock::new();
-    IMAGE.get_or_init(Image::find).as_ref()
+/// The program, once it was tried in this process. Tries it when it is called for the first time, and again after a lack
+/// that passes.
+pub(crate) fn image() -> Result<&'static Image, NoNanny> {
+    static IMAGE: Mutex<Option<Result<&'static Image, NoNanny>>> = Mutex::new(None);
+    let mut known = IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = &*known {
+        return known.clone();
+    }
+    // For as long as the process lives: it is one file, and runs need it at any time.
+    let found = Image::find().map(|image| &*Box::leak(Box::new(image)));
+    if found.as_ref().map_or_else(|lack| !lack.passes, |_| true) {
+        *known = Some(found.clone());
+    }
+    found
+}
+
+fn passes(error: &io::Error) -> bool {
+    const LACKS: [Errno; 6] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOBUFS, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| LACKS.contains(&errno))
 }
 
 impl Image {
     /// The first that is executed, and does what it must.
     fn find() -> Result<Self, NoNanny> {
         let mut refusals = Vec::new();
-        match Self::in_memory().and_then(Self::tried) {
+        let mut some_pass = false;
+        let mut refused = |place: String, NotStarted { doing, error }: NotStarted| {
+            some_pass |= passes(&error);
+            refusals.push(format!("{place}: cannot {doing}: {error}"));
+        };
+        match Self::in_memory().map_err(not_made).and_then(Self::tried) {
             Ok(image) => return Ok(image),
-            Err(error) => refusals.push(format!("from memory: {error}")),
+            Err(refusal) => refused("from memory".to_owned(), refusal),
         }
         for directory in private_places() {
-            match Self::in_unnamed_file(&directory).and_then(Self::tried) {
+            match Self::in_unnamed_file(&directory).map_err(not_made).and_then(Self::tried) {
                 Ok(image) => return Ok(image),
-                Err(error) => refusals.push(format!("from a file in {}: {error}", directory.display())),
+                Err(refusal) => refused(format!("from a file in {}", directory.display()), refusal),
             }
         }
-        Err(NoNanny(format!("the nanny cannot be executed ({})", refusals.join("; "))))
+        let why = format!("the nanny cannot be executed ({})", refusals.join("; "));
+        Err(NoNanny { why, passes: some_pass })
     }
 
     fn in_memory() -> io::Result<Self> {
@@ -85,7 +111,7 @@ impl Image {
         };
         write_all(&file)?;
         fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-        Ok(Self { file, kind: ImageKind::Memory })
+        Ok(Self { file: above_streams(file)?, kind: ImageKind::Memory })
     }
 
     fn in_unnamed_file(directory: &Path) -> io::Result<Self> {
@@ -96,17 +122,12 @@ impl Image {
         fchmod(&writable, everybody)?;
         // A file that somebody may write is not executed, so it is opened anew and closed for writing.
         let file = open(path_of(&writable), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { file, kind: ImageKind::UnnamedFile })
+        Ok(Self { file: above_streams(file)?, kind: ImageKind::UnnamedFile })
     }
 
     /// Executes it once, to see whether it is executed, and whether all it needs is allowed.
-    fn tried(self) -> io::Result<Self> {
-        match try_out(&self) {
-            Ok(()) => Ok(self),
-            Err(NotStarted { doing, error }) => {
-                Err(io::Error::new(error.kind(), format!("cannot {doing}: {error}")))
-            }
-        }
+    fn tried(self) -> Result<Self, NotStarted> {
+        try_out(&self).map(|()| self)
     }
 
     /// What to execute. Valid in this process and in one that was just forked from it.
@@ -125,8 +146,18 @@ impl AsFd for Image {
     }
 }
 
+/// In an owner without a stdin the file may have got its number, which is another file's in a child.
+fn above_streams(file: OwnedFd) -> io::Result<OwnedFd> {
+    const FIRST: RawFd = 3;
+    if file.as_raw_fd() >= FIRST { Ok(file) } else { Ok(fcntl_dupfd_cloexec(&file, FIRST)?) }
+}
+
 fn path_of(file: &impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into()
+}
+
+fn not_made(error: io::Error) -> NotStarted {
+    NotStarted { doing: "make the file", error }
 }
 
 /// Where a file may be made and perhaps executed.

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, FdFlags, IoSlice, fcntl_getfd};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, send, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::adoption::Adoption;
@@ -94,9 +96,10 @@ fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
 /// A nanny that has started the child.
 #[derive(Debug)]
 pub(crate) struct Nanny {
-    process: Child,
-    /// Reports the nanny's own end.
-    pidfd: Watch,
+    pid: Pid,
+    /// Reports the nanny's own end. `None` if it was gone before anybody could take hold of it, which happens to owners
+    /// that ignore SIGCHLD or wait for any child.
+    pidfd: Option<Watch>,
     channel: Watch,
     channel_ended: bool,
     is_gone: bool,
@@ -150,11 +153,12 @@ impl Nanny {
             Ok(report) => report,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let pidfd = child_pid(&process)
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .and_then(|pidfd| Watch::readable(poller, pidfd, token));
-        let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
+        let held = child_pid(&process).and_then(|pid| {
+            let pidfd = handle_of_child(pid)?;
+            Ok((pid, pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose()?))
+        });
+        let (pid, pidfd) = match held {
+            Ok(held) => held,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
         };
         let channel = match Watch::readable(poller, channel, token) {
@@ -162,8 +166,8 @@ impl Nanny {
             // That has closed the channel.
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
-        let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        Ok(Self { process, pidfd, channel, channel_ended, is_gone, report, poller })
+        let (channel_ended, is_gone, poller) = (false, pidfd.is_none(), Arc::clone(poller));
+        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, report, poller })
     }
 
     /// The number of the child.
@@ -174,7 +178,7 @@ impl Nanny {
     /// Takes in what the nanny has said, and whether it is gone.
     pub(crate) fn listen(&mut self) {
         // In this order: whoever is gone has said everything.
-        self.is_gone = self.is_gone || !is_alive(&self.pidfd);
+        self.is_gone = self.is_gone || !self.pidfd.as_ref().is_some_and(is_alive);
         while !self.channel_ended {
             let mut packet = [0; REPORT_BYTES];
             match recv(&self.channel, &mut packet, RecvFlags::DONTWAIT) {
@@ -193,8 +197,8 @@ impl Nanny {
                 }
             }
         }
-        if self.is_gone {
-            self.pidfd.pause();
+        if let Some(pidfd) = self.pidfd.as_mut().filter(|_| self.is_gone) {
+            pidfd.pause();
         }
     }
 
@@ -216,17 +220,26 @@ impl Nanny {
     /// Gives the nanny an order. An order to one that is gone is lost.
     pub(crate) fn order(&self, order: Order) {
         let _ = send(&self.channel, &[order as u8], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        // The only signal but for a kill that it cannot keep off is a stop, and who sends that to its parent hits it.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::CONT);
+        }
     }
 
     /// Reaps a nanny that is gone.
     pub(crate) fn reap(&mut self) {
-        // It may have been reaped by somebody else in this process; its number is not needed any more.
-        let _ = self.process.try_wait();
+        // By its handle: it may have been reaped by somebody else in this process, and its number be another child's.
+        if let Some(pidfd) = &self.pidfd {
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
     }
 
-    /// The session in which the nanny and its child were. To be used only as long as the nanny is not reaped.
+    /// The session in which the nanny and its child were. `None` if the nanny is reaped, because then its number may be
+    /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
-        child_pid(&self.process).ok().map(|leader| OrphanedSession::led_by(leader, &self.poller))
+        let pidfd = self.pidfd.as_ref()?;
+        let is_unreaped = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Ok(Some(_)));
+        is_unreaped.then(|| OrphanedSession::led_by(self.pid, &self.poller))
     }
 }
 
@@ -261,16 +274,20 @@ fn own_pidfd() -> io::Result<OwnedFd> {
 
 fn request_start(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
     let owner = own_pidfd()?;
-    let stdin = match &errand.stdin {
-        ChildEnd::Null => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
-        ChildEnd::Inherited | ChildEnd::Fd(_) => None,
-    };
     let inherited = io::stdin();
-    let stdin = match (&stdin, &errand.stdin) {
-        (Some(null), _) => null.as_fd(),
-        (None, ChildEnd::Fd(fd)) => fd.as_fd(),
-        (None, ChildEnd::Null | ChildEnd::Inherited) => inherited.as_fd(),
+    let stdin = match &errand.stdin {
+        ChildEnd::Fd(fd) => Some(fd.as_fd()),
+        // In an owner without a stdin its number may be that of something which is not for a child.
+        ChildEnd::Inherited => fcntl_getfd(&inherited)
+            .is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
+            .then(|| inherited.as_fd()),
+        ChildEnd::Null => None,
     };
+    let null = match stdin {
+        Some(_) => None,
+        None => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
+    };
+    let Some(stdin) = stdin.or(null.as_ref().map(AsFd::as_fd)) else { unreachable!("one of them is there") };
     match errand.cgroup {
         None => send_request(channel, Request::Start, &[owner.as_fd(), stdin]),
         Some(cgroup) => send_request(channel, Request::StartInCgroup, &[owner.as_fd(), stdin, cgroup]),
@@ -322,14 +339,20 @@ fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
         }
     }
     let mut packet = [0; REPORT_BYTES];
-    let received = rustix::io::retry_on_intr(|| recv(channel, &mut packet, RecvFlags::empty()));
-    let (length, _) = received.map_err(|error| failed(ANSWER)(error.into()))?;
+    let (length, _) = loop {
+        match recv(channel, &mut packet, RecvFlags::empty()) {
+            // A nanny that leaves with the request unread resets the channel, and that is told before its answer, once.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            result => break result.map_err(|error| failed(ANSWER)(error.into()))?,
+        }
+    };
     match packet.get(..length).and_then(Report::decode) {
-        Some(report) if report.kind == Kind::NotStarted => {
+        // Whoever could not tell us of the child has ended it since, and says why.
+        Some(report) if report.kind != Kind::NotStarted && report.errno == 0 => Ok(report),
+        Some(report) => {
             let errno = i32::try_from(report.errno).unwrap_or(0);
             Err(NotStarted { doing: report.step.doing(), error: io::Error::from_raw_os_error(errno) })
         }
-        Some(report) => Ok(report),
         None => Err(failed(ANSWER)(io::Error::other("it ended without one"))),
     }
 }
@@ -347,11 +370,26 @@ fn reap_failed(mut process: Child, channel: impl Sized) {
         let _ = process.kill();
         has_ended_within(pid, FAILED_START_BOUND);
     }
-    // One that was killed itself may have left somebody. In this order: until it is reaped the session is surely its own.
-    if !matches!(waitid(WaitId::Pid(pid), LOOK), Ok(Some(status)) if status.exit_status() == Some(0)) {
-        sweep_session(pid, FAILED_START_BOUND);
+    match waitid(WaitId::Pid(pid), LOOK) {
+        Ok(Some(status)) if status.exit_status() == Some(0) => {}
+        // One that was killed itself may have left somebody. Until it is reaped the session is surely its own.
+        Ok(_) => sweep_session(pid, FAILED_START_BOUND),
+        // Somebody else in this process has reaped it, so its number may be a stranger's.
+        Err(_) => return,
     }
     let _ = process.try_wait();
+}
+
+/// A handle of a child. `None` if somebody else in this process has reaped it; its number may be a stranger's by now.
+fn handle_of_child(pid: Pid) -> io::Result<Option<OwnedFd>> {
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            let is_ours = !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Err(Errno::CHILD));
+            Ok(is_ours.then_some(pidfd))
+        }
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);

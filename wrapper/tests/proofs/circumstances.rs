@@ -1,0 +1,67 @@
+//! Owners in odd circumstances: every start is a contained run or an error that says why, and leaves nothing.
+
+use std::process::Command;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::stage::{Owner, PATIENCE, PLAY, check, nobody_is_left, rounds, trial, trial_or_skip};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("an_owner_without_standard_streams_is_served_as_any_other", without_streams),
+        trial("an_owner_that_ignores_the_end_of_children_loses_no_run", ignoring_children),
+        trial("an_owner_that_waits_for_any_child_loses_no_run", || {
+            played("waiting for any", &number(30, 500))
+        }),
+        trial("an_owner_short_of_descriptors_is_told_so_and_loses_none", || {
+            played("short of descriptors", "")
+        }),
+        trial("a_lack_that_passes_does_not_weaken_what_holds_later_runs", || played("short for a while", "")),
+        trial_or_skip("an_owner_that_may_have_no_more_processes_is_told_so", no_more_processes),
+    ]
+}
+
+fn number(short: usize, long: usize) -> String {
+    rounds(short, long).to_string()
+}
+
+/// The owner finds out by itself what is wrong, and says "good" at the end.
+fn played(part: &str, argument: &str) -> Result<(), Failed> {
+    let mut arguments = vec![part];
+    arguments.extend((!argument.is_empty()).then_some(argument));
+    is_good(&Owner::play("circumstance", &arguments))
+}
+
+fn is_good(owner: &Owner) -> Result<(), Failed> {
+    let said = owner.rest()?;
+    nobody_is_left(PATIENCE)?;
+    check(said.last().is_some_and(|last| last == "good"), || format!("{said:?}"))
+}
+
+fn without_streams() -> Result<(), Failed> {
+    for closed in ["0", "1", "2", "01", "02", "12", "012"] {
+        for kind in ["captured", "inherited"] {
+            let owner = Owner::play("circumstance", &["without streams", closed, kind]);
+            is_good(&owner).map_err(|failed| {
+                Failed::from(format!("without {closed}, {kind}: {}", failed.message().unwrap_or_default()))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A disposition that is inherited needs nobody who sets it in this process.
+fn ignoring_children() -> Result<(), Failed> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(std::env::current_exe()?);
+    command.args([PLAY, "circumstance", "ignoring children", &number(30, 500)]);
+    is_good(&Owner::start(&mut command))
+}
+
+fn no_more_processes() -> Result<Completion, Failed> {
+    if !nix::unistd::geteuid().is_root() {
+        // As root it becomes somebody who has no other processes.
+        return Ok(Completion::ignored_with("the number of a user's processes is limited as root only"));
+    }
+    played("short of processes", "").map(|()| Completion::Completed)
+}
