@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mail::{Door, Wish};
 use super::{Key, Source};
-use crate::contain::{Containment, Hold, Remaining};
+use crate::contain::{Containment, GraceKeptBy, Hold, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{
     Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
@@ -319,11 +319,14 @@ impl Case {
     }
 
     fn ask(&mut self) {
-        if let Some(hold) = &mut self.hold {
-            hold.ask();
-        }
+        let grace = self.limits.grace;
+        let wait = match self.hold.as_mut().map(|hold| hold.ask(grace)) {
+            // It kills in time, unless it is hindered.
+            Some(GraceKeptBy::Hold) => grace.checked_add(KILL_BOUND),
+            Some(GraceKeptBy::Supervisor) | None => Some(grace),
+        };
         // Counted from here, so that nobody is killed before the grace is over.
-        self.deadline = Instant::now().checked_add(self.limits.grace);
+        self.deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
     }
 
     fn kill(&mut self, because: Happening) {
@@ -426,6 +429,11 @@ impl Case {
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
         let mut hold = self.hold.take();
         self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
+        if let (Some(hold), Some(stop)) = (&hold, &mut self.stop) {
+            let times = hold.stop_times();
+            stop.asked = times.asked.unwrap_or(stop.asked).max(stop.asked);
+            stop.killed = times.killed.or(stop.killed);
+        }
         self.board.forget_pid();
         self.board.post(State::Terminated);
         let late = hold.take_if(|hold| !hold.is_done());
@@ -438,13 +446,14 @@ impl Case {
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
-        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let since_start = |instant| since(self.started, instant);
         let settled = self.settled.unwrap_or(now);
         let stop = self.stop.as_ref().map(|stop| StopReceipt {
             reason: stop.reason,
             asked_after: since_start(stop.asked),
-            killed: stop.killed.map(|(at, because)| Kill { after: at - stop.asked, because }),
-            took: settled - stop.asked,
+            killed: stop.killed.map(|(at, because)| Kill { after: since(stop.asked, at), because }),
+            took: since(stop.asked, settled),
         });
         let timings = Timings {
             exited: self.exited.map(since_start),

@@ -217,9 +217,22 @@ impl Nanny {
         self.is_gone && self.report.kind != Kind::Empty
     }
 
-    /// Gives the nanny an order. An order to one that is gone is lost.
-    pub(crate) fn order(&self, order: Order) {
-        let _ = send(&self.channel, &[order as u8], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    /// Has everybody asked to end, and killed when the grace is over.
+    pub(crate) fn order_to_ask(&self, grace: Duration) {
+        let mut order = [Order::Ask as u8; 9];
+        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        order[1..].copy_from_slice(&grace_ns.to_ne_bytes());
+        self.order(&order);
+    }
+
+    /// Has everybody killed.
+    pub(crate) fn order_to_kill(&self) {
+        self.order(&[Order::Kill as u8]);
+    }
+
+    /// An order to a nanny that is gone is lost.
+    fn order(&self, order: &[u8]) {
+        let _ = send(&self.channel, order, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         // The only signal but for a kill that it cannot keep off is a stop, and who sends that to its parent hits it.
         if let Some(pidfd) = &self.pidfd {
             let _ = pidfd_send_signal(pidfd, Signal::CONT);
