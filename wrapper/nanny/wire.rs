@@ -2,7 +2,8 @@
 //!
 //! One packet each, in the byte order of the machine that both run on. The owner sends one request, with descriptors
 //! and then orders of one byte. The nanny sends reports, each of which holds everything it knows: a later one replaces
-//! an earlier one, and one that is lost is no loss.
+//! an earlier one, and one that is lost is no loss. The first report of a nanny that is the first of a pid namespace
+//! brings a handle of that nanny along. All numbers of processes are those of the owner's pid namespace.
 
 /// The owner's request is this byte, with a handle of the owner, the child's stdin and perhaps more as descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) enum Request {
     Start = b's',
     /// Start it within the control group whose directory is the third descriptor.
     StartInCgroup = b'c',
+    /// Start it within a pid namespace.
+    StartSealed = b'n',
 }
 
 /// What the owner may order while the child runs.
@@ -39,7 +42,7 @@ pub(crate) enum Kind {
     Empty = 4,
 }
 
-/// The steps of a start, in their order.
+/// The steps of a start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Step {
@@ -74,6 +77,20 @@ pub(crate) enum Step {
     Unmask = 14,
     /// Execute the program.
     Exec = 15,
+    /// See that `/proc` is that of the pid namespace; the error is `ESRCH` if it is another's.
+    OwnProc = 16,
+    /// Make a pid and a mount namespace.
+    Namespace = 17,
+    /// The same, and a user namespace, where the former is not permitted.
+    UserNamespace = 18,
+    /// Have the inner nanny end with the outer one.
+    Tie = 19,
+    /// Map the user and the group into the user namespace.
+    Map = 20,
+    /// Keep the mounts apart.
+    Mounts = 21,
+    /// Mount a `/proc` for the pid namespace.
+    MountProc = 22,
 }
 
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
@@ -122,6 +139,8 @@ pub(crate) struct Report {
     pub(crate) asked_ns: u64,
     pub(crate) killed_ns: u64,
     pub(crate) empty_ns: u64,
+    /// Whether the control group was killed, so that nobody else is to be started in it.
+    pub(crate) cgroup_killed: u64,
     /// Who was asked to end.
     pub(crate) asked: Some8,
     /// Who died of the kill.
@@ -134,7 +153,7 @@ pub(crate) struct Report {
     pub(crate) not_asked: u64,
 }
 
-const PLAIN: usize = 14;
+const PLAIN: usize = 15;
 const GROUP: usize = NAMED + 1;
 const WORDS: usize = PLAIN + 3 * GROUP + NAMED + 1;
 
@@ -160,6 +179,7 @@ impl Report {
         for word in [self.ended_ns, self.ended_after_signal, self.asked_ns, self.killed_ns, self.empty_ns] {
             put(word);
         }
+        put(self.cgroup_killed);
         for group in [&self.asked, &self.killed, &self.left] {
             put(group.count);
             group.first.iter().for_each(|pid| put(*pid));
@@ -197,6 +217,7 @@ impl Report {
             &mut report.asked_ns,
             &mut report.killed_ns,
             &mut report.empty_ns,
+            &mut report.cgroup_killed,
         ] {
             *place = take();
         }
@@ -220,7 +241,7 @@ impl Kind {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 22] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -236,6 +257,13 @@ impl Step {
         Self::Directory,
         Self::Unmask,
         Self::Exec,
+        Self::OwnProc,
+        Self::Namespace,
+        Self::UserNamespace,
+        Self::Tie,
+        Self::Map,
+        Self::Mounts,
+        Self::MountProc,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -260,6 +288,13 @@ impl Step {
             Self::Directory => "enter the child's directory",
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
+            Self::OwnProc => "find the nanny in /proc",
+            Self::Namespace => "make a pid namespace",
+            Self::UserNamespace => "make a pid namespace within a user namespace",
+            Self::Tie => "tie the inner nanny to the outer one",
+            Self::Map => "map the user into a user namespace",
+            Self::Mounts => "keep the mounts of the namespace apart",
+            Self::MountProc => "mount a /proc for the pid namespace",
         }
     }
 }

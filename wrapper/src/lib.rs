@@ -28,8 +28,8 @@
 //!
 //! # How a run ends
 //!
-//! "Everybody" is everybody the [`Containment`] holds: with [`Containment::Group`], the only one so far, all processes
-//! in the child's process group.
+//! "Everybody" is everybody the [`Containment`] holds: with [`Containment::Group`] all processes in the child's process
+//! group, with all others everybody who descends from the child, wherever they have gone.
 //!
 //! | what happens | what is done | outcome |
 //! |---|---|---|
@@ -39,8 +39,10 @@
 //! | the [`Run`], or a future that holds it, is dropped: also by a panic that unwinds, by an aborted task, by the shutdown of the runtime | the same as a cancel, by the library's own thread; the drop itself does not wait | nobody is there to get it |
 //! | the runtime is gone while the [`Run`] lives | nothing: the run goes on, and can be waited for in another runtime | as above |
 //! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason |
+//! | a nanny is killed | with [`Containment::Nanny`] everybody in the child's session is killed, and nobody knows of others; with [`Containment::Cgroup`] everybody in the control group as well; with [`Containment::Sealed`] the kernel kills everybody | [`Reason::ContainmentLost`]; [`Left::Unknown`], or [`Proof::CgroupEmpty`], or [`Proof::NamespaceGone`] |
 //! | a start fails | what was made is closed; what was started is killed and reaped | [`StartError`] |
-//! | the owner exits, aborts or is killed | **nothing: with `Group` everybody survives**, also those of a run that was dropped a moment before | – |
+//! | the owner exits, aborts or is killed | everybody is killed by the nanny; **with `Group` everybody survives**, also those of a run that was dropped a moment before | – |
+//! | the owner and the nanny are killed | with `Sealed` the kernel kills everybody; with `Cgroup` the next owner does at its first use; with `Nanny` and `Group` everybody survives | – |
 //!
 //! The output is drained when everybody has ended. If a process out of reach still holds it, the run ends when the
 //! drain window is over, our end of the pipe is closed, and the [`Capture`] says [`Cut::Held`].
@@ -96,7 +98,7 @@ mod outcome;
 mod sys;
 
 pub use command::Command;
-pub use contain::{Containment, Unavailable};
+pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,

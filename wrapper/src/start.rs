@@ -104,7 +104,11 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         poller: mailbox.poller(),
         token: Source::Hold.token(door.key()),
     };
-    let hold = containment.start(launch).map_err(|refusal| refused(command, refusal))?;
+    let hold = containment.start(launch).map_err(|refusal| {
+        // What was made for it is kept for further runs, and somebody must see that it is not kept for ever.
+        mailbox.poller().wake();
+        refused(command, refusal)
+    })?;
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();

@@ -355,12 +355,15 @@ impl Case {
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
         let mut hold = self.hold.take();
         self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
+        // What held the run can be had for the next one before anybody hears of this one's end.
+        let late = hold.take_if(|hold| !hold.is_done());
+        drop(hold);
         self.board.forget_pid();
         self.board.post(State::Terminated);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
         let _ = self.events.send(Event::Ended(Box::new(outcome)));
-        hold.take_if(|hold| !hold.is_done())
+        late
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {

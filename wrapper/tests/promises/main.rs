@@ -11,6 +11,7 @@ mod scene;
 mod start;
 mod status;
 mod survivors;
+mod unbound;
 
 use childminder::Containment;
 

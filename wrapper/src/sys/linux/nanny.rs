@@ -7,17 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    recv, send, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::clean_start::with_all_signals_blocked;
@@ -51,8 +53,17 @@ pub(crate) struct Errand<'a> {
     pub(crate) stdin: ChildEnd,
     pub(crate) stdout: ChildEnd,
     pub(crate) stderr: ChildEnd,
-    /// The directory of the control group to start it in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    pub(crate) within: Within<'a>,
+}
+
+/// What holds a run besides its nanny.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Within<'a> {
+    Nothing,
+    /// The control group with this directory.
+    Cgroup(BorrowedFd<'a>),
+    /// A pid namespace.
+    Namespace,
 }
 
 /// Why a nanny started nobody. Nothing is left of it.
@@ -79,6 +90,51 @@ pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
     answer.map(drop)
 }
 
+/// Has a nanny start its own program, which tries whether it is allowed what it needs where it is held like this.
+pub(super) fn rehearse(image: &Image, within: Within<'_>) -> Result<(), NotStarted> {
+    const DOING: &str = "try it out";
+    let poller = Arc::new(Poller::new().map_err(failed(DOING))?);
+    let errand = Errand {
+        program: OsStr::new("/proc/self/exe"),
+        arguments: vec![OsStr::new("look")],
+        clear_environment: true,
+        environment: Vec::new(),
+        directory: None,
+        stdin: ChildEnd::Null,
+        stdout: ChildEnd::Null,
+        stderr: ChildEnd::Null,
+        within,
+    };
+    let mut nanny = Nanny::start(image, errand, &poller, 0)?;
+    let deadline = Instant::now() + START_BOUND;
+    let mut ready = Vec::new();
+    while !nanny.is_gone() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            reap_failed(nanny.process, nanny.channel);
+            return Err(failed(DOING)(io::ErrorKind::TimedOut.into()));
+        }
+        poller.wait(&mut ready, Some(left)).map_err(failed(DOING))?;
+        nanny.listen();
+    }
+    nanny.reap();
+    match nanny.report().exit_status() {
+        Some(status) if status.success() && !nanny.is_lost() => Ok(()),
+        Some(status) => Err(failed(DOING)(io::Error::other(format!("it ended with {status}")))),
+        None => Err(failed(DOING)(io::Error::other("it was killed"))),
+    }
+}
+
+/// Whether a run can be held by a pid namespace. It is tried once in a process.
+pub(crate) fn namespaces(image: &Image) -> Result<(), &'static str> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    let try_out = || {
+        rehearse(image, Within::Namespace)
+            .map_err(|NotStarted { doing, error }| format!("cannot {doing}: {error}"))
+    };
+    TRIED.get_or_init(try_out).as_ref().copied().map_err(String::as_str)
+}
+
 fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|error| failed(CHANNEL)(error.into()))
@@ -88,9 +144,12 @@ fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
 #[derive(Debug)]
 pub(crate) struct Nanny {
     process: Child,
-    /// Reports the nanny's own end.
-    pidfd: Watch,
+    /// Reports the nanny's own end. `None` if it had ended before anybody could take hold of it, and was not left for us
+    /// to reap, which happens to owners that ignore SIGCHLD.
+    pidfd: Option<Watch>,
     channel: Watch,
+    /// The first process of the run's pid namespace, if it has one. Its end is not over before everybody's in it.
+    first: Option<OwnedFd>,
     channel_ended: bool,
     is_gone: bool,
     /// The last one.
@@ -120,13 +179,15 @@ impl Nanny {
         token: Token,
     ) -> Result<Self, NotStarted> {
         const HOLD: &str = "take hold of the nanny";
-        let report = match first_report(&channel) {
-            Ok(report) => report,
+        let (report, first) = match first_report(&channel) {
+            Ok(answer) => answer,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let pidfd = child_pid(&process)
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .and_then(|pidfd| Watch::readable(poller, pidfd, token));
+        let pidfd = child_pid(&process).and_then(|pid| match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Watch::readable(poller, pidfd, token).map(Some),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        });
         let pidfd = match pidfd {
             Ok(pidfd) => pidfd,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
@@ -137,7 +198,7 @@ impl Nanny {
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
         let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        Ok(Self { process, pidfd, channel, channel_ended, is_gone, report, poller })
+        Ok(Self { process, pidfd, channel, first, channel_ended, is_gone, report, poller })
     }
 
     /// The number of the child.
@@ -148,7 +209,7 @@ impl Nanny {
     /// Takes in what the nanny has said, and whether it is gone.
     pub(crate) fn listen(&mut self) {
         // In this order: whoever is gone has said everything.
-        self.is_gone = self.is_gone || !is_alive(&self.pidfd);
+        self.is_gone = self.is_gone || self.pidfd.as_ref().is_none_or(|pidfd| !is_alive(pidfd));
         while !self.channel_ended {
             let mut packet = [0; REPORT_BYTES];
             match recv(&self.channel, &mut packet, RecvFlags::DONTWAIT) {
@@ -167,8 +228,8 @@ impl Nanny {
                 }
             }
         }
-        if self.is_gone {
-            self.pidfd.pause();
+        if let (true, Some(pidfd)) = (self.is_gone, &mut self.pidfd) {
+            pidfd.pause();
         }
     }
 
@@ -198,9 +259,19 @@ impl Nanny {
         let _ = self.process.try_wait();
     }
 
+    /// Kills everybody in the run's pid namespace. Returns whether they are gone; `None` if there is none.
+    pub(crate) fn kill_namespace(&self) -> Option<bool> {
+        let first = self.first.as_ref()?;
+        // The outer nanny's death kills it as well, and may have done so.
+        let _ = pidfd_send_signal(first, Signal::KILL);
+        Some(!is_alive(first))
+    }
+
     /// The session in which the nanny and its child were. To be used only as long as the nanny is not reaped.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
-        child_pid(&self.process).ok().map(|leader| OrphanedSession::led_by(leader, &self.poller))
+        // Without a handle its number may be a stranger's.
+        let leader = self.pidfd.as_ref().and_then(|_| child_pid(&self.process).ok())?;
+        Some(OrphanedSession::led_by(leader, &self.poller))
     }
 }
 
@@ -242,8 +313,14 @@ fn send_request(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
         (None, ChildEnd::Null | ChildEnd::Inherited) => inherited.as_fd(),
     };
     let mut fds = vec![owner.as_fd(), stdin];
-    fds.extend(errand.cgroup);
-    let request = if errand.cgroup.is_some() { Request::StartInCgroup } else { Request::Start };
+    let request = match errand.within {
+        Within::Nothing => Request::Start,
+        Within::Cgroup(directory) => {
+            fds.push(directory);
+            Request::StartInCgroup
+        }
+        Within::Namespace => Request::StartSealed,
+    };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
@@ -273,8 +350,8 @@ fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Chil
     with_all_signals_blocked(|| command.spawn())
 }
 
-/// Waits for the nanny's answer.
-fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
+/// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it.
+fn first_report(channel: &OwnedFd) -> Result<(Report, Option<OwnedFd>), NotStarted> {
     const ANSWER: &str = "get an answer from the nanny";
     let deadline = Instant::now() + START_BOUND;
     loop {
@@ -288,14 +365,22 @@ fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
         }
     }
     let mut packet = [0; REPORT_BYTES];
-    let received = rustix::io::retry_on_intr(|| recv(channel, &mut packet, RecvFlags::empty()));
-    let (length, _) = received.map_err(|error| failed(ANSWER)(error.into()))?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(channel, &mut [IoSliceMut::new(&mut packet)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    });
+    let length = received.map_err(|error| failed(ANSWER)(error.into()))?.bytes;
+    let handle = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
     match packet.get(..length).and_then(Report::decode) {
         Some(report) if report.kind == Kind::NotStarted => {
             let errno = i32::try_from(report.errno).unwrap_or(0);
             Err(NotStarted { doing: report.step.doing(), error: io::Error::from_raw_os_error(errno) })
         }
-        Some(report) => Ok(report),
+        Some(report) => Ok((report, handle)),
         None => Err(failed(ANSWER)(io::Error::other("it ended without one"))),
     }
 }
