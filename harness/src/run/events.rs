@@ -85,7 +85,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    pub(super) fn enroll(&mut self, hello: Hello, connection: Connection) {
+    pub(super) fn enroll(&mut self, mut hello: Hello, connection: Connection) {
+        connection.translate(&mut hello);
         let (run, name) = (hello.run, hello.node.clone());
         self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
         self.happen_in(run, format!("{name}.hello"));
