@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::crew::{TierProbe, probe_tiers};
 use crate::launch::find_program;
+use crate::subjects::containments;
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +23,8 @@ pub struct Findings {
     pub tiers: Vec<TierState>,
     /// The tier that an audit takes here; nothing where none works.
     pub used: Option<&'static str>,
+    /// The containments of childminder, strongest first.
+    pub containments: Vec<ContainmentState>,
     /// Programs that built-in subjects need.
     pub programs: Vec<Program>,
     /// Settings of the kernel and limits of this session that decide what works.
@@ -36,6 +39,17 @@ pub struct TierState {
     /// How it counts.
     pub how: &'static str,
     /// Nothing where it works, else why not.
+    pub lacks: Option<String>,
+}
+
+/// Whether a containment of childminder can be had here.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainmentState {
+    /// Its name.
+    pub containment: String,
+    /// How it is had, where it is.
+    pub how: Option<String>,
+    /// Nothing where it can be had, else why not.
     pub lacks: Option<String>,
 }
 
@@ -92,6 +106,7 @@ pub fn examine() -> Findings {
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         tiers: probes.into_iter().map(state).collect(),
         used,
+        containments: containments().into_iter().map(containment).collect(),
         programs: ["timeout", "python3", "node"].map(program).to_vec(),
         limits: settings().chain(session_limits()).collect(),
     }
@@ -99,6 +114,11 @@ pub fn examine() -> Findings {
 
 fn state(probe: TierProbe) -> TierState {
     TierState { tier: probe.tier.name(), how: probe.how, lacks: probe.lacks }
+}
+
+fn containment((containment, probed): (String, Result<String, String>)) -> ContainmentState {
+    let lacks = probed.as_ref().err().cloned();
+    ContainmentState { containment, how: probed.ok(), lacks }
 }
 
 fn program(name: &'static str) -> Program {

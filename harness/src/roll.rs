@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags};
 
+use crate::scan;
+
 /// Where nodes come to say hello.
 #[derive(Debug)]
 pub struct Listener {
@@ -38,7 +40,8 @@ impl Listener {
         match rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(socket) => {
                 let pidfd = peer_pidfd(&socket);
-                Ok(Some(Connection { socket: Some(socket), pidfd }))
+                let pid = peer_pid(&socket);
+                Ok(Some(Connection { socket: Some(socket), pidfd, pid }))
             }
             Err(Errno::AGAIN) => Ok(None),
             Err(error) => Err(error.into()),
@@ -63,11 +66,18 @@ fn peer_pidfd(socket: &OwnedFd) -> Option<OwnedFd> {
     rustix::process::pidfd_open(Pid::from_raw(credentials.pid())?, PidfdFlags::empty()).ok()
 }
 
+/// The number that the peer has, or had, in our own pid namespace; nothing if it has none there.
+fn peer_pid(socket: &OwnedFd) -> Option<i32> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    getsockopt(socket, sockopt::PeerCredentials).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+}
+
 /// A connection of a node.
 #[derive(Debug)]
 pub struct Connection {
     socket: Option<OwnedFd>,
     pidfd: Option<OwnedFd>,
+    pid: Option<i32>,
 }
 
 /// What came from a connection.
@@ -84,6 +94,16 @@ pub enum Received {
 }
 
 impl Connection {
+    /// Puts the numbers that the peer has here into what it said. They differ where the subject has put it into a pid
+    /// namespace; then those of its group, session and parent can be had only as long as it lives.
+    pub fn translate(&self, hello: &mut Hello) {
+        let Some(pid) = self.pid.filter(|pid| *pid != hello.pid) else { return };
+        hello.pid = pid;
+        if let Some(stat) = scan::stat(pid).filter(|stat| stat.start_ticks == hello.start_ticks) {
+            (hello.ppid, hello.pgid, hello.sid) = (stat.ppid, stat.pgid, stat.sid);
+        }
+    }
+
     /// The next message.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let Some(socket) = &self.socket else { return Received::End };
@@ -179,7 +199,7 @@ mod tests {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let mut connection = Connection { socket: Some(ours), pidfd: None };
+        let mut connection = Connection { socket: Some(ours), pidfd: None, pid: None };
         connection.send(&Order::Pass { event: Event::try_from("root.ready").unwrap() });
         let said = Report::Exiting { code: 3, at_ns: 1 };
         rustix::net::send(&theirs, &serde_json::to_vec(&said).unwrap(), SendFlags::NOSIGNAL).unwrap();

@@ -5,13 +5,17 @@ use core::ffi::c_void;
 
 pub mod nr {
     pub const DUP3: usize = 24;
+    pub const UNLINKAT: usize = 35;
+    pub const MOUNT: usize = 40;
     pub const CHDIR: usize = 49;
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const GETDENTS64: usize = 61;
     pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
+    pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
     pub const WAITID: usize = 95;
     pub const CLOCK_GETTIME: usize = 113;
@@ -23,14 +27,18 @@ pub mod nr {
     pub const GETPID: usize = 172;
     pub const MADVISE: usize = 233;
     pub const PRCTL: usize = 167;
+    pub const GETEUID: usize = 175;
+    pub const GETEGID: usize = 177;
     pub const SENDTO: usize = 206;
     pub const RECVFROM: usize = 207;
+    pub const SENDMSG: usize = 211;
     pub const RECVMSG: usize = 212;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const PRLIMIT64: usize = 261;
     pub const STATX: usize = 291;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
+    pub const PIDFD_OPEN: usize = 434;
     pub const CLONE3: usize = 435;
     pub const CLOSE_RANGE: usize = 436;
 }

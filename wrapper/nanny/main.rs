@@ -7,18 +7,24 @@
 //!
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
-//! and the program's stdin comes with the request. With the number of a child instead, it becomes the nanny of that. Without
-//! arguments it only tries whether all it needs is allowed, and
-//! reports that.
+//! and the program's stdin comes with the request. With a word and the number of a child instead, it becomes the nanny of
+//! that. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
+//! another nanny, it only looks at `/proc`, and its exit code says whether that is as it must be.
+//!
+//! The run may be held by more than the nanny: by a control group, whose switch is the first thing that a kill throws, or
+//! by a pid namespace, of which the nanny is the first process. Its own behaviour is the same.
 
 #![no_std]
 #![no_main]
 #![no_builtins]
 
+mod cgroup;
 mod memory;
+mod seal;
 mod start;
 mod sys;
 mod table;
+mod text;
 mod tree;
 mod wire;
 
@@ -28,7 +34,9 @@ use core::panic::PanicInfo;
 use core::ptr;
 
 use start::Start;
-use sys::{CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM};
+use sys::{
+    CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
+};
 use table::{Act, Event, State, turn};
 use tree::Member;
 use wire::{Cause, Kind, NAMED, Order, Report, Request, Step};
@@ -47,8 +55,11 @@ const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
 /// …and while a death is awaited.
 const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
 
-/// The number of arguments of a nanny whose child was started before it.
-const ADOPTING: usize = 2;
+/// The number of arguments of a nanny whose child was started before it: the name, a word, the child's number.
+const ADOPTING: usize = 3;
+
+/// How long an owner may take from closing the channel to its end.
+const OWNERS_LAST_MOMENT_NS: u64 = 100 * MS;
 
 /// What the kernel leaves on the stack of a new program.
 ///
@@ -59,11 +70,15 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let (count, arguments) = unsafe { (*stack, stack.add(1).cast::<*const c_char>()) };
     /// The name, the directory, the program.
     const OWN: usize = 3;
+    /// The name, and a word.
+    const LOOK_ONLY: usize = 2;
+    if count == LOOK_ONLY {
+        sys::exit(look_at_proc().is_err().into())
+    }
     // Whoever adopts leads its session already.
     let ready = get_ready(count != ADOPTING);
     if count < ADOPTING {
-        let tried = ready.and_then(|_| try_proc());
-        let report = match tried {
+        let report = match ready.and_then(|_| look_at_proc()) {
             Ok(()) => Report { kind: Kind::Empty, ..Report::default() },
             Err((step, errno)) => not_started(step, errno),
         };
@@ -74,7 +89,7 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let (own, rest, environment) =
         unsafe { ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1)) };
     let nanny = ready.and_then(|listener| {
-        if count == ADOPTING { adopt(listener, own[0]) } else { start_child(listener, own, rest, environment) }
+        if count == ADOPTING { adopt(listener, own[1]) } else { start_child(listener, own, rest, environment) }
     });
     match nanny {
         Ok(mut nanny) => {
@@ -120,16 +135,6 @@ fn not_started(step: Step, errno: Errno) -> Report {
     Report { kind: Kind::NotStarted, step, errno: errno.into(), ..Report::default() }
 }
 
-/// Whether those can be found who are to be ended.
-fn try_proc() -> Result<(), (Step, Errno)> {
-    tree::open_children_of_self().map_err(|errno| (Step::Children, errno))?;
-    match tree::has_our_numbers() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err((Step::Numbers, ESRCH)),
-        Err(errno) => Err((Step::Numbers, errno)),
-    }
-}
-
 /// Everything before the request. Gives what becomes readable when a child has ended.
 fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
@@ -147,10 +152,15 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
             return Ok(listener);
         }
         // The program was not given this stream, and nothing of ours may take its place.
-        let nothing = sys::open_to_write(c"/dev/null").map_err(at(Step::Streams))?;
+        let nothing = sys::open_to_write(sys::HERE, c"/dev/null").map_err(at(Step::Streams))?;
         sys::duplicate_to(nothing, listener).map_err(at(Step::Streams))?;
         sys::close(nothing);
     }
+}
+
+fn look_at_proc() -> Result<(), (Step, Errno)> {
+    tree::look_for_self().map_err(|errno| (Step::OwnProc, errno))?;
+    tree::open_children_of_self().map(drop).map_err(|errno| (Step::Children, errno))
 }
 
 fn start_child(
@@ -161,8 +171,9 @@ fn start_child(
 ) -> Result<Nanny, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
     let (request, [owner, stdin, cgroup]) = sys::receive_request(SOCKET).map_err(at(Step::Receive))?;
-    let wants_cgroup = request == Request::StartInCgroup as u8;
-    if !wants_cgroup && request != Request::Start as u8 || owner < 0 || stdin < 0 || wants_cgroup && cgroup < 0 {
+    let is = |wanted| request == wanted as u8;
+    let is_known = is(Request::Start) || is(Request::StartInCgroup) || is(Request::StartSealed);
+    if !is_known || owner < 0 || stdin < 0 || is(Request::StartInCgroup) && cgroup < 0 {
         return Err((Step::Receive, EPROTO));
     }
     // Nothing is started before the owner is watched, and nothing for an owner that is gone.
@@ -171,16 +182,30 @@ fn start_child(
         Ok(_) => return Err((Step::Owner, ESRCH)),
         Err(errno) => return Err((Step::Owner, errno)),
     }
+    let owners_proc = if is(Request::StartSealed) { seal::enter()? } else { -1 };
     let leader = Start::new(own, arguments, environment, [stdin, cgroup]).carry_out()?;
     // The program's descriptors are none of ours: whoever waits for their end must not wait for us.
-    for fd in [1, 2, stdin, cgroup] {
-        if fd >= 0 {
-            sys::close(fd);
-        }
+    for fd in [1, 2, stdin] {
+        sys::close(fd);
     }
     // Nor is its directory. If there is no such directory we stay, which hurts nobody.
     let _ = sys::change_directory(c"/");
-    Ok(Nanny::new(leader, owner, listener))
+    Ok(Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc }))
+}
+
+/// What holds the run besides the nanny.
+struct Bounds {
+    /// The directory of its control group. Negative if there is none.
+    cgroup: Fd,
+    /// The `/proc` of the owner's pid namespace, if the run is in another one; else negative.
+    owners_proc: Fd,
+}
+
+impl Bounds {
+    /// The number that the owner knows a child by.
+    fn number_outside(&self, number: c_int) -> u64 {
+        if self.owners_proc < 0 { number as u64 } else { seal::number_outside(self.owners_proc, number) }
+    }
 }
 
 /// Becomes the nanny of a child that was there before. Whatever is amiss from here on, the child must end.
@@ -191,15 +216,16 @@ fn adopt(listener: Fd, number: *const c_char) -> Result<Nanny, (Step, Errno)> {
         number.wrapping_mul(10).wrapping_add(c_int::from(digit.wrapping_sub(b'0')))
     });
     let request = sys::receive_request(SOCKET).map_err(|errno| (Step::Receive, errno));
-    let owner = match request {
-        Ok((request, [owner, ..])) if request == Request::Adopt as u8 && owner >= 0 => owner,
-        _ => -1,
+    let [owner, cgroup, _] = match request {
+        Ok((request, fds)) if request == Request::Adopt as u8 => fds,
+        _ => [-1; sys::REQUEST_FDS],
     };
+    let bounds = Bounds { cgroup, owners_proc: -1 };
     for fd in [1, 2] {
         sys::close(fd);
     }
     let _ = sys::change_directory(c"/");
-    let mut nanny = Nanny::new(leader, owner, listener);
+    let mut nanny = Nanny::new(leader, owner, listener, bounds);
     if owner < 0 {
         nanny.happen(Event::OwnerGone);
     }
@@ -212,6 +238,7 @@ struct Nanny {
     socket: Fd,
     owner: Fd,
     listener: Fd,
+    bounds: Bounds,
     report: Report,
     told: Report,
     /// When to look again without an event, and the pause after that.
@@ -224,8 +251,9 @@ struct Nanny {
 }
 
 impl Nanny {
-    fn new(leader: c_int, owner: Fd, listener: Fd) -> Self {
-        let report = Report { kind: Kind::Started, leader: leader as u64, ..Report::default() };
+    fn new(leader: c_int, owner: Fd, listener: Fd, bounds: Bounds) -> Self {
+        let known_as = bounds.number_outside(leader);
+        let report = Report { kind: Kind::Started, leader: known_as, ..Report::default() };
         let told = Report::default();
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
@@ -237,6 +265,7 @@ impl Nanny {
             socket,
             owner,
             listener,
+            bounds,
             report,
             told,
             look_again_ns,
@@ -248,7 +277,7 @@ impl Nanny {
 
     fn tell_of_start(&mut self) {
         // An owner that does not get to know of its child cannot want it.
-        if let Err(errno) = sys::send(self.socket, &self.report.encode()) {
+        if let Err(errno) = self.introduce() {
             (self.report.step, self.report.errno) = (Step::Tell, errno.into());
             self.happen(Event::OwnerGone);
         }
@@ -260,9 +289,31 @@ impl Nanny {
         loop {
             self.notice_ends();
             if self.state == State::Empty {
+                self.tidy_up();
                 sys::exit(0)
             }
             self.wait();
+        }
+    }
+
+    /// Sends the first report; of a nanny that is the first of its pid namespace with a handle of that nanny.
+    fn introduce(&self) -> Result<(), Errno> {
+        let report = self.report.encode();
+        if self.bounds.owners_proc < 0 {
+            return sys::send(self.socket, &report);
+        }
+        let handle = sys::open_handle(sys::own_number())?;
+        let sent = sys::send_with(self.socket, &report, handle);
+        sys::close(handle);
+        sent
+    }
+
+    /// Removes the control group if nobody else will: the owner keeps it for another run.
+    fn tidy_up(&self) {
+        if self.bounds.cgroup >= 0 && (self.socket < 0 || self.owner < 0) {
+            // An owner that dies closes the channel a moment before it is dead. One that only let go of us keeps what it has.
+            let wait = || sys::poll(&mut [Poll::readable(self.owner)], Some(OWNERS_LAST_MOMENT_NS));
+            cgroup::remove(self.bounds.cgroup, self.owner < 0 || wait() != Ok(0));
         }
     }
 
@@ -302,9 +353,7 @@ impl Nanny {
                 Ok(Some(pid)) if pid == self.leader => self.leader_ended(),
                 Ok(Some(pid)) => {
                     somebody = true;
-                    if let Ok(ended) = sys::reap(pid) {
-                        self.note_death(&ended);
-                    }
+                    self.reap(pid);
                 }
                 Err(ECHILD) => return self.happen(Event::NobodyLeft),
                 Ok(None) => {
@@ -329,8 +378,7 @@ impl Nanny {
         self.report.ended_after_signal = (self.state != State::Running).into();
         // Before it is reaped: its group is surely its group only as long as it is there.
         self.happen(Event::LeaderEnded);
-        if let Ok(ended) = sys::reap(self.leader) {
-            self.note_death(&ended);
+        if let Some(ended) = self.reap(self.leader) {
             self.report.code = ended.code;
             self.report.status = ended.status;
             self.report.user_us = ended.user_us;
@@ -341,11 +389,16 @@ impl Nanny {
         self.leader = -1;
     }
 
-    fn note_death(&mut self, ended: &sys::Ended) {
-        memory::ASKED.remove(ended.pid);
+    fn reap(&mut self, pid: c_int) -> Option<sys::Ended> {
+        // It has a number there only as long as it is not reaped.
+        let is_to_be_named = self.state == State::Killing && self.report.killed.count < NAMED as u64;
+        let known_as = if is_to_be_named { self.bounds.number_outside(pid) } else { 0 };
+        let ended = sys::reap(pid).ok()?;
+        memory::ASKED.remove(pid);
         if self.state == State::Killing && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
-            self.report.killed.add(ended.pid as u64);
+            self.report.killed.add(known_as);
         }
+        Some(ended)
     }
 
     /// Asks the children that were not asked yet, and if so wanted everybody below them.
@@ -353,15 +406,15 @@ impl Nanny {
         if self.report.asked_ns == 0 {
             self.report.asked_ns = sys::now_ns();
         }
-        let report = &mut self.report;
+        let (report, bounds) = (&mut self.report, &self.bounds);
         let listed = tree::each_child(|number| {
             if memory::ASKED.contains(number) {
                 return;
             }
             let Some(child) = tree::look_at_child(number) else { return };
-            ask_one(&child, report);
+            ask_one(&child, bounds, report);
             if everybody {
-                report.not_asked += tree::each_below(&child, &mut |member| ask_one(member, report));
+                report.not_asked += tree::each_below(&child, &mut |member| ask_one(member, bounds, report));
             }
         });
         if listed.is_err() {
@@ -374,6 +427,7 @@ impl Nanny {
     fn kill(&mut self) {
         if self.report.killed_ns == 0 {
             self.report.killed_ns = sys::now_ns();
+            self.kill_cgroup();
         }
         if self.leader > 0 {
             let _ = sys::signal(-self.leader, SIGKILL);
@@ -385,8 +439,16 @@ impl Nanny {
         });
     }
 
+    fn kill_cgroup(&mut self) {
+        if cgroup::kill(self.bounds.cgroup) {
+            self.report.cgroup_killed = 1;
+        }
+    }
+
     fn kill_everybody(&mut self) {
         self.kill();
+        // Somebody may have come back to it.
+        self.kill_cgroup();
         let _ = tree::each_child(|number| {
             let Some(child) = tree::look_at_child(number) else { return };
             tree::each_below(&child, &mut |member| {
@@ -417,7 +479,7 @@ impl Nanny {
             if let Some(place) = place {
                 *place = why_alive(number).into();
             }
-            left.add(number as u64);
+            left.add(self.bounds.number_outside(number));
         });
         self.report.left = left;
         self.report.why = why;
@@ -493,17 +555,20 @@ impl Nanny {
     }
 }
 
-fn ask_one(member: &Member, report: &mut Report) {
+fn ask_one(member: &Member, bounds: &Bounds, report: &mut Report) {
     const ZOMBIE: u8 = b'Z';
     // The state of a process is a zombie's already when its first thread has ended, so it does not spare the signal.
     if !memory::ASKED.insert(member.number) {
         return;
     }
+    // Before it may obey, and be gone.
+    let is_to_be_named = report.asked.count < NAMED as u64;
+    let known_as = if is_to_be_named { bounds.number_outside(member.number) } else { 0 };
     let asked = sys::signal_by_handle(member.handle, SIGTERM);
     // A stopped process would not notice.
     let _ = sys::signal_by_handle(member.handle, SIGCONT);
     match asked {
-        Ok(()) if member.state != ZOMBIE => report.asked.add(member.number as u64),
+        Ok(()) if member.state != ZOMBIE => report.asked.add(known_as),
         Ok(()) | Err(ESRCH) => {}
         Err(_) => report.not_asked += 1,
     }

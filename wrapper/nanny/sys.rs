@@ -20,6 +20,7 @@ pub const EAGAIN: Errno = 11;
 pub const EPERM: Errno = 1;
 pub const ENOENT: Errno = 2;
 pub const EACCES: Errno = 13;
+pub const EBUSY: Errno = 16;
 pub const ENOTDIR: Errno = 20;
 pub const EMFILE: Errno = 24;
 pub const ENAMETOOLONG: Errno = 36;
@@ -30,8 +31,9 @@ pub const SIGTERM: c_int = 15;
 pub const SIGCHLD: c_int = 17;
 pub const SIGCONT: c_int = 18;
 
-const HERE: Fd = -100;
+pub const HERE: Fd = -100;
 const O_RDONLY: usize = 0;
+const O_WRONLY: usize = 1;
 const O_CLOEXEC: usize = 0o2000000;
 
 /// The result of a system call as the kernel gives it: a small negative number is an error.
@@ -91,10 +93,6 @@ pub fn restore_dispositions() -> Result<(), Errno> {
     Ok(())
 }
 
-pub fn own_number() -> Result<c_int, Errno> {
-    call1(nr::GETPID, 0).map(|number| number as c_int)
-}
-
 pub fn lead_session() -> Result<(), Errno> {
     call1(nr::SETSID, 0).map(drop)
 }
@@ -106,6 +104,27 @@ pub fn lead_group() -> Result<(), Errno> {
 pub fn become_subreaper() -> Result<(), Errno> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     call(nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]).map(drop)
+}
+
+/// Has the kernel kill this process when its parent has ended, which must have a single thread.
+pub fn die_with_parent() -> Result<(), Errno> {
+    const PR_SET_PDEATHSIG: usize = 1;
+    call(nr::PRCTL, [PR_SET_PDEATHSIG, SIGKILL as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// This process's own number, in its own namespace.
+pub fn own_number() -> c_int {
+    call1(nr::GETPID, 0).map_or(0, |number| number as c_int)
+}
+
+/// The effective user and group, which always exist.
+pub fn own_ids() -> [u32; 2] {
+    [nr::GETEUID, nr::GETEGID].map(|number| call1(number, 0).map_or(0, |id| id as u32))
+}
+
+/// Opens a handle of the process that has this number, which must be pinned.
+pub fn open_handle(number: c_int) -> Result<Fd, Errno> {
+    call3(nr::PIDFD_OPEN, number as usize, 0, 0).map(|fd| fd as Fd)
 }
 
 /// Closes the descriptors from `first` to `last`.
@@ -182,15 +201,17 @@ pub fn now_ns() -> u64 {
 
 /// Opens a file or a directory for reading; `at` is a directory, for paths that do not begin with a slash.
 pub fn open_at(at: Fd, path: &CStr) -> Result<Fd, Errno> {
-    let path = path.as_ptr() as usize;
-    call4(nr::OPENAT, at as usize, path, O_RDONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
+    open_as(at, path, O_RDONLY)
 }
 
-/// Opens a file for writing.
-pub fn open_to_write(path: &CStr) -> Result<Fd, Errno> {
-    const O_WRONLY: usize = 1;
+/// Opens a file that is there for writing.
+pub fn open_to_write(at: Fd, path: &CStr) -> Result<Fd, Errno> {
+    open_as(at, path, O_WRONLY)
+}
+
+fn open_as(at: Fd, path: &CStr, how: usize) -> Result<Fd, Errno> {
     let path = path.as_ptr() as usize;
-    call4(nr::OPENAT, HERE as usize, path, O_WRONLY | O_CLOEXEC, 0).map(|fd| fd as Fd)
+    call4(nr::OPENAT, at as usize, path, how | O_CLOEXEC, 0).map(|fd| fd as Fd)
 }
 
 pub fn open(path: &CStr) -> Result<Fd, Errno> {
@@ -204,6 +225,37 @@ pub fn read(fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
             result => return result,
         }
     }
+}
+
+/// Writes a few bytes, all or none of which a file of the kernel's takes.
+pub fn write(fd: Fd, bytes: &[u8]) -> Result<(), Errno> {
+    call3(nr::WRITE, fd as usize, bytes.as_ptr() as usize, bytes.len()).map(drop)
+}
+
+/// Reads where a symbolic link leads to. The rest of the buffer stays as it was.
+pub fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let (path, start) = (path.as_ptr() as usize, buffer.as_mut_ptr() as usize);
+    call4(nr::READLINKAT, HERE as usize, path, start, buffer.len())
+}
+
+/// Removes an empty directory.
+pub fn remove_directory(path: &CStr) -> Result<(), Errno> {
+    const AT_REMOVEDIR: usize = 0x200;
+    call3(nr::UNLINKAT, HERE as usize, path.as_ptr() as usize, AT_REMOVEDIR).map(drop)
+}
+
+/// Keeps what is mounted in this mount namespace from others. What they mount still comes here.
+pub fn keep_mounts_to_ourselves() -> Result<(), Errno> {
+    const MS_REC: usize = 0x4000;
+    const MS_SLAVE: usize = 0x8_0000;
+    call(nr::MOUNT, [0, c"/".as_ptr() as usize, 0, MS_REC | MS_SLAVE, 0, 0]).map(drop)
+}
+
+/// Mounts the `/proc` of this process's pid namespace.
+pub fn mount_proc() -> Result<(), Errno> {
+    const NOSUID_NODEV_NOEXEC: usize = 2 | 4 | 8;
+    let kind = c"proc".as_ptr() as usize;
+    call(nr::MOUNT, [kind, c"/proc".as_ptr() as usize, kind, NOSUID_NODEV_NOEXEC, 0, 0]).map(drop)
 }
 
 /// Reads entries of a directory, in the layout of `linux_dirent64`.
@@ -282,6 +334,18 @@ pub fn send(socket: Fd, bytes: &[u8]) -> Result<(), Errno> {
     call(nr::SENDTO, [socket as usize, start, length, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0]).map(drop)
 }
 
+/// Sends one packet with a descriptor, without waiting for room.
+pub fn send_with(socket: Fd, bytes: &[u8], fd: Fd) -> Result<(), Errno> {
+    const MSG_DONTWAIT: usize = 0x40;
+    const MSG_NOSIGNAL: usize = 0x4000;
+    let length = (HEAD_BYTES + size_of::<Fd>()) as u64;
+    let mut control = [length, join(SOL_SOCKET, SCM_RIGHTS), join(fd, 0)];
+    let mut span = Span { start: bytes.as_ptr().cast_mut().cast(), length: bytes.len() };
+    let head = MessageHead::new(&mut span, &mut control);
+    let head = ptr::from_ref(&head) as usize;
+    call3(nr::SENDMSG, socket as usize, head, MSG_DONTWAIT | MSG_NOSIGNAL).map(drop)
+}
+
 /// What a look at the socket brought.
 pub enum Packet {
     /// A byte, and the number that followed it, if one did.
@@ -326,25 +390,32 @@ struct MessageHead {
     flags: c_int,
 }
 
+impl MessageHead {
+    fn new(span: &mut Span, control: &mut [u64]) -> Self {
+        Self {
+            name: ptr::null_mut(),
+            name_length: 0,
+            spans: span,
+            span_count: 1,
+            control: control.as_mut_ptr().cast(),
+            control_length: size_of_val(control),
+            flags: 0,
+        }
+    }
+}
+
+/// Descriptors come after a head of 16 bytes: length, level, kind.
+const HEAD_BYTES: usize = 16;
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
+
 /// Takes the request: one byte and up to three descriptors, -1 for those that did not come. Waits for it.
 pub fn receive_request(socket: Fd) -> Result<(u8, [Fd; REQUEST_FDS]), Errno> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
-    const HEAD: usize = 16;
-    const SOL_SOCKET: i32 = 1;
-    const SCM_RIGHTS: i32 = 1;
     let mut byte = 0u8;
-    // A head of 16 bytes (length, level, kind), then the descriptors.
     let mut control = [0u64; 4];
     let mut span = Span { start: ptr::from_mut(&mut byte).cast(), length: 1 };
-    let mut head = MessageHead {
-        name: ptr::null_mut(),
-        name_length: 0,
-        spans: &mut span,
-        span_count: 1,
-        control: control.as_mut_ptr().cast(),
-        control_length: size_of_val(&control),
-        flags: 0,
-    };
+    let mut head = MessageHead::new(&mut span, &mut control);
     let received = loop {
         match call3(nr::RECVMSG, socket as usize, ptr::from_mut(&mut head) as usize, MSG_CMSG_CLOEXEC) {
             Err(EINTR) => {}
@@ -357,12 +428,12 @@ pub fn receive_request(socket: Fd) -> Result<(u8, [Fd; REQUEST_FDS]), Errno> {
     let mut fds = [-1; REQUEST_FDS];
     let length = control[0] as usize;
     let [level, kind] = split(control[1]);
-    if head.control_length >= HEAD && level == SOL_SOCKET && kind == SCM_RIGHTS {
+    if head.control_length >= HEAD_BYTES && level == SOL_SOCKET && kind == SCM_RIGHTS {
         let mut words = [0i32; 4];
         for (pair, word) in words.chunks_exact_mut(2).zip(&control[2..]) {
             pair.copy_from_slice(&split(*word));
         }
-        let count = length.saturating_sub(HEAD) / size_of::<Fd>();
+        let count = length.saturating_sub(HEAD_BYTES) / size_of::<Fd>();
         for (place, fd) in fds.iter_mut().zip(words).take(count) {
             *place = fd;
         }
@@ -376,6 +447,11 @@ fn split(word: u64) -> [i32; 2] {
     [i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h])]
 }
 
+fn join(first: i32, second: i32) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// A child that has ended.
 #[derive(Clone, Copy, Default)]
 pub struct Ended {
@@ -387,7 +463,8 @@ pub struct Ended {
     pub peak_kib: u64,
 }
 
-/// The killed child's `si_code`.
+/// The `si_code` of a child that has exited, and of one that was killed.
+pub const CLD_EXITED: u64 = 1;
 pub const CLD_KILLED: u64 = 2;
 
 const P_ALL: usize = 0;
@@ -407,6 +484,16 @@ pub fn reap(pid: c_int) -> Result<Ended, Errno> {
     wait(P_PID, pid, WEXITED | WNOHANG)
 }
 
+/// Waits for the end of a child, and reaps it.
+pub fn await_end(pid: c_int) -> Result<Ended, Errno> {
+    loop {
+        match wait(P_PID, pid, WEXITED) {
+            Err(EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
 fn wait(who: usize, pid: c_int, how: usize) -> Result<Ended, Errno> {
     let mut info = [0i32; 32];
     let mut usage = [0u64; 18];
@@ -421,6 +508,17 @@ fn wait(who: usize, pid: c_int, how: usize) -> Result<Ended, Errno> {
         system_us: system_s.wrapping_mul(1_000_000).wrapping_add(system_us),
         peak_kib,
     })
+}
+
+/// Makes a copy of this process, as the first of a pid namespace and with a mount namespace of its own; in a user
+/// namespace of its own if so wanted. Returns 0 in the copy.
+pub fn copy_into_namespaces(user_too: bool) -> Result<c_int, Errno> {
+    const CLONE_NEWNS: usize = 0x2_0000;
+    const CLONE_NEWUSER: usize = 0x1000_0000;
+    const CLONE_NEWPID: usize = 0x2000_0000;
+    let user = if user_too { CLONE_NEWUSER } else { 0 };
+    // Nothing is shared, so the copy goes on with a stack of its own.
+    call1(nr::CLONE, CLONE_NEWNS | CLONE_NEWPID | user | SIGCHLD as usize).map(|pid| pid as c_int)
 }
 
 const CLONE_VM: u64 = 0x100;

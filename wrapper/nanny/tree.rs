@@ -2,9 +2,10 @@
 //! its number is its own. Anybody deeper is reached by the directory of its process in `/proc`, which is a handle of
 //! the process and not of its number, and only after it was seen to be the child of a member that is still there.
 
-use core::ffi::{CStr, c_int};
+use core::ffi::c_int;
 
-use crate::sys::{self, EMFILE, Errno, Fd};
+use crate::sys::{self, EMFILE, ESRCH, Errno, Fd};
+use crate::text::Text;
 
 /// How deep the walk goes. Whoever is deeper is not asked; to be killed it need not be found, because it becomes a child
 /// when those above it are dead.
@@ -27,18 +28,16 @@ pub fn each_child(mut visit: impl FnMut(c_int)) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether `/proc` speaks of the numbers that we signal, and not of those of another pid namespace.
-pub fn has_our_numbers() -> Result<bool, Errno> {
-    let file = sys::open(c"/proc/self/stat")?;
-    let mut buffer = [0u8; 16];
-    let length = sys::read(file, &mut buffer);
-    sys::close(file);
-    let digits = buffer.get(..length?).unwrap_or(&[]).iter().take_while(|byte| byte.is_ascii_digit());
-    Ok(digits.fold(0, |number, digit| push_digit(number, *digit)) == sys::own_number()?)
-}
-
 pub fn open_children_of_self() -> Result<Fd, Errno> {
     with_room(|| sys::open(c"/proc/thread-self/children"))
+}
+
+/// Whether `/proc` shows the pid namespace that this process is in: the numbers in another's would be strangers'.
+pub fn look_for_self() -> Result<(), Errno> {
+    let mut buffer = [0u8; 16];
+    let length = sys::read_link(c"/proc/self", &mut buffer)?;
+    let own = Text::new().number(sys::own_number().unsigned_abs());
+    if buffer.get(..length) == Some(own.as_c().to_bytes()) { Ok(()) } else { Err(ESRCH) }
 }
 
 /// Calls `visit` with each member below the child `number`, parents first. Returns how often it could not go on.
@@ -87,7 +86,7 @@ fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
 }
 
 fn below_thread(parent: &Member, thread: c_int, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
-    let path = Text::new().text(b"task/").number(thread).text(b"/children");
+    let path = Text::new().text(b"task/").number(thread.unsigned_abs()).text(b"/children");
     let Ok(list) = with_room(|| sys::open_at(parent.handle, path.as_c())) else { return 0 };
     let mut unseen = 0;
     let mut numbers = Numbers::of(list);
@@ -126,7 +125,7 @@ fn look_at_member(number: c_int, parent: &Member) -> Result<Option<Member>, Errn
 }
 
 fn open_process(number: c_int) -> Result<Fd, Errno> {
-    sys::open(Text::new().text(b"/proc/").number(number).as_c())
+    sys::open(Text::new().text(b"/proc/").number(number.unsigned_abs()).as_c())
 }
 
 /// The letter of a process's state, and its parent.
@@ -147,7 +146,7 @@ fn read_state(handle: Fd) -> Option<(u8, c_int)> {
 }
 
 /// Opens something; where there is no descriptor left, after getting leave for more.
-fn with_room(open: impl Fn() -> Result<Fd, Errno>) -> Result<Fd, Errno> {
+pub fn with_room(open: impl Fn() -> Result<Fd, Errno>) -> Result<Fd, Errno> {
     match open() {
         Err(EMFILE) => {
             sys::raise_descriptor_limit();
@@ -200,7 +199,7 @@ impl Drop for Numbers {
     }
 }
 
-fn push_digit(number: c_int, digit: u8) -> c_int {
+pub fn push_digit(number: c_int, digit: u8) -> c_int {
     number.wrapping_mul(10).wrapping_add(c_int::from(digit - b'0'))
 }
 
@@ -221,47 +220,4 @@ fn next_entry(words: &[u64]) -> Option<(Option<c_int>, &[u64])> {
         }
     }
     Some((number, rest))
-}
-
-/// A short path, put together.
-struct Text {
-    bytes: [u8; 48],
-    length: usize,
-}
-
-impl Text {
-    fn new() -> Self {
-        Self { bytes: [0; 48], length: 0 }
-    }
-
-    fn text(mut self, text: &[u8]) -> Self {
-        for byte in text {
-            self.push(*byte);
-        }
-        self
-    }
-
-    fn number(mut self, number: c_int) -> Self {
-        let mut divisor = 1_000_000_000;
-        while divisor > 1 && number / divisor == 0 {
-            divisor /= 10;
-        }
-        while divisor > 0 {
-            self.push(b'0' + (number / divisor % 10) as u8);
-            divisor /= 10;
-        }
-        self
-    }
-
-    fn push(&mut self, byte: u8) {
-        // The last byte stays zero.
-        if let Some(place) = self.bytes.get_mut(..47).and_then(|bytes| bytes.get_mut(self.length)) {
-            *place = byte;
-            self.length += 1;
-        }
-    }
-
-    fn as_c(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"/")
-    }
 }

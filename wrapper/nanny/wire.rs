@@ -1,8 +1,9 @@
 //! What the nanny and its owner say to each other. Compiled into both, so there is one version of it.
 //!
 //! One packet each, in the byte order of the machine that both run on. The owner sends one request, with descriptors
-//! and then orders, of one byte or nine. The nanny sends reports, each of which holds everything it knows: a later one replaces
-//! an earlier one, and one that is lost is no loss.
+//! and then orders, of one byte or nine. The nanny sends reports, each of which holds everything it knows: a later one
+//! replaces an earlier one, and one that is lost is no loss. The first report of a nanny that is the first of a pid namespace
+//! brings a handle of that nanny along. All numbers of processes are those of the owner's pid namespace.
 
 /// The owner's request is this byte, with a handle of the owner as the first descriptor, mostly the child's stdin as the
 /// second, and perhaps more.
@@ -13,7 +14,10 @@ pub(crate) enum Request {
     Start = b's',
     /// Start it within the control group whose directory is the third descriptor.
     StartInCgroup = b'c',
-    /// The program is started already; be its nanny. There is no stdin with this.
+    /// Start it within a pid namespace.
+    StartSealed = b'n',
+    /// The program is started already; be its nanny. With this the second descriptor is the directory of its control
+    /// group, if it has one.
     Adopt = b'p',
 }
 
@@ -43,7 +47,7 @@ pub(crate) enum Kind {
     Empty = 4,
 }
 
-/// The steps of a start, in their order.
+/// The steps of a start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Step {
@@ -82,8 +86,20 @@ pub(crate) enum Step {
     Tell = 16,
     /// Fill the places of streams that the owner has not.
     Streams = 17,
-    /// Find the nanny's own number in `/proc`; the error is `ESRCH` if there is another.
-    Numbers = 18,
+    /// See that `/proc` is that of the pid namespace; the error is `ESRCH` if it is another's.
+    OwnProc = 18,
+    /// Make a pid and a mount namespace.
+    Namespace = 19,
+    /// The same, and a user namespace, where the former is not permitted.
+    UserNamespace = 20,
+    /// Have the inner nanny end with the outer one.
+    Tie = 21,
+    /// Map the user and the group into the user namespace.
+    Map = 22,
+    /// Keep the mounts apart.
+    Mounts = 23,
+    /// Mount a `/proc` for the pid namespace.
+    MountProc = 24,
 }
 
 /// What made the nanny kill.
@@ -111,7 +127,7 @@ pub(crate) struct Some8 {
 }
 
 impl Some8 {
-    #[cfg(nanny)]
+    #[cfg(any(nanny, test))]
     pub(crate) fn add(&mut self, pid: u64) {
         if let Some(free) = usize::try_from(self.count).ok().and_then(|at| self.first.get_mut(at)) {
             *free = pid;
@@ -147,6 +163,8 @@ pub(crate) struct Report {
     pub(crate) killed_ns: u64,
     pub(crate) killed_because: Cause,
     pub(crate) empty_ns: u64,
+    /// Whether the control group was killed, so that nobody else is to be started in it.
+    pub(crate) cgroup_killed: u64,
     /// Who was asked to end.
     pub(crate) asked: Some8,
     /// Who died of the kill.
@@ -159,14 +177,14 @@ pub(crate) struct Report {
     pub(crate) not_asked: u64,
 }
 
-const PLAIN: usize = 15;
+const PLAIN: usize = 16;
 const GROUP: usize = NAMED + 1;
 const WORDS: usize = PLAIN + 3 * GROUP + NAMED + 1;
 
 /// How many bytes a report takes.
 pub(crate) const REPORT_BYTES: usize = WORDS * 8;
 
-#[cfg(nanny)]
+#[cfg(any(nanny, test))]
 impl Report {
     pub(crate) fn encode(&self) -> [u8; REPORT_BYTES] {
         let mut bytes = [0; REPORT_BYTES];
@@ -186,6 +204,7 @@ impl Report {
         for word in [self.ended_ns, self.ended_after_signal, self.asked_ns, self.killed_ns, self.empty_ns] {
             put(word);
         }
+        put(self.cgroup_killed);
         for group in [&self.asked, &self.killed, &self.left] {
             put(group.count);
             group.first.iter().for_each(|pid| put(*pid));
@@ -228,6 +247,7 @@ impl Report {
             &mut report.asked_ns,
             &mut report.killed_ns,
             &mut report.empty_ns,
+            &mut report.cgroup_killed,
         ] {
             *place = take();
         }
@@ -259,7 +279,7 @@ impl Cause {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 24] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -277,7 +297,13 @@ impl Step {
         Self::Exec,
         Self::Tell,
         Self::Streams,
-        Self::Numbers,
+        Self::OwnProc,
+        Self::Namespace,
+        Self::UserNamespace,
+        Self::Tie,
+        Self::Map,
+        Self::Mounts,
+        Self::MountProc,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -303,8 +329,54 @@ impl Step {
             Self::Unmask => "unblock the child's signals",
             Self::Exec => "execute the program",
             Self::Streams => "open /dev/null for a stream that the owner has closed",
-            Self::Numbers => "find its own number in /proc, which is that of another pid namespace",
             Self::Tell => "tell the owner that the program was started",
+            Self::OwnProc => "find the nanny in /proc",
+            Self::Namespace => "make a pid namespace",
+            Self::UserNamespace => "make a pid namespace within a user namespace",
+            Self::Tie => "tie the inner nanny to the outer one",
+            Self::Map => "map the user into a user namespace",
+            Self::Mounts => "keep the mounts of the namespace apart",
+            Self::MountProc => "mount a /proc for the pid namespace",
         }
+    }
+}
+
+#[cfg(all(test, not(nanny)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_nanny_writes_is_what_the_owner_reads() {
+        let mut some = Some8::default();
+        for pid in 100..100 + NAMED as u64 + 3 {
+            some.add(pid);
+        }
+        let report = Report {
+            kind: Kind::Going,
+            leader: 1,
+            step: Step::Exec,
+            errno: 2,
+            code: 3,
+            status: 4,
+            user_us: 5,
+            system_us: 6,
+            peak_kib: 7,
+            ended_ns: 8,
+            ended_after_signal: 9,
+            asked_ns: 10,
+            killed_ns: 11,
+            killed_because: Cause::GraceOver,
+            empty_ns: 12,
+            cgroup_killed: 13,
+            asked: some,
+            killed: Some8 { count: 14, first: [15; NAMED] },
+            left: Some8 { count: 16, first: [17; NAMED] },
+            why: [18; NAMED],
+            not_asked: 19,
+        };
+        assert_eq!(Report::decode(&report.encode()), Some(report));
+        assert_eq!(some.named().len(), NAMED);
+        assert_eq!(Report::decode(&report.encode()[1..]), None);
+        assert_eq!(Report::decode(&[0xff; REPORT_BYTES]), None);
     }
 }

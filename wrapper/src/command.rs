@@ -248,7 +248,7 @@ impl Command {
     /// # Errors
     /// What is required cannot be had, or this platform is not supported.
     pub fn get_containment(&self) -> Result<Containment, Unavailable> {
-        self.wanted.choose()
+        self.wanted.choose(self.is_converted)
     }
 
     /// Starts the child.

@@ -53,7 +53,7 @@
 //! | the child closes its stdin early | nothing: it need not read what it is given; whoever writes to it gets an error | as it ends | `output::a_child_that_does_not_read_its_stdin_is_no_error`, `output::a_child_that_closes_its_stdin_early_goes_on_and_whoever_writes_to_it_is_told` |
 //! | nobody takes the events | the child is held up as soon as a bounded amount is on its way; it is stopped as any other | as it ends | `output::a_flood_that_nobody_takes_does_not_fill_the_memory`, `silence::a_child_that_is_held_up_because_nobody_takes_its_output_is_not_idle` |
 //! | somebody out of reach holds the output when everybody has ended | it is drained until the window is over, then our end is closed | [`StreamEnd::Held`] | `out_of_reach::a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more`, `out_of_reach::our_end_of_a_held_pipe_is_closed_with_the_run` |
-//! | somebody kills the nanny | everybody who is left in the child's session is killed, which is all that can be found | [`Reason::ContainmentLost`], [`Left::Unknown`] | `nanny::somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept` |
+//! | somebody kills the nanny | everybody who is left in the child's session is killed, which is all that can be found; with [`Containment::Cgroup`] everybody in the control group as well; with [`Containment::Sealed`] the kernel kills everybody | [`Reason::ContainmentLost`]; [`Left::Unknown`], or [`Proof::CgroupEmpty`], or [`Proof::NamespaceGone`] | `nanny::somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept` |
 //! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason | `supervise::a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at_last` |
 //! | a start fails | what was made is closed; what was started is killed and reaped | [`StartError`] | `start::a_program_that_is_not_there_is_a_start_error`, `start::a_start_outside_a_runtime_is_an_error_before_anything_is_started`, `scarcity::a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_descriptor` |
 //! | the library's own thread panics, which would be a fault of it | everybody of every run is killed; the next start gets a new thread | [`Left::Unknown`] | `supervise::a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known` |
@@ -62,7 +62,7 @@
 //!
 //! Then the thread that stops runs is gone, and what happens depends on the containment alone.
 //!
-//! | what happens to the owner | with `nanny` | with `group` | shown by |
+//! | what happens to the owner | with `nanny`, `cgroup`, `sealed` | with `group` | shown by |
 //! |---|---|---|---|
 //! | it exits: `main` returns, or [`std::process::exit`] | nobody survives: the nanny kills everybody at once, also those of a run that was dropped a moment before | **everybody survives**, also those of a run that was dropped a moment before | `owner_ends::with_nanny_nobody_survives_an_owner_that_exits`, `owner_ends::with_group_everybody_survives_an_owner_that_exits` |
 //! | it aborts, or panics without unwinding | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_aborts`, `owner_ends::with_group_everybody_survives_an_owner_that_aborts` |
@@ -152,7 +152,7 @@ mod outcome;
 mod sys;
 
 pub use command::Command;
-pub use contain::{Containment, Unavailable};
+pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use lines::{Line, LineEnd};
 pub use outcome::{

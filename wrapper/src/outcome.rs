@@ -126,6 +126,11 @@ pub enum Proof {
     NoneAlive,
     /// The nanny, to which everybody comes who is orphaned, has no children left: the kernel said so.
     NoChildren,
+    /// The nanny was killed, everybody in the run's control group as well, and the kernel says that the group is empty.
+    CgroupEmpty,
+    /// A nanny was killed, and so was everybody in the run's pid namespace: the end of its first process, which the
+    /// kernel has confirmed, comes after that of all others.
+    NamespaceGone,
 }
 
 /// Who was signalled during a run.

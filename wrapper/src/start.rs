@@ -84,7 +84,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         return Err(StartError::Unsupported(lack));
     }
     Handle::try_current().map_err(|_| StartError::NoRuntime)?;
-    let containment = command.wanted.choose().map_err(StartError::Unavailable)?;
+    let containment = command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)?;
 
     // 2. The owner of the child is there before the child.
     let mailbox = supervisor().map_err(StartError::Supervisor)?;
@@ -108,7 +108,11 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         poller: mailbox.poller(),
         token: Source::Hold.token(door.key()),
     };
-    let hold = containment.start(launch).map_err(|refusal| refused(command, refusal))?;
+    let hold = containment.start(launch).map_err(|refusal| {
+        // What was made for it is kept for further runs, and somebody must see that it is not kept for ever.
+        mailbox.poller().wake();
+        refused(command, refusal)
+    })?;
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();

@@ -44,6 +44,14 @@ fn describe(findings: &Findings) -> String {
     if findings.used.is_none() {
         text.push_str("  none works here: no audit can run\n");
     }
+    text.push_str(&format!("\n{}\n", Paint::Strong.on("how childminder can hold a run, strongest first")));
+    for state in &findings.containments {
+        let (mark, what) = match &state.lacks {
+            Some(why) => (Paint::Warning.on("lacks"), why),
+            None => (Paint::Good.on("works"), state.how.as_ref().unwrap_or(&state.containment)),
+        };
+        text.push_str(&format!("  {:<8} {mark}  {}\n", state.containment, for_terminal(what)));
+    }
     text.push_str(&format!("\n{}\n", Paint::Strong.on("programs that built-in subjects need")));
     for program in &findings.programs {
         let path = program.path.as_deref().map_or("not on this machine".into(), for_terminal);

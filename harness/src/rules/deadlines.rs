@@ -543,7 +543,8 @@ impl<'f, 'a> Asking<'f, 'a> {
         let name = node.name;
         let too_early = after_us.saturating_add(TICK_US) < self.grace_us;
         // Whoever is urged may kill at once, however long that takes on a crowded machine.
-        let urged = gone_us >= self.urged_us && self.urged_us.saturating_sub(self.earliest_us) < self.grace_us;
+        let urged =
+            gone_us >= self.urged_us && self.urged_us.saturating_sub(self.earliest_us) < self.grace_us;
         if urged && (after_us < self.grace_us || !asked) {
             return Verdict::Vacuous("the caller urged before the grace was over".to_owned());
         }
@@ -1122,10 +1123,8 @@ mod tests {
             .gone(22, "root")
             .ended(23, because(Reason::Cancelled));
         assert_verdict(&urged, judge_d5, Vacuous, "urged");
-        let urged_on_a_crowded_machine = logging(r#""log""#)
-            .cancel(15)
-            .gone(150, "root")
-            .ended(151, because(Reason::Cancelled));
+        let urged_on_a_crowded_machine =
+            logging(r#""log""#).cancel(15).gone(150, "root").ended(151, because(Reason::Cancelled));
         assert_verdict(&urged_on_a_crowded_machine, judge_d5, Vacuous, "urged");
     }
 

@@ -90,6 +90,7 @@ impl Runner<'_> {
         if hello.run == 0 && hello.node == fake_cli::script::ROOT {
             BYSTANDER_CHILD.clone_into(&mut hello.node);
         }
+        connection.translate(&mut hello);
         let (run, name) = (hello.run, hello.node.clone());
         self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
         self.happen_in(run, format!("{name}.hello"));

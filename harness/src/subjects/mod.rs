@@ -12,11 +12,16 @@ use ::childminder::Containment;
 use crate::reentry::Subjects;
 use crate::subject::{Drive, SubjectSpec};
 
+/// What comes before the name of a containment.
+const CHILDMINDER_WITH: &str = "childminder:";
+
 /// The subjects that live in this executable.
 pub fn in_rust() -> Subjects {
     Subjects::new()
         .with("childminder", childminder::Minded(Containment::Nanny))
         .with("childminder:group", childminder::Minded(Containment::Group))
+        .with("childminder:cgroup", childminder::Minded(Containment::Cgroup))
+        .with("childminder:sealed", childminder::Minded(Containment::Sealed))
         .with("tokio", tokio_process::KillOnDrop)
 }
 
@@ -24,15 +29,24 @@ pub fn in_rust() -> Subjects {
 ///
 /// # Errors
 ///
-/// When there is no such subject, or this machine lacks its program.
+/// When there is no such subject, or this machine lacks its program or its containment.
 pub fn builtin(name: &str) -> Result<SubjectSpec, String> {
     if in_rust().names().contains(&name) {
+        if let Some(Ok(containment)) = name.strip_prefix(CHILDMINDER_WITH).map(str::parse::<Containment>) {
+            containment.probe().map_err(|lack| format!("{name}: {lack}"))?;
+        }
         let drive = Drive::Reentry { subject: name.to_owned() };
         return Ok(SubjectSpec { name: name.to_owned(), drive });
     }
     templates::find(name)
         .ok_or_else(|| format!("there is no subject {name:?}; there are {}", names().join(", ")))?
         .spec()
+}
+
+/// Each containment of childminder, the strongest first, and how it can be had here or why it cannot.
+pub fn containments() -> Vec<(String, Result<String, String>)> {
+    let probed = |containment: Containment| containment.probe().map_err(|lack| lack.why);
+    Containment::ALL.into_iter().map(|containment| (containment.to_string(), probed(containment))).collect()
 }
 
 /// The names of all built-in subjects, also of those that this machine lacks.

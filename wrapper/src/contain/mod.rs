@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::{Command, ExitStatus};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,21 @@ pub enum Containment {
     /// when the owner is gone. It needs no privilege.
     #[default]
     Nanny,
+    /// The nanny and a control group (v2) for each run, below the one that the owner is in, where the owner may make
+    /// one: everybody in it is killed at once, also those who fork without end, and also when the nanny is killed.
+    ///
+    /// The groups are `childminder-…/run-…`; they are used again, and removed when there was no run for a moment. What an
+    /// owner that is killed leaves of them is removed by its nannies, else by the next owner at its first use.
+    Cgroup,
+    /// Nannies and a pid namespace for each run: nobody can leave it, and the kernel ends it when a nanny is killed.
+    ///
+    /// What is different for the child: processes outside do not exist for it, and it is not the owner's child, whose
+    /// pid it sees as 0 or 1; the numbers that it knows of processes mean nothing outside (ours, like
+    /// [`Run::pid`](crate::Run::pid), are the owner's). It has a mount namespace with a `/proc` of its own; what it
+    /// mounts is gone with the run. Where the owner may not make namespaces, it gets a user namespace too: its user and
+    /// group are the same, all others appear as 65534, set-uid programs of others do not change the user, and
+    /// `setgroups` is denied. It is no sandbox: files, network and memory are the owner's.
+    Sealed,
     /// A process group of its own. The floor: it needs nothing.
     Group,
 }
@@ -62,12 +78,12 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// What it gets.
-    pub(crate) fn choose(self) -> Result<Containment, Unavailable> {
+    /// What it gets for a command that was made here, or converted.
+    pub(crate) fn choose(self, is_converted: bool) -> Result<Containment, Unavailable> {
         match self {
-            Self::Required(containment) => containment.probe().map(|_| containment),
+            Self::Required(containment) => containment.probe_for(is_converted).map(|_| containment),
             Self::Preferred(mut containment) => loop {
-                match (containment.probe(), containment.next_weaker()) {
+                match (containment.probe_for(is_converted), containment.next_weaker()) {
                     (Ok(_), _) => return Ok(containment),
                     (Err(lack), Some(weaker)) if !lack.passes => containment = weaker,
                     (Err(lack), _) => return Err(lack),
@@ -79,11 +95,20 @@ impl Wanted {
 
 impl Containment {
     /// All of them, the strongest first.
-    pub const ALL: [Self; 2] = [Self::Nanny, Self::Group];
+    pub const ALL: [Self; 4] = [Self::Sealed, Self::Cgroup, Self::Nanny, Self::Group];
 
     /// What this containment cannot hold, in one sentence for people.
     pub fn cannot_hold(self) -> &'static str {
         match self {
+            Self::Sealed => {
+                "a process that another program starts at the run's request (a service manager, a container engine, \
+                 at, cron)"
+            }
+            Self::Cgroup => {
+                "a process that another program starts at the run's request (a service manager, a container engine, \
+                 at, cron); when the nanny itself is killed, a process that has left the control group and the \
+                 child's session"
+            }
             Self::Nanny => {
                 "a process that another program starts at the run's request (a service manager, a container engine, \
                  at, cron); when the nanny itself is killed, a process that has left the child's session"
@@ -95,7 +120,8 @@ impl Containment {
     }
 
     /// Whether it can be had here, and how, in a few words for people. It is tried once in a process; the first call
-    /// may take a millisecond.
+    /// may take a few milliseconds. That of [`Cgroup`](Self::Cgroup) also ends and removes what dead owners have left,
+    /// which may take two seconds.
     ///
     /// # Errors
     /// It cannot be had; the error says why.
@@ -103,12 +129,24 @@ impl Containment {
         let unavailable = |why, passes| Unavailable { containment: self, why, passes };
         match self {
             #[cfg(has_nanny)]
-            Self::Nanny => match crate::sys::image() {
-                Ok(image) => Ok(format!("executed from {}", image.kind())),
-                Err(lack) => Err(unavailable(lack.to_string(), lack.passes)),
-            },
+            Self::Nanny | Self::Cgroup | Self::Sealed => {
+                let image = crate::sys::image().map_err(|lack| unavailable(lack.to_string(), lack.passes))?;
+                match self {
+                    Self::Cgroup => match crate::sys::cgroups(image) {
+                        Ok(home) => Ok(format!("below {}", home.display())),
+                        Err(lack) => Err(unavailable(lack.to_string(), false)),
+                    },
+                    Self::Sealed => match crate::sys::namespaces(image) {
+                        Ok(()) => Ok("a pid namespace for each run".to_owned()),
+                        Err(lack) => Err(unavailable(lack.to_owned(), false)),
+                    },
+                    _ => Ok(format!("executed from {}", image.kind())),
+                }
+            }
             #[cfg(not(has_nanny))]
-            Self::Nanny => Err(unavailable("there is no nanny for this platform".to_owned(), false)),
+            Self::Nanny | Self::Cgroup | Self::Sealed => {
+                Err(unavailable("there is no nanny for this platform".to_owned(), false))
+            }
             Self::Group => match crate::sys::unsupported() {
                 None => Ok("needs nothing".to_owned()),
                 Some(lack) => Err(unavailable(lack.to_owned(), false)),
@@ -116,8 +154,18 @@ impl Containment {
         }
     }
 
+    /// A command that was made elsewhere starts itself, and that is too late for a pid namespace.
+    fn probe_for(self, is_converted: bool) -> Result<String, Unavailable> {
+        if is_converted && self == Self::Sealed {
+            let why = "a command that was made by another builder cannot be sealed".to_owned();
+            return Err(Unavailable { containment: self, why, passes: false });
+        }
+        self.probe()
+    }
+
     fn next_weaker(self) -> Option<Self> {
         match self {
+            Self::Sealed | Self::Cgroup => Some(Self::Nanny),
             Self::Nanny => Some(Self::Group),
             Self::Group => None,
         }
@@ -127,12 +175,15 @@ impl Containment {
     pub(crate) fn start(self, launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
         match self {
             #[cfg(has_nanny)]
-            Self::Nanny => match crate::sys::image() {
-                Ok(image) => Ok(Box::new(nanny::start(launch, image, None)?)),
-                Err(lack) => Err(Refusal::not_started("have a nanny", io::Error::other(lack.to_string()))),
-            },
+            Self::Nanny => start_nursed(launch, || Ok(nanny::Bound::Nothing)),
+            #[cfg(has_nanny)]
+            Self::Cgroup => start_nursed(launch, || Ok(nanny::Bound::Cgroup(crate::sys::Cgroup::take()?))),
+            #[cfg(has_nanny)]
+            Self::Sealed => start_nursed(launch, || Ok(nanny::Bound::Namespace)),
             #[cfg(not(has_nanny))]
-            Self::Nanny => Err(Refusal::not_started("have a nanny", io::ErrorKind::Unsupported.into())),
+            Self::Nanny | Self::Cgroup | Self::Sealed => {
+                Err(Refusal::not_started("have a nanny", io::ErrorKind::Unsupported.into()))
+            }
             Self::Group => group::start(launch),
         }
     }
@@ -141,10 +192,62 @@ impl Containment {
 impl fmt::Display for Containment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Sealed => "sealed",
+            Self::Cgroup => "cgroup",
             Self::Nanny => "nanny",
             Self::Group => "group",
         })
     }
+}
+
+/// There is no containment of this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchContainment(String);
+
+impl fmt::Display for NoSuchContainment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Containment::ALL.map(|containment| containment.to_string());
+        write!(f, "there is no containment {:?}; there are {}", self.0, names.join(", "))
+    }
+}
+
+impl Error for NoSuchContainment {}
+
+impl FromStr for Containment {
+    type Err = NoSuchContainment;
+
+    /// Takes the name that it is displayed by.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let named = |containment: &Self| containment.to_string() == name;
+        Self::ALL.into_iter().find(named).ok_or_else(|| NoSuchContainment(name.to_owned()))
+    }
+}
+
+#[cfg(has_nanny)]
+fn start_nursed(
+    launch: Launch<'_>,
+    bound: impl FnOnce() -> Result<nanny::Bound, crate::sys::NotStarted>,
+) -> Result<Box<dyn Hold>, Refusal> {
+    let image = crate::sys::image()
+        .map_err(|lack| Refusal::not_started("have a nanny", io::Error::other(lack.to_string())))?;
+    let bound = bound().map_err(|lack| Refusal::not_started(lack.doing, lack.error))?;
+    Ok(Box::new(nanny::start(launch, image, bound)?))
+}
+
+/// Whether something is kept for further runs, which [`tidy_up`] removes.
+pub(crate) fn keeps_something() -> bool {
+    #[cfg(has_nanny)]
+    return crate::sys::keeps_cgroups();
+    #[cfg(not(has_nanny))]
+    false
+}
+
+/// Removes what is kept for further runs, if there is none now. Returns whether nothing is left.
+pub(crate) fn tidy_up() -> bool {
+    #[cfg(has_nanny)]
+    return crate::sys::tidy_up();
+    #[cfg(not(has_nanny))]
+    true
 }
 
 /// A command that is to be started, and who wants to hear of its end.

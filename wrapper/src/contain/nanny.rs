@@ -1,38 +1,62 @@
 //! The nanny: a process of our own between the owner and the child. Whatever leaves the child's group or session comes
 //! to it, and it outlives the owner for as long as it takes to end everybody.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining, StopTimes};
 use crate::outcome::{KillCause, Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
-use crate::sys::{self, Cause, Errand, Image, Member, Nanny, NotStarted, Some8, Token};
+use crate::sys::{self, Cause, Cgroup, Errand, Image, Member, Nanny, NotStarted, Some8, Token, Within};
 
 const LOST: &str = "the nanny was killed; whoever was left in the child's session was killed as well, and whoever had \
                     left that session could not be found";
 
-pub(super) fn start(
-    launch: Launch<'_>,
-    image: &Image,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Nursed, Refusal> {
+const NAMESPACE_STAYS: &str =
+    "the nanny was killed; the kernel is killing the pid namespace, which is not gone yet";
+
+/// What holds a run besides its nanny.
+pub(super) enum Bound {
+    Nothing,
+    Cgroup(Cgroup),
+    Namespace,
+}
+
+impl Bound {
+    fn within(&self) -> Within<'_> {
+        match self {
+            Self::Nothing => Within::Nothing,
+            Self::Cgroup(cgroup) => Within::Cgroup(cgroup.as_fd()),
+            Self::Namespace => Within::Namespace,
+        }
+    }
+}
+
+pub(super) fn start(launch: Launch<'_>, image: &Image, bound: Bound) -> Result<Nursed, Refusal> {
     let token = launch.token;
+    let within = bound.within();
     let started =
-        if launch.is_converted { adopt(launch, image, cgroup) } else { send(launch, image, cgroup) };
+        if launch.is_converted { adopt(launch, image, within) } else { send(launch, image, within) };
     match started {
-        Ok(nanny) => Ok(Nursed { nanny, token, left_alone: Vec::new() }),
-        Err(NotStarted { doing, error }) => Err(Refusal::NotStarted { doing, error }),
+        Ok(nanny) => Ok(Nursed { nanny, bound, token, left_alone: Vec::new() }),
+        Err(NotStarted { doing, error }) => {
+            // A nanny that was killed over it may have left somebody.
+            if let Bound::Cgroup(mut cgroup) = bound {
+                cgroup.spoil();
+                cgroup.kill();
+            }
+            Err(Refusal::NotStarted { doing, error })
+        }
     }
 }
 
 /// Has the command make its processes, and one of them the nanny.
-fn adopt(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Result<Nanny, NotStarted> {
+fn adopt(launch: Launch<'_>, image: &Image, within: Within<'_>) -> Result<Nanny, NotStarted> {
     let Launch { command, adoption, ends, poller, token, .. } = launch;
-    ends.lent_to(command, |command| Nanny::adopt(image, command, adoption, cgroup, poller, token))
+    ends.lent_to(command, |command| Nanny::adopt(image, command, adoption, within, poller, token))
 }
 
 /// Sends a nanny of our own to start the program.
-fn send(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Result<Nanny, NotStarted> {
+fn send(launch: Launch<'_>, image: &Image, within: Within<'_>) -> Result<Nanny, NotStarted> {
     let Launch { command, clears_environment, ends, poller, token, .. } = launch;
     let errand = Errand {
         program: command.get_program(),
@@ -43,7 +67,7 @@ fn send(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Re
         stdin: ends.stdin,
         stdout: ends.stdout,
         stderr: ends.stderr,
-        cgroup,
+        within,
     };
     Nanny::start(image, errand, poller, token)
 }
@@ -54,6 +78,7 @@ const STOLEN: &str = "the nanny was killed, and somebody else in this process to
 /// A run that a nanny holds.
 pub(super) struct Nursed {
     nanny: Nanny,
+    bound: Bound,
     token: Token,
     /// Whose end we wait for, if the nanny was killed.
     left_alone: Vec<Member>,
@@ -105,6 +130,12 @@ impl Hold for Nursed {
     fn name_survivors(&mut self) -> Left {
         self.nanny.listen();
         if self.nanny.is_lost() {
+            match &self.bound {
+                Bound::Nothing => {}
+                Bound::Cgroup(cgroup) if cgroup.is_empty() => {}
+                Bound::Cgroup(cgroup) => return cgroup.survivors(),
+                Bound::Namespace => return Left::Unknown(NAMESPACE_STAYS),
+            }
             return match self.nanny.session().map(|session| session.survivors()) {
                 Some(Left::Survivors(survivors)) => Left::Survivors(survivors),
                 Some(_) => Left::Unknown(LOST),
@@ -157,9 +188,24 @@ impl Hold for Nursed {
     }
 }
 
+impl Drop for Nursed {
+    fn drop(&mut self) {
+        let was_killed = self.nanny.report().cgroup_killed != 0 || self.nanny.is_lost();
+        if let (Bound::Cgroup(cgroup), true) = (&mut self.bound, was_killed) {
+            cgroup.spoil();
+        }
+    }
+}
+
 impl Nursed {
-    /// Kills whoever a killed nanny has left in its session.
+    /// Kills whoever a killed nanny has left: exactly those within a control group or a pid namespace, without these
+    /// those in its session.
     fn sweep(&mut self) -> Remaining {
+        match &self.bound {
+            Bound::Nothing => {}
+            Bound::Cgroup(cgroup) => cgroup.kill(),
+            Bound::Namespace => return self.end_namespace(),
+        }
         self.left_alone.retain(Member::is_alive);
         if !self.left_alone.is_empty() {
             return Remaining::Somebody;
@@ -169,17 +215,39 @@ impl Nursed {
         self.left_alone = others.members;
         match (others.unwatched, self.left_alone.is_empty()) {
             (true, _) => Remaining::LookAgainSoon,
-            (false, true) => {
-                self.nanny.reap();
-                Remaining::Unknown(LOST)
-            }
+            (false, true) => match &self.bound {
+                Bound::Cgroup(cgroup) if !cgroup.is_empty() => Remaining::LookAgainSoon,
+                Bound::Cgroup(_) => {
+                    self.nanny.reap();
+                    Remaining::Nobody(Proof::CgroupEmpty)
+                }
+                Bound::Nothing | Bound::Namespace => {
+                    self.nanny.reap();
+                    Remaining::Unknown(LOST)
+                }
+            },
             (false, false) => Remaining::Somebody,
         }
     }
 }
 
+impl Nursed {
+    fn end_namespace(&mut self) -> Remaining {
+        match self.nanny.kill_namespace() {
+            Some(true) => {
+                self.nanny.reap();
+                Remaining::Nobody(Proof::NamespaceGone)
+            }
+            Some(false) => Remaining::LookAgainSoon,
+            None => Remaining::Unknown("the nanny did not introduce itself"),
+        }
+    }
+}
+
 fn processes(some: &Some8) -> Processes {
-    let first = some.named().iter().filter_map(|pid| u32::try_from(*pid).ok()).collect();
+    // 0 is one whose number the nanny could not find out.
+    let first =
+        some.named().iter().filter_map(|pid| u32::try_from(*pid).ok().filter(|pid| *pid > 0)).collect();
     Processes { count: some.count, first }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use case::{Case, Intakes, Limits, Opening};
 pub(crate) use mail::{Door, Mailbox, Message, Wish};
 
-use crate::contain::Hold;
+use crate::contain::{self, Hold};
 use crate::room::Room;
 use crate::sys::{self, Token};
 
@@ -47,6 +47,9 @@ impl Source {
     }
 }
 
+/// How long what is kept for further runs is kept when there is none.
+const LINGER: Duration = Duration::from_millis(250);
+
 static CURRENT: Mutex<Option<Arc<Mailbox>>> = Mutex::new(None);
 
 /// The supervisor's mailbox; starts its thread if it does not run yet.
@@ -74,6 +77,7 @@ fn supervise(mailbox: &Mailbox) {
             supervisor.serve_ready();
             supervisor.serve_deadlines();
             supervisor.bury();
+            supervisor.tidy_up();
         }
     }));
     mailbox.close();
@@ -83,18 +87,21 @@ struct Supervisor {
     cases: HashMap<Key, Case>,
     /// Those that outlived their kill and their run: reaped when they end at last.
     late: HashMap<Key, Box<dyn Hold>>,
+    /// When to remove what is kept for further runs, and after which pause that was.
+    tidy: Option<(Instant, Duration)>,
     ready: Vec<Token>,
     room: Room,
 }
 
 impl Supervisor {
     fn new() -> Self {
-        Self { cases: HashMap::new(), late: HashMap::new(), ready: Vec::new(), room: Room::new() }
+        Self { cases: HashMap::new(), late: HashMap::new(), tidy: None, ready: Vec::new(), room: Room::new() }
     }
 
     fn wait(&mut self, mailbox: &Mailbox) {
         let now = Instant::now();
-        let next = self.cases.values().filter_map(Case::next_deadline).min();
+        let tidy = self.tidy.map(|(due, _)| due);
+        let next = self.cases.values().filter_map(Case::next_deadline).chain(tidy).min();
         let timeout = next.map(|deadline| deadline.saturating_duration_since(now));
         if mailbox.poller().wait(&mut self.ready, timeout).is_err() {
             // It cannot fail for any reason that we know of. If it did, this would be a busy loop.
@@ -142,6 +149,25 @@ impl Supervisor {
         let now = Instant::now();
         for case in self.cases.values_mut() {
             case.serve_deadline(now, &mut self.room);
+        }
+    }
+
+    /// Removes what is kept for further runs when there was none for a moment. What cannot be removed yet, because
+    /// somebody cannot be killed, is tried again, ever more seldom.
+    fn tidy_up(&mut self) {
+        if !self.cases.is_empty() || !contain::keeps_something() {
+            self.tidy = None;
+            return;
+        }
+        let now = Instant::now();
+        match self.tidy {
+            None => self.tidy = Some((now + LINGER, LINGER)),
+            Some((due, pause)) if due <= now => {
+                let pause = pause.saturating_mul(2);
+                self.tidy =
+                    if contain::tidy_up() { None } else { now.checked_add(pause).map(|due| (due, pause)) };
+            }
+            Some(_) => {}
         }
     }
 

@@ -31,6 +31,8 @@ mod silence;
 mod start;
 #[path = "../promises/status.rs"]
 mod status;
+#[path = "../promises/stray.rs"]
+mod stray;
 #[path = "../promises/survivors.rs"]
 mod survivors;
 

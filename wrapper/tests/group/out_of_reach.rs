@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use childminder::{Cut, Ended, StreamEnd};
 
-use crate::scene::{LONG_GRACE, Stray, assert_all_dead, is_alive, perl, pids, run, sh, start, within};
+use crate::scene::{LONG_GRACE, assert_all_dead, is_alive, perl, pids, run, sh, start, within};
+use crate::stray::Stray;
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1000);

@@ -17,8 +17,10 @@ mod scene;
 mod silence;
 mod start;
 mod status;
+mod stray;
 mod survivors;
 mod table;
+mod unbound;
 
 use childminder::Containment;
 

@@ -1,14 +1,10 @@
-//! What only the nanny holds.
+//! What only a nanny holds, also with a control group or a namespace.
 
 use std::time::{Duration, Instant};
 
-use childminder::{Command, Containment, Ended, Left, Proof, Reason, StreamEnd};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use childminder::{Ended, Left, Proof, StreamEnd};
 
-use crate::scene::{
-    LONG_GRACE, assert_all_dead, eventually, is_alive, lines, perl, pids, run, sh, start, within,
-};
+use crate::scene::{LONG_GRACE, assert_all_dead, lines, perl, pids, run, sh, start, within};
 
 /// A process that is to be found wherever it has gone: its shape, and a script that says two pids, the leader's last.
 const ESCAPES: [(&str, &str); 6] = [
@@ -130,25 +126,9 @@ async fn what_the_child_used_is_told() {
 
 #[tokio::test]
 async fn the_pid_is_the_childs_and_not_the_nannys() {
-    let mut run = start(&mut sh("echo $$; read line"));
+    let mut run = start(sh("echo $$; read line").stdin(childminder::Input::Piped));
     let pid = run.pid();
     assert_eq!(Some(pids(&mut run, 1).await[0]), pid);
-}
-
-#[tokio::test]
-async fn somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept() {
-    let mut run = start(sh("trap '' TERM; sleep 100 & echo $!; echo $$; wait").grace(LONG_GRACE));
-    let tree = pids(&mut run, 2).await;
-    let leader = Pid::from_raw(i32::try_from(tree[1]).expect("a pid"));
-    // The nanny leads the session.
-    let nanny = nix::unistd::getsid(Some(leader)).expect("it lives");
-    assert_ne!(nanny, leader);
-    kill(nanny, Signal::SIGKILL).expect("it is ours");
-    let outcome = within(run.wait()).await;
-    assert_all_dead(&tree);
-    assert_eq!(outcome.ended, Ended::Stopped(Reason::ContainmentLost));
-    assert!(matches!(outcome.left, Left::Unknown(_)), "it cannot be known: {outcome:?}");
-    eventually("the nanny is reaped", || !is_alive(nanny.as_raw().unsigned_abs()));
 }
 
 #[tokio::test]
@@ -178,13 +158,4 @@ async fn an_owner_that_ignores_the_end_of_children_loses_no_status() {
     // Not in this process, whose other tests want theirs: by way of another wrapper of children, the shell.
     let outcome = run(&mut sh("trap '' CHLD; sh -c 'exit 9'; echo $?")).await;
     assert_eq!(&outcome.stdout.bytes[..], b"9\n");
-}
-
-#[tokio::test]
-async fn a_program_that_is_required_to_be_contained_says_by_what() {
-    let mut command = Command::new("true");
-    assert_eq!(command.get_containment(), Ok(Containment::Nanny));
-    assert_eq!(command.require(Containment::Group).get_containment(), Ok(Containment::Group));
-    let outcome = run(&mut command).await;
-    assert_eq!(outcome.containment, Containment::Group);
 }

@@ -99,15 +99,24 @@ fn a_task_that_is_aborted_takes_its_run_along() {
 fn a_future_that_is_dropped_takes_its_run_along() {
     let runtime = runtime();
     let path = std::env::temp_dir().join(format!("childminder-future-{}", std::process::id()));
-    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 100", path.display());
-    let pid = runtime.block_on(async {
+    let script = format!("touch {}; sleep 100", path.display());
+    runtime.block_on(async {
         let future = sh(&script).run();
         eventually("it has started", || path.exists());
+        assert!(somebody_was_given(&script), "it is not to be seen");
         drop(future);
-        std::fs::read_to_string(&path).expect("its pid").trim().parse().expect("a pid")
     });
     std::fs::remove_file(&path).expect("our own file");
-    eventually("it is dead and reaped", || state_of(pid).is_none());
+    eventually("it is dead, and its nanny too", || !somebody_was_given(&script));
+}
+
+/// Whether a live process has this among its arguments.
+fn somebody_was_given(script: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("a list of processes");
+    let arguments = |entry: std::io::Result<std::fs::DirEntry>| {
+        String::from_utf8(std::fs::read(entry.ok()?.path().join("cmdline")).ok()?).ok()
+    };
+    processes.filter_map(arguments).any(|words| words.split('\0').any(|word| word == script))
 }
 
 #[test]

@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::scene::{LONG_GRACE, Stray, eventually, is_alive, pids, sh, start, state_of, within};
+use crate::scene::{LONG_GRACE, eventually, is_alive, pids, sh, start, state_of, within};
+use crate::stray::Stray;
 
 /// Set for an owner.
 const MARK: &str = "CHILDMINDER_TEST_IS_AN_OWNER";

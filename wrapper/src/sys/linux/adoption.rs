@@ -124,7 +124,7 @@ fn become_nanny(channel: RawFd, image: RawFd, program: libc::c_long) -> io::Erro
         rest /= 10;
     }
     let environment = [ptr::null::<libc::c_char>()];
-    let arguments = [NAME.as_ptr(), text[start..].as_ptr().cast(), ptr::null()];
+    let arguments = [NAME.as_ptr(), c"adopt".as_ptr(), text[start..].as_ptr().cast(), ptr::null()];
     let program = program as libc::pid_t;
     // SAFETY: the arrays end with null pointers and their strings with zeros; the number is that of our child, which
     // nobody else can reap.

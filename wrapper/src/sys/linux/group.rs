@@ -320,7 +320,7 @@ fn name_survivors(circle: Circle) -> Left {
     if survivors.is_empty() { Left::Nobody(Proof::NoneAlive) } else { Left::Survivors(survivors) }
 }
 
-fn why_alive(pid: Pid) -> WhyAlive {
+pub(super) fn why_alive(pid: Pid) -> WhyAlive {
     if test_kill_process(pid) == Err(Errno::PERM) {
         return WhyAlive::Permission;
     }

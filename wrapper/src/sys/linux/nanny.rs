@@ -8,15 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, FdFlags, IoSlice, fcntl_getfd};
+use rustix::io::{Errno, FdFlags, IoSlice, IoSliceMut, fcntl_getfd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    recv, send, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
@@ -55,8 +55,17 @@ pub(crate) struct Errand<'a> {
     pub(crate) stdin: ChildEnd,
     pub(crate) stdout: ChildEnd,
     pub(crate) stderr: ChildEnd,
-    /// The directory of the control group to start it in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    pub(crate) within: Within<'a>,
+}
+
+/// What holds a run besides its nanny.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Within<'a> {
+    Nothing,
+    /// The control group with this directory.
+    Cgroup(BorrowedFd<'a>),
+    /// A pid namespace.
+    Namespace,
 }
 
 /// Why a nanny started nobody. Nothing is left of it.
@@ -88,6 +97,55 @@ pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
     answer.map(drop)
 }
 
+/// Has a nanny start its own program, which tries whether it is allowed what it needs where it is held like this.
+pub(super) fn rehearse(image: &Image, within: Within<'_>) -> Result<(), NotStarted> {
+    const DOING: &str = "try it out";
+    let poller = Arc::new(Poller::new().map_err(failed(DOING))?);
+    let errand = Errand {
+        program: OsStr::new("/proc/self/exe"),
+        arguments: vec![OsStr::new("look")],
+        clear_environment: true,
+        environment: Vec::new(),
+        directory: None,
+        stdin: ChildEnd::Null,
+        stdout: ChildEnd::Null,
+        stderr: ChildEnd::Null,
+        within,
+    };
+    let mut nanny = Nanny::start(image, errand, &poller, 0)?;
+    let deadline = Instant::now() + START_BOUND;
+    let mut ready = Vec::new();
+    while !nanny.is_gone() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            if let Some(pidfd) = &nanny.pidfd {
+                let _ = pidfd_send_signal(pidfd, Signal::KILL);
+                has_ended_within(nanny.pid, FAILED_START_BOUND);
+            }
+            nanny.reap();
+            return Err(failed(DOING)(io::ErrorKind::TimedOut.into()));
+        }
+        poller.wait(&mut ready, Some(left)).map_err(failed(DOING))?;
+        nanny.listen();
+    }
+    nanny.reap();
+    match nanny.report().exit_status() {
+        Some(status) if status.success() && !nanny.is_lost() => Ok(()),
+        Some(status) => Err(failed(DOING)(io::Error::other(format!("it ended with {status}")))),
+        None => Err(failed(DOING)(io::Error::other("it was killed"))),
+    }
+}
+
+/// Whether a run can be held by a pid namespace. It is tried once in a process.
+pub(crate) fn namespaces(image: &Image) -> Result<(), &'static str> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    let try_out = || {
+        rehearse(image, Within::Namespace)
+            .map_err(|NotStarted { doing, error }| format!("cannot {doing}: {error}"))
+    };
+    TRIED.get_or_init(try_out).as_ref().copied().map_err(String::as_str)
+}
+
 fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|error| failed(CHANNEL)(error.into()))
@@ -101,6 +159,8 @@ pub(crate) struct Nanny {
     /// that ignore SIGCHLD or wait for any child.
     pidfd: Option<Watch>,
     channel: Watch,
+    /// The first process of the run's pid namespace, if it has one. Its end is not over before everybody's in it.
+    first: Option<OwnedFd>,
     channel_ended: bool,
     is_gone: bool,
     /// The last one.
@@ -128,13 +188,25 @@ impl Nanny {
         image: &Image,
         command: &mut Command,
         adoption: &mut Adoption,
-        cgroup: Option<BorrowedFd<'_>>,
+        within: Within<'_>,
         poller: &Arc<Poller>,
         token: Token,
     ) -> Result<Self, NotStarted> {
+        let cgroup = match within {
+            Within::Nothing => None,
+            Within::Cgroup(directory) => Some(directory),
+            // The forked process is in the owner's namespace already.
+            Within::Namespace => {
+                return Err(failed("seal a command that was made elsewhere")(
+                    io::ErrorKind::Unsupported.into(),
+                ));
+            }
+        };
         let (ours, theirs) = make_channel()?;
         let owner = own_pidfd().map_err(failed(CHANNEL))?;
-        send_request(&ours, Request::Adopt, &[owner.as_fd()]).map_err(failed(CHANNEL))?;
+        let mut fds = vec![owner.as_fd()];
+        fds.extend(cgroup);
+        send_request(&ours, Request::Adopt, &fds).map_err(failed(CHANNEL))?;
         let process = adoption
             .with_hook(command, [theirs.as_fd(), image.as_fd()], cgroup, Command::spawn)
             .map_err(failed("make the processes and execute the program"))?;
@@ -149,8 +221,8 @@ impl Nanny {
         token: Token,
     ) -> Result<Self, NotStarted> {
         const HOLD: &str = "take hold of the nanny";
-        let report = match first_report(&channel) {
-            Ok(report) => report,
+        let (report, first) = match first_report(&channel) {
+            Ok(answer) => answer,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
         let held = child_pid(&process).and_then(|pid| {
@@ -167,7 +239,7 @@ impl Nanny {
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
         let (channel_ended, is_gone, poller) = (false, pidfd.is_none(), Arc::clone(poller));
-        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, report, poller })
+        Ok(Self { pid, pidfd, channel, first, channel_ended, is_gone, report, poller })
     }
 
     /// The number of the child.
@@ -247,6 +319,14 @@ impl Nanny {
         }
     }
 
+    /// Kills everybody in the run's pid namespace. Returns whether they are gone; `None` if there is none.
+    pub(crate) fn kill_namespace(&self) -> Option<bool> {
+        let first = self.first.as_ref()?;
+        // The outer nanny's death kills it as well, and may have done so.
+        let _ = pidfd_send_signal(first, Signal::KILL);
+        Some(!is_alive(first))
+    }
+
     /// The session in which the nanny and its child were. `None` if the nanny is reaped, because then its number may be
     /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
@@ -301,9 +381,12 @@ fn request_start(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
         None => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
     };
     let Some(stdin) = stdin.or(null.as_ref().map(AsFd::as_fd)) else { unreachable!("one of them is there") };
-    match errand.cgroup {
-        None => send_request(channel, Request::Start, &[owner.as_fd(), stdin]),
-        Some(cgroup) => send_request(channel, Request::StartInCgroup, &[owner.as_fd(), stdin, cgroup]),
+    match errand.within {
+        Within::Nothing => send_request(channel, Request::Start, &[owner.as_fd(), stdin]),
+        Within::Namespace => send_request(channel, Request::StartSealed, &[owner.as_fd(), stdin]),
+        Within::Cgroup(directory) => {
+            send_request(channel, Request::StartInCgroup, &[owner.as_fd(), stdin, directory])
+        }
     }
 }
 
@@ -337,8 +420,8 @@ fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Chil
     with_all_signals_blocked(|| command.spawn())
 }
 
-/// Waits for the nanny's answer.
-fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
+/// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it.
+fn first_report(channel: &OwnedFd) -> Result<(Report, Option<OwnedFd>), NotStarted> {
     const ANSWER: &str = "get an answer from the nanny";
     let deadline = Instant::now() + START_BOUND;
     loop {
@@ -352,16 +435,26 @@ fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
         }
     }
     let mut packet = [0; REPORT_BYTES];
-    let (length, _) = loop {
-        match recv(channel, &mut packet, RecvFlags::empty()) {
+    let (length, handle) = loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut spans = [IoSliceMut::new(&mut packet)];
+        match recvmsg(channel, &mut spans, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             // A nanny that leaves with the request unread resets the channel, and that is told before its answer, once.
             Err(Errno::INTR | Errno::CONNRESET) => {}
-            result => break result.map_err(|error| failed(ANSWER)(error.into()))?,
+            Err(error) => return Err(failed(ANSWER)(error.into())),
+            Ok(received) => {
+                let handle = ancillary.drain().find_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                    _ => None,
+                });
+                break (received.bytes, handle);
+            }
         }
     };
     match packet.get(..length).and_then(Report::decode) {
         // Whoever could not tell us of the child has ended it since, and says why.
-        Some(report) if report.kind != Kind::NotStarted && report.errno == 0 => Ok(report),
+        Some(report) if report.kind != Kind::NotStarted && report.errno == 0 => Ok((report, handle)),
         Some(report) => {
             let errno = i32::try_from(report.errno).unwrap_or(0);
             Err(NotStarted { doing: report.step.doing(), error: io::Error::from_raw_os_error(errno) })
