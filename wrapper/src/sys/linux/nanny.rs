@@ -212,7 +212,8 @@ impl Nanny {
     /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
         let pidfd = self.pidfd.as_ref()?;
-        let is_unreaped = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Ok(Some(_)));
+        // Also if nothing is told of it, as long as somebody traces it.
+        let is_unreaped = waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).is_ok();
         is_unreaped.then(|| OrphanedSession::led_by(self.pid, &self.poller))
     }
 }
