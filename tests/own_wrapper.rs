@@ -2,7 +2,7 @@
 //!
 //! `cargo test --test own_wrapper -- rule::S` runs the survivor rules alone, `-- --list` names every test.
 
-use childminder::{Command, Ended};
+use childminder::{Command, Ended, Input};
 use headcount::promises::Promises;
 use headcount::subject::{Job, Subject};
 use headcount::trace::{Captured, Outcome, Reason, Status};
@@ -11,7 +11,9 @@ struct Mine;
 
 impl Subject for Mine {
     fn promises(&self) -> Promises {
-        "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status".parse().expect("known words")
+        "timeout,grace,drain,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds"
+            .parse()
+            .expect("known words")
     }
 
     async fn run(&self, job: Job) -> Outcome {
@@ -19,7 +21,14 @@ impl Subject for Mine {
         job.timeout().map(|timeout| command.timeout(timeout));
         job.grace().map(|grace| command.grace(grace));
         job.drain().map(|drain| command.drain(drain));
-        let mut run = command.start().expect("the fake can be started");
+        job.input().map(|input| command.stdin(Input::Bytes(input.into())));
+        let mut run = match command.start() {
+            Ok(run) => run,
+            Err(error) => {
+                let reason = Reason::StartFailed(error.to_string());
+                return Outcome { reason, status: None, stdout: None, stderr: None };
+            }
+        };
         let canceller = run.canceller();
         job.on_cancel(move || canceller.cancel());
         let end = run.wait().await;

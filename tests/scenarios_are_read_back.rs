@@ -74,3 +74,22 @@ fn the_scenario_in_the_readme_is_one() {
     let json = readme.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     Scenario::from_json(json).unwrap();
 }
+
+#[test]
+fn a_hindrance_reads_as_people_write_it_and_is_refused_where_it_cannot_be() {
+    let with_ops = |ops: &str| {
+        let text =
+            format!(r#"{{"schema": 1, "name": "n", "why": "A test.", "script": ["hang"], "ops": [{ops}]}}"#);
+        Scenario::from_json(&text).map_err(|refused| refused.to_string())
+    };
+    with_ops(r#"{"do": "run", "hindered-by": "missing-program"}, {"do": "wait"}, {"do": "run"}"#).unwrap();
+    with_ops(r#"{"do": "run", "hindered-by": {"descriptors-left": 3}}"#).unwrap();
+    for (ops, part) in [
+        (r#"{"do": "run"}, {"do": "wait", "hindered-by": "no-process"}"#, "only a \"run\""),
+        (r#"{"do": "run", "hindered-by": "no-process"}, {"do": "run"}"#, "put a \"wait\" between"),
+        (r#"{"do": "run", "hindered-by": {"descriptors-left": 4000000}}"#, "at most 1024"),
+    ] {
+        let refused = with_ops(ops).unwrap_err();
+        assert!(refused.contains("hindered-by") && refused.contains(part), "{refused}");
+    }
+}

@@ -59,6 +59,8 @@ pub enum Step {
     ForkAtRate(ForkAtRate),
     /// Make this many children that exit at once and are never reaped.
     Zombies(u32),
+    /// Become a subreaper: from now on orphans among its descendants are adopted by it. It does not reap them.
+    Subreaper,
 
     // Output and input.
     /// Write bytes at once.
@@ -266,7 +268,8 @@ impl fmt::Display for Name {
 /// A named event: words joined by dots, at most 96 characters.
 ///
 /// `root.hello`, `root.ready` (emitted by the script), `root.TERM` (the node reported that signal),
-/// `root.gone`, `op.2.issued`, `op.2.done`, `run.ended`, `host.gone`.
+/// `root.gone`, `op.2.issued`, `op.2.done`, `run.ended`, `host.gone`. Of several runs the newest is meant;
+/// `run.1.root.ready` is that of the first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Event(String);
@@ -275,6 +278,12 @@ impl Event {
     /// The event as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The number of the run, from 1, and its event, of one that names its run: `run.2.root.ready`.
+    pub fn of_a_run(&self) -> Option<(u32, &str)> {
+        let (run, event) = self.0.strip_prefix("run.")?.split_once('.')?;
+        Some((run.parse().ok()?, event))
     }
 }
 
@@ -518,7 +527,9 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                         format!("a second node named {:?}; give it another name", start.node.as_str()),
                     );
                 }
-                if ["op", "run", "host", "bystander"].contains(&start.node.as_str()) {
+                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
+                    .contains(&start.node.as_str())
+                {
                     return refuse(
                         &place,
                         format!("{:?} is a reserved name; give the node another", start.node.as_str()),
@@ -588,6 +599,15 @@ mod tests {
         check(&script).unwrap();
         let text = serde_json::to_string(&script).unwrap();
         assert_eq!(read(&text).unwrap(), script);
+    }
+
+    #[test]
+    fn an_event_may_name_its_run() {
+        let event = |text: &str| Event::try_from(text).unwrap();
+        assert_eq!(event("run.2.root.ready").of_a_run(), Some((2, "root.ready")));
+        for text in ["run.ended", "root.ready", "run.root.ready", "host.gone"] {
+            assert_eq!(event(text).of_a_run(), None, "{text}");
+        }
     }
 
     #[test]

@@ -13,12 +13,12 @@ use fake_cli::script::{
 use fake_cli::span::Span;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::{Index, select, subsequence};
 use proptest::strategy::{Union, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::promises::Keeps;
-use crate::scenario::{Limits, Op, SCHEMA, Scenario, Verb};
+use crate::scenario::{Hindrance, HostEnd, HostState, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
@@ -106,7 +106,19 @@ struct Parts {
     gate: Gate,
     delay: Span,
     limits: Limits,
+    rare: Rare,
+}
+
+/// What few cases have.
+#[derive(Clone, Debug)]
+struct Rare {
     bystanders: bool,
+    /// After which event a child of the host's own exits.
+    bystander_child: Option<&'static str>,
+    blocks: Vec<Signal>,
+    ignores: Vec<Signal>,
+    input: Option<u64>,
+    asks_again: bool,
 }
 
 /// One node, as it was drawn. What the case's swarm does not allow becomes the plain variant.
@@ -117,6 +129,8 @@ struct Node {
     manner: Manner,
     life: Life,
     holds_stdout: bool,
+    /// It is a subreaper.
+    adopts: bool,
     writes: u64,
 }
 
@@ -161,7 +175,12 @@ enum Ending {
     CancelAtExit(Exit),
     KillHost,
     SignalHost(Signal),
+    EndHost(HostEnd),
     CancelRepeatedly,
+    /// By itself, when its timeout is nearly over.
+    ByItselfAtTimeout(Exit),
+    /// By itself, and then three more starts that are hindered.
+    HinderedStarts(Exit, Hindrance),
 }
 
 /// How a root ends by itself.
@@ -171,6 +190,8 @@ struct Exit {
     after: Span,
     leaves_others: bool,
     burst: u64,
+    /// It reads its input first, where there is some.
+    reads: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +232,7 @@ enum Behaviour {
     Stops,
     Stdin,
     Busy,
+    Adopts,
 }
 
 impl Swarm {
@@ -228,21 +250,45 @@ fn parts(shape: Shape) -> impl Strategy<Value = Parts> {
         5 => vec(node(), 4..=7),
     ];
     let drawn = (any::<u32>().prop_map(Swarm), node(), others, ending(shape), gate(), delay(), limits());
-    (drawn, prop::bool::weighted(0.1)).prop_map(|(drawn, bystanders)| {
+    (drawn, rare(shape)).prop_map(|(drawn, rare)| {
         let (swarm, root, others, ending, gate, delay, limits) = drawn;
-        Parts { swarm, root, others, ending, gate, delay, limits, bystanders }
+        Parts { swarm, root, others, ending, gate, delay, limits, rare }
+    })
+}
+
+fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
+    // TERM is not among them: it is the harness's own word to a command.
+    let signals = || {
+        let all = vec![Signal::Hup, Signal::Int, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe];
+        prop_oneof![19 => Just(Vec::new()), 1 => subsequence(all, 1..=6)]
+    };
+    let bytes = prop_oneof![2 => Just(0), 3 => 1..=4096_u64, 2 => 65_537..=200_000_u64];
+    let input = prop_oneof![9 => Just(None), 1 => bytes.prop_map(Some)];
+    let child = select(vec!["root.hello", "root.ready", "root.gone", "run.ended"]);
+    let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
+    let beside = (prop::bool::weighted(0.1), child);
+    let drawn = (beside, signals(), signals(), input, prop::bool::weighted(0.1));
+    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, asks_again)| Rare {
+        bystanders,
+        bystander_child: child.filter(|_| shape.handle),
+        blocks,
+        ignores,
+        input: input.filter(|_| shape.handle),
+        asks_again: asks_again && shape.handle,
     })
 }
 
 fn node() -> impl Strategy<Value = Node> {
     let writes = prop_oneof![6 => Just(0), 3 => 1..=4096_u64, 1 => Just(16 * 1024)];
-    (any::<Index>(), place(), manner(), life(), prop::bool::weighted(0.25), writes).prop_map(
-        |(parent, place, manner, life, holds_stdout, writes)| Node {
+    let flags = (prop::bool::weighted(0.25), prop::bool::weighted(0.5));
+    (any::<Index>(), place(), manner(), life(), flags, writes).prop_map(
+        |(parent, place, manner, life, (holds_stdout, adopts), writes)| Node {
             parent,
             place,
             manner,
             life,
             holds_stdout,
+            adopts,
             writes,
         },
     )
@@ -302,20 +348,33 @@ fn ending(shape: Shape) -> impl Strategy<Value = Ending> {
         endings.push((5, (0..8_u8).prop_map(Ending::CancelThenDrop).boxed()));
         endings.push((4, exit().prop_map(Ending::CancelAfterEnd).boxed()));
         endings.push((4, Just(Ending::CancelRepeatedly).boxed()));
+        let how = select(vec![HostEnd::Panic, HostEnd::Exit, HostEnd::Abort]);
+        endings.push((3, how.prop_map(Ending::EndHost).boxed()));
+        let hindered = (exit(), hindrance()).prop_map(|(exit, by)| Ending::HinderedStarts(exit, by));
+        endings.push((2, hindered.boxed()));
+    }
+    if shape.handle && shape.timeout {
+        endings.push((2, exit().prop_map(Ending::ByItselfAtTimeout).boxed()));
     }
     Union::new_weighted(endings)
+}
+
+fn hindrance() -> impl Strategy<Value = Hindrance> {
+    prop_oneof![
+        1 => Just(Hindrance::MissingProgram),
+        1 => Just(Hindrance::NotExecutable),
+        1 => Just(Hindrance::BadInterpreter),
+        3 => (0..=12_u32).prop_map(Hindrance::DescriptorsLeft),
+    ]
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
     let signals = vec![Signal::Term, Signal::Kill, Signal::Int, Signal::Hup, Signal::Usr1, Signal::Pipe];
     let how = prop_oneof![3 => Just(How::Code(0)), 4 => any::<u8>().prop_map(How::Code), 2 => select(signals).prop_map(How::By)];
     let burst = prop_oneof![5 => Just(0), 3 => 1..=8192_u64, 2 => 65_537..=200_000_u64];
-    (how, delay(), any::<bool>(), burst).prop_map(|(how, after, leaves_others, burst)| Exit {
-        how,
-        after,
-        leaves_others,
-        burst,
-    })
+    (how, delay(), any::<bool>(), burst, any::<bool>()).prop_map(
+        |(how, after, leaves_others, burst, reads)| Exit { how, after, leaves_others, burst, reads },
+    )
 }
 
 fn gate() -> impl Strategy<Value = Gate> {
@@ -351,7 +410,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
     let tree = Tree::of(parts);
     let limits = Limits {
         // A timeout stands in the way of every other ending.
-        timeout: parts.limits.timeout.filter(|_| parts.ending == Ending::Timeout),
+        timeout: parts.limits.timeout.filter(|_| parts.ending.needs_timeout()),
         ..parts.limits
     };
     Scenario {
@@ -360,11 +419,25 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         name: "generated".to_owned(),
         why: format!("Generated: {}, {}.", tree.describe(), parts.ending.describe()),
         rules: Vec::new(),
-        script: tree.script(ROOT, 0, &parts.ending),
+        script: tree.script(ROOT, 0, parts),
         ops: ops(parts, &tree, shape),
         limits,
-        bystanders: parts.bystanders,
+        bystander_child: parts.rare.bystander_child.map(event),
+        bystanders: parts.rare.bystanders,
+        host: parts.host(),
+        input: parts.rare.input,
         expect: None,
+    }
+}
+
+impl Parts {
+    /// A signal that is to reach the host is neither blocked nor ignored by it.
+    fn host(&self) -> HostState {
+        let reaches = |signals: &[Signal]| {
+            let others = signals.iter().filter(|signal| self.ending != Ending::SignalHost(**signal));
+            others.copied().collect()
+        };
+        HostState { blocks: reaches(&self.rare.blocks), ignores: reaches(&self.rare.ignores) }
     }
 }
 
@@ -401,10 +474,11 @@ impl Tree {
     }
 
     /// Reactions first, so that they are in force before anyone can wait for `ready`; then the nodes below, then the rest.
-    fn script(&self, name: &str, index: usize, ending: &Ending) -> Vec<Step> {
+    fn script(&self, name: &str, index: usize, parts: &Parts) -> Vec<Step> {
         let node = &self.nodes[index];
         let mut steps = Vec::new();
         steps.extend(node.manner.step());
+        steps.extend(node.adopts.then_some(Step::Subreaper));
         for child in self.children(index) {
             let below = &self.nodes[child];
             let child_name = name_of(child);
@@ -412,7 +486,7 @@ impl Tree {
                 node: child_name.clone(),
                 place: below.place,
                 holds: if below.holds_stdout { vec![Stdio::Stdout] } else { Vec::new() },
-                script: self.script(child_name.as_str(), child, ending),
+                script: self.script(child_name.as_str(), child, parts),
             }));
         }
         for child in self.children(index) {
@@ -422,8 +496,8 @@ impl Tree {
             steps.push(write(node.writes));
         }
         steps.push(Step::Emit(Name::try_from("ready").expect("a legal name")));
-        match ending.exit() {
-            Some(exit) if index == 0 => steps.extend(exit.steps()),
+        match parts.ending.exit() {
+            Some(exit) if index == 0 => steps.extend(exit.steps(parts)),
             Some(exit) if !exit.leaves_others => {}
             _ => steps.extend(node.life.steps(name)),
         }
@@ -470,6 +544,7 @@ impl Node {
             node.life = Life::Hangs;
         }
         node.holds_stdout &= swarm.allows(Behaviour::HoldsStdout);
+        node.adopts &= swarm.allows(Behaviour::Adopts);
         if !swarm.allows(Behaviour::Output) {
             node.writes = 0;
         }
@@ -521,13 +596,24 @@ impl Life {
 }
 
 impl Exit {
-    fn steps(self) -> Vec<Step> {
+    fn steps(self, parts: &Parts) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.burst > 0 {
             steps.push(write(self.burst));
         }
-        if self.after > Span::ZERO {
-            steps.push(Step::Sleep(self.after));
+        // Without input a wrapper may let its child read what never ends.
+        if self.reads && parts.rare.input.is_some() {
+            steps.push(Step::ReadStdin);
+        }
+        let after = match (parts.ending, parts.limits.timeout) {
+            // What is drawn is then the time that is left.
+            (Ending::ByItselfAtTimeout(_), Some(timeout)) => {
+                Span::from(timeout.get().saturating_sub(self.after.get()))
+            }
+            _ => self.after,
+        };
+        if after > Span::ZERO {
+            steps.push(Step::Sleep(after));
         }
         steps.push(match self.how {
             How::Code(code) => Step::Exit(code),
@@ -540,9 +626,17 @@ impl Exit {
 impl Ending {
     fn exit(self) -> Option<Exit> {
         match self {
-            Self::ByItself(exit) | Self::CancelAfterEnd(exit) | Self::CancelAtExit(exit) => Some(exit),
+            Self::ByItself(exit)
+            | Self::CancelAfterEnd(exit)
+            | Self::CancelAtExit(exit)
+            | Self::ByItselfAtTimeout(exit)
+            | Self::HinderedStarts(exit, _) => Some(exit),
             _ => None,
         }
+    }
+
+    fn needs_timeout(self) -> bool {
+        matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_))
     }
 
     fn describe(self) -> String {
@@ -558,45 +652,60 @@ impl Ending {
             Self::CancelAtExit(_) => "cancelled while it ends by itself".to_owned(),
             Self::KillHost => "its owner killed".to_owned(),
             Self::SignalHost(signal) => format!("its owner sent {}", signal.name()),
+            Self::EndHost(how) => format!("its owner ended by {}", how.name()),
             Self::CancelRepeatedly => "run and cancelled three times".to_owned(),
+            Self::ByItselfAtTimeout(_) => "ending by itself when its timeout is nearly over".to_owned(),
+            Self::HinderedStarts(_, hindrance) => {
+                format!("ending by itself, then started three times in spite of {}", hindrance.told())
+            }
         }
     }
 }
 
 fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
-    let run = || at_once(Verb::Run);
-    let wait = || at_once(Verb::Wait);
-    let gated = |verb| Op { verb, after: gate_event(parts.gate, tree), delay: nonzero(parts.delay) };
+    let run = || Op::new(Verb::Run);
+    let wait = || Op::new(Verb::Wait);
+    let gated =
+        |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
     let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
-    match parts.ending {
-        Ending::Timeout | Ending::ByItself(_) => vec![run(), wait()],
+    let mut ops = match parts.ending {
+        Ending::Timeout | Ending::ByItself(_) | Ending::ByItselfAtTimeout(_) => vec![run(), wait()],
+        Ending::HinderedStarts(_, hindrance) => {
+            let hindered = || Op { hindered_by: Some(hindrance), ..run() };
+            [run(), wait()].into_iter().chain((0..3).flat_map(|_| [hindered(), wait()])).collect()
+        }
         Ending::Cancel | Ending::CancelAtExit(_) => vec![run(), gated(Verb::Cancel), wait()],
         Ending::CancelTwice(eighths) => {
             vec![run(), gated(Verb::Cancel), inside_grace(Verb::Cancel, eighths), wait()]
         }
         Ending::ManyCancels(count) => {
-            let more = (1..count).map(|_| at_once(Verb::Cancel));
+            let more = (1..count).map(|_| Op::new(Verb::Cancel));
             [run(), gated(Verb::Cancel)].into_iter().chain(more).chain([wait()]).collect()
         }
         Ending::Drop => vec![run(), gated(Verb::Drop)],
         Ending::CancelThenDrop(eighths) => {
             vec![run(), gated(Verb::Cancel), inside_grace(Verb::Drop, eighths)]
         }
-        Ending::CancelAfterEnd(_) => vec![run(), wait(), at_once(Verb::Cancel)],
+        Ending::CancelAfterEnd(_) => vec![run(), wait(), Op::new(Verb::Cancel)],
         Ending::KillHost => vec![run(), gated(Verb::KillHost)],
         Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(signal))],
+        Ending::EndHost(how) => vec![run(), gated(Verb::EndHost(how))],
         Ending::CancelRepeatedly => (0..3).flat_map(|_| [run(), gated(Verb::Cancel), wait()]).collect(),
+    };
+    if parts.rare.asks_again && ops.last().is_some_and(|op| op.verb == Verb::Wait) {
+        ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
     }
+    ops
 }
 
 /// A second op between the first cancel and the end of its grace: when the root says that TERM has come, or a part of the
 /// grace later.
 fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
     if shape.asks && eighths % 2 == 1 && tree.nodes[0].manner.reports() {
-        return Op { verb, after: Some(event("root.TERM")), delay: None };
+        return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
     let grace = parts.limits.grace.map_or_else(Default::default, Span::get);
-    Op { verb, after: None, delay: nonzero(Span::from(grace * u32::from(eighths) / 8)) }
+    Op { delay: nonzero(Span::from(grace * u32::from(eighths) / 8)), ..Op::new(verb) }
 }
 
 fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
@@ -608,10 +717,6 @@ fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
         Gate::RootHello => Some(event("root.hello")),
         Gate::Nothing => None,
     }
-}
-
-fn at_once(verb: Verb) -> Op {
-    Op { verb, after: None, delay: None }
 }
 
 fn nonzero(span: Span) -> Option<Span> {
@@ -664,7 +769,7 @@ mod tests {
     #[test]
     fn most_wait_for_the_tree_before_they_stop_it() {
         let stops = |scenario: &Scenario| {
-            let stop = scenario.ops.iter().find(|op| !matches!(op.verb, Verb::Run | Verb::Wait))?;
+            let stop = scenario.ops.iter().find(|op| op.verb.stops())?;
             Some(stop.after.as_ref().is_some_and(|event| event.as_str().ends_with(".ready")))
         };
         let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();
@@ -697,6 +802,16 @@ mod tests {
             "root.TERM",
             "bystanders",
             "\"die\"",
+            "\"end-host\"",
+            "subreaper",
+            "bystander-child",
+            "\"blocks\"",
+            "\"ignores\"",
+            "\"input\"",
+            "\"ask-again\"",
+            "missing-program",
+            "descriptors-left",
+            "timeout is nearly over",
         ] {
             assert!(text.contains(word), "{word}");
         }
@@ -709,6 +824,7 @@ mod tests {
         for scenario in (0..1000).map(|index| generator.scenario(index)) {
             let count = |verb| scenario.ops.iter().filter(|op| op.verb == verb).count();
             assert_eq!((count(Verb::Run), count(Verb::Drop)), (1, 0), "{}", scenario.name);
+            assert_eq!((count(Verb::AskAgain), scenario.input), (0, None), "{}", scenario.name);
             assert_eq!(scenario.limits.timeout, None, "{}", scenario.name);
             assert!(!scenario.to_json().contains("root.TERM"), "{}", scenario.name);
         }

@@ -4,24 +4,28 @@
 //! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::hinder::Hindered;
 use crate::promises::Promises;
-use crate::scenario::Limits;
-use crate::subject::{Cancels, DynSubject, Job};
-use crate::trace::Outcome;
+use crate::scenario::{Hindrance, HostEnd};
+use crate::subject::{Asked, Cancels, DynSubject, Job, Task};
+use crate::trace::{ChildStatus, Outcome, Reason};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Exit code of a host that was told to exit.
+const EXIT_OF_ITS_OWN: i32 = 3;
 
 /// What the warden tells the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +35,11 @@ pub enum Order {
     Run {
         /// Its number, from 1.
         run: u32,
-        /// What to start, without arguments.
-        program: PathBuf,
-        /// The limits to ask the wrapper for.
-        limits: Limits,
+        /// What to run.
+        task: Task,
+        /// What the host itself does to make the start fail, until the run is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hindered_by: Option<Hindrance>,
     },
     /// Cancel a run in the wrapper's own idiom.
     Cancel {
@@ -49,6 +54,25 @@ pub enum Order {
         op: usize,
         /// The run.
         run: u32,
+    },
+    /// Ask for the outcome of a run that has ended again.
+    AskAgain {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
+    /// Start a child of the host's own, with which the wrapper has nothing to do.
+    StartChild {
+        /// What to start, without arguments.
+        program: std::path::PathBuf,
+    },
+    /// Ask the kernel for the status of that child, which is dead.
+    AskChild,
+    /// End in this way at once.
+    End {
+        /// How.
+        how: HostEnd,
     },
     /// End as an application would.
     Bye,
@@ -72,6 +96,15 @@ pub enum Answer {
         /// How.
         outcome: Outcome,
     },
+    /// The outcome of a run that was asked for again.
+    Again {
+        /// Index of the op.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// How it ended.
+        outcome: Outcome,
+    },
     /// An op is done: `cancel` returned, the handle is dropped.
     Done {
         /// Index of the op.
@@ -81,6 +114,11 @@ pub enum Answer {
     Unimplemented {
         /// Index of the op.
         op: usize,
+    },
+    /// The status of the child of the host's own, once it was asked for; or why there is no such child.
+    Child {
+        /// What the kernel said.
+        got: ChildStatus,
     },
     /// An op failed.
     Failed {
@@ -114,14 +152,18 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
         }
         std::io::Result::Ok(())
     });
-    let mut host = Host { subject, answers, runs: HashMap::new() };
+    let mut host = Host { subject, answers, runs: HashMap::new(), child: None };
     host.answer(Answer::Hello { promises: host.subject.promises(), version: host.subject.version() });
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Order::Run { run, program, limits } => host.start(run, program, limits),
+            Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run).await,
+            Order::StartChild { program } => host.start_child(&program),
+            Order::AskChild => host.ask_child(),
+            Order::End { how } => end(how),
+            Order::AskAgain { op, run } => host.ask_again(op, run),
             Order::Bye => break,
         }
     }
@@ -131,10 +173,31 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     Ok(())
 }
 
+/// Ends this process as a fault or a careless line in an application does.
+fn end(how: HostEnd) -> ! {
+    match how {
+        HostEnd::Panic => panic!("this host was told to panic"),
+        HostEnd::Exit => std::process::exit(EXIT_OF_ITS_OWN),
+        HostEnd::Abort => {
+            // A core file would lie around after every case. Without this there is one, which is all.
+            let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+            std::process::abort()
+        }
+    }
+}
+
 struct Host {
     subject: Arc<dyn DynSubject>,
     answers: mpsc::UnboundedSender<Answer>,
-    runs: HashMap<u32, (Cancels, JoinHandle<()>)>,
+    runs: HashMap<u32, Hosted>,
+    child: Option<Child>,
+}
+
+/// A run that was started.
+struct Hosted {
+    cancels: Cancels,
+    asked: Asked,
+    task: JoinHandle<()>,
 }
 
 impl Host {
@@ -143,36 +206,77 @@ impl Host {
         drop(self.answers.send(answer));
     }
 
-    fn start(&mut self, run: u32, program: PathBuf, limits: Limits) {
-        let (job, cancels) = Job::new(
-            program,
-            limits.timeout.map(Span::get),
-            limits.grace.map(Span::get),
-            limits.drain.map(Span::get),
-        );
+    fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
+        let (job, cancels, asked) = Job::new(task);
         let future = self.subject.clone().run(job);
         let answers = self.answers.clone();
+        // In force before the wrapper is first polled, and lifted when its future is done or dropped.
+        let hindered = hindered_by.map(Hindered::by).transpose();
         let task = tokio::spawn(async move {
-            let outcome = future.await;
+            let outcome = match hindered {
+                Ok(hindered) => {
+                    let outcome = future.await;
+                    drop(hindered);
+                    outcome
+                }
+                Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
+            };
             drop(answers.send(Answer::Ended { run, outcome }));
         });
-        self.runs.insert(run, (cancels, task));
+        self.runs.insert(run, Hosted { cancels, asked, task });
     }
 
     fn cancel(&self, op: usize, run: u32) {
         match self.runs.get(&run) {
-            Some((cancels, _)) => {
-                cancels.cancel();
+            Some(hosted) => {
+                hosted.cancels.cancel();
                 self.answer(Answer::Done { op });
             }
             None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
         }
     }
 
+    fn start_child(&mut self, program: &Path) {
+        let null = std::process::Stdio::null;
+        match std::process::Command::new(program).stdin(null()).stdout(null()).stderr(null()).spawn() {
+            Ok(child) => self.child = Some(child),
+            Err(error) => self.answer(Answer::Child { got: ChildStatus::Failed(error.to_string()) }),
+        }
+    }
+
+    fn ask_child(&mut self) {
+        let got = match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(Some(status))) => ChildStatus::Got(status.into()),
+            Some(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {
+                ChildStatus::Lost
+            }
+            Some(Err(error)) => ChildStatus::Failed(error.to_string()),
+            Some(Ok(None)) => ChildStatus::Failed("the kernel says that it has not ended".to_owned()),
+            None => ChildStatus::Failed("there is no such child".to_owned()),
+        };
+        self.answer(Answer::Child { got });
+    }
+
+    fn ask_again(&self, op: usize, run: u32) {
+        let Some(again) = self.runs.get(&run).and_then(|hosted| hosted.asked.ask()) else {
+            return self.answer(Answer::Unimplemented { op });
+        };
+        let task = tokio::spawn(again);
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match task.await {
+                Ok(outcome) => Answer::Again { op, run, outcome },
+                Err(error) => Answer::Failed { op, why: error.to_string() },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
+    }
+
     /// Done is said when the future is gone, not when its end was asked for.
     async fn drop_run(&mut self, op: usize, run: u32) {
         match self.runs.remove(&run) {
-            Some((_, task)) => {
+            Some(Hosted { task, .. }) => {
                 task.abort();
                 match task.await {
                     Err(error) if error.is_panic() => {

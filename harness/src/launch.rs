@@ -10,10 +10,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use fake_cli::playfile::PlayFile;
+use fake_cli::script;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
 
 use crate::contain::{Container, fork};
+use crate::scenario::HostState;
 
 /// What to start as a host.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Launch<'a> {
     pub stdout: &'a File,
     /// Its standard error.
     pub stderr: &'a File,
+    /// Which signals it blocks and ignores.
+    pub state: &'a HostState,
     /// What the bystanders play, where there are any.
     pub bystanders: Option<&'a PlayFile>,
 }
@@ -81,6 +85,7 @@ fn become_host(
         std::env::set_current_dir(folder)?;
     }
     reset_signals()?;
+    take_state(launch.state)?;
     take_descriptors(launch)?;
     nix::unistd::execve(program, arguments, environment)?;
     Ok(())
@@ -170,6 +175,21 @@ fn reset_signals() -> io::Result<()> {
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     }
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
+/// Blocks and ignores what the scenario asks for.
+#[expect(unsafe_code, reason = "signal has no safe form")]
+fn take_state(state: &HostState) -> io::Result<()> {
+    let native = |signal: &script::Signal| Signal::try_from(signal.number());
+    for signal in &state.ignores {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { nix::sys::signal::signal(native(signal)?, SigHandler::SigIgn) }?;
+    }
+    let mut blocked = SigSet::empty();
+    for signal in &state.blocks {
+        blocked.add(native(signal)?);
+    }
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?)
 }
 
 /// Ends a forked child without running what the parent registered for its end.

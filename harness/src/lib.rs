@@ -13,6 +13,7 @@ pub mod contain;
 pub mod crew;
 pub mod doctor;
 pub mod generate;
+mod hinder;
 pub mod host;
 pub mod launch;
 pub mod promises;

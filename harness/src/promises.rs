@@ -81,6 +81,12 @@ pub struct Promises {
     pub captures: bool,
     /// It passes the child's exit status on.
     pub status: bool,
+    /// It writes the input that it is given to the child.
+    pub feeds: bool,
+    /// It can be asked for the outcome of a run again.
+    pub answers_again: bool,
+    /// It hands down, on purpose, which signals its own starter blocks and ignores, as commands do that run under `nohup`.
+    pub hands_down_signals: bool,
 }
 
 impl Promises {
@@ -120,6 +126,9 @@ impl fmt::Display for Promises {
             ("tells-cut", self.tells_cut),
             ("captures", self.captures),
             ("status", self.status),
+            ("feeds", self.feeds),
+            ("answers-again", self.answers_again),
+            ("hands-down-signals", self.hands_down_signals),
         ] {
             if said {
                 words.push(word.to_owned());
@@ -130,7 +139,7 @@ impl fmt::Display for Promises {
 }
 
 /// The words of a promise, for messages and help.
-pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status";
+pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status, feeds, answers-again, hands-down-signals";
 
 impl FromStr for Promises {
     type Err = String;
@@ -156,6 +165,9 @@ impl FromStr for Promises {
                 ("tells-cut", None) => promises.tells_cut = true,
                 ("captures", None) => promises.captures = true,
                 ("status", None) => promises.status = true,
+                ("feeds", None) => promises.feeds = true,
+                ("answers-again", None) => promises.answers_again = true,
+                ("hands-down-signals", None) => promises.hands_down_signals = true,
                 _ => return Err(format!("{part:?} is not a promise; the words are {WORDS}")),
             }
         }
@@ -169,8 +181,7 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_writes() {
-        let text =
-            "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status";
+        let text = "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,hands-down-signals";
         assert_eq!(text.parse::<Promises>().unwrap().to_string(), text);
         assert_eq!("".parse::<Promises>().unwrap(), Promises::default());
     }

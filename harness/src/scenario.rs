@@ -17,6 +17,10 @@ use crate::verdict::VerdictKind;
 pub const SCHEMA: u32 = 1;
 /// Most ops of a scenario.
 pub const MOST_OPS: usize = 64;
+/// Most descriptors that a hindrance may leave.
+pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
+/// Name of the child that the host has beside the wrapper's.
+pub const BYSTANDER_CHILD: &str = "bystander-child";
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -46,6 +50,16 @@ pub struct Scenario {
     /// Whether bystanders, which the wrapper has no business with, stand beside the host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bystanders: bool,
+    /// The host has a child of its own beside the wrapper's, `bystander-child`, which exits once this has happened.
+    #[serde(rename = "bystander-child", default, skip_serializing_if = "Option::is_none")]
+    pub bystander_child: Option<Event>,
+    /// In which state the host is started.
+    #[serde(default, skip_serializing_if = "HostState::is_clean")]
+    pub host: HostState,
+    /// How many bytes the wrapper is to write to the root's standard input, which then ends. Nothing: whatever the wrapper
+    /// gives a child by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<u64>,
     /// What a replay must find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
@@ -55,7 +69,7 @@ pub struct Scenario {
 ///
 /// It is done once the op before it was issued (a `wait`: was done), `after` has happened, and then `delay` is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Op {
     /// What to do.
     #[serde(rename = "do")]
@@ -66,6 +80,50 @@ pub struct Op {
     /// How long to wait after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
+    /// For a `run`: what makes its start fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindered_by: Option<Hindrance>,
+}
+
+impl Op {
+    /// An op that waits for nothing and is hindered by nothing.
+    pub const fn new(verb: Verb) -> Self {
+        Self { verb, after: None, delay: None, hindered_by: None }
+    }
+}
+
+/// What makes a start fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hindrance {
+    /// There is no such program (ENOENT).
+    MissingProgram,
+    /// The program is a file that nobody may execute (EACCES).
+    NotExecutable,
+    /// The program is there, and the interpreter that it names is not (ENOENT).
+    BadInterpreter,
+    /// The host may have no more processes or threads (EAGAIN). Does not hold root.
+    NoProcess,
+    /// The host may open only so many more descriptors (EMFILE). With enough of them the start does not fail.
+    DescriptorsLeft(u32),
+}
+
+impl Hindrance {
+    /// Whether it lies in the program itself: then the start fails for certain, whoever starts it.
+    pub const fn is_in_program(self) -> bool {
+        matches!(self, Self::MissingProgram | Self::NotExecutable | Self::BadInterpreter)
+    }
+
+    /// For reports: what hindered the start.
+    pub fn told(self) -> String {
+        match self {
+            Self::MissingProgram => "a missing program".to_owned(),
+            Self::NotExecutable => "a program that is not executable".to_owned(),
+            Self::BadInterpreter => "a program without its interpreter".to_owned(),
+            Self::NoProcess => "a limit on processes".to_owned(),
+            Self::DescriptorsLeft(left) => format!("a limit that left {left} descriptors"),
+        }
+    }
 }
 
 /// What an op does.
@@ -80,10 +138,37 @@ pub enum Verb {
     Drop,
     /// Wait until the newest run has ended.
     Wait,
+    /// Ask for the outcome of the newest run again, once it has ended.
+    AskAgain,
     /// Kill the host with SIGKILL.
     KillHost,
     /// Send this signal to the host.
     SignalHost(Signal),
+    /// Have the host end itself in this way, whatever its wrapper is doing.
+    EndHost(HostEnd),
+}
+
+/// How a host ends itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostEnd {
+    /// By a panic, or what its language throws, that nobody catches: the stack is unwound.
+    Panic,
+    /// By `exit()`: nothing is unwound.
+    Exit,
+    /// By `abort()`: nothing at all runs any more.
+    Abort,
+}
+
+impl HostEnd {
+    /// As it is written in scenarios.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Exit => "exit",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 impl Verb {
@@ -94,14 +179,44 @@ impl Verb {
             Self::Cancel => "cancel".to_owned(),
             Self::Drop => "drop".to_owned(),
             Self::Wait => "wait".to_owned(),
+            Self::AskAgain => "ask-again".to_owned(),
             Self::KillHost => "kill-host".to_owned(),
             Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
+            Self::EndHost(how) => format!("end-host {}", how.name()),
         }
     }
 
-    /// Whether the op ends the host from outside.
+    /// Whether the op is one that ends a run.
+    pub fn stops(self) -> bool {
+        !matches!(self, Self::Run | Self::Wait | Self::AskAgain)
+    }
+
+    /// Whether the op ends the host.
     pub fn ends_host(self) -> bool {
-        matches!(self, Self::KillHost | Self::SignalHost(_))
+        matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_))
+    }
+}
+
+/// In which state the host is started: what it would hand down to its children if it did nothing about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostState {
+    /// Signals that its threads block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Signal>,
+    /// Signals that it ignores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignores: Vec<Signal>,
+}
+
+impl HostState {
+    fn is_clean(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a signal passes it by.
+    fn is_deaf_to(&self, signal: Signal) -> bool {
+        self.blocks.contains(&signal) || self.ignores.contains(&signal)
     }
 }
 
@@ -239,7 +354,26 @@ impl Scenario {
         if self.ops[0].verb != Verb::Run {
             return refuse("ops[0].do", "the first op must be \"run\"".to_owned());
         }
-        let nodes = script::nodes(&self.script);
+        if let Some(bytes) = self.input
+            && bytes > script::MOST_BYTES
+        {
+            return refuse("input", format!("{bytes} bytes; at most {} are allowed", script::MOST_BYTES));
+        }
+        for (place, signals) in [("host.blocks", &self.host.blocks), ("host.ignores", &self.host.ignores)] {
+            if let Some(signal) = signals.iter().find(|signal| matches!(signal, Signal::Kill | Signal::Stop))
+            {
+                return refuse(place, format!("{} can be neither blocked nor ignored", signal.name()));
+            }
+        }
+        let mut nodes = script::nodes(&self.script);
+        if let Some(event) = &self.bystander_child {
+            check_event(event, &nodes, &self.ops).map_err(|problem| Refused {
+                file: None,
+                place: "bystander-child".to_owned(),
+                problem,
+            })?;
+            nodes.push(BYSTANDER_CHILD.to_owned());
+        }
         for (index, op) in self.ops.iter().enumerate() {
             if let Some(delay) = op.delay
                 && delay > script::MOST_TIME
@@ -249,8 +383,23 @@ impl Scenario {
                     format!("{delay} is longer than {}", script::MOST_TIME),
                 );
             }
+            if let Verb::SignalHost(signal) = op.verb
+                && self.host.is_deaf_to(signal)
+            {
+                return refuse(
+                    &format!("ops[{index}].do"),
+                    format!("the host blocks or ignores {}; take another signal", signal.name()),
+                );
+            }
+            if let Some(hindrance) = op.hindered_by {
+                check_hindrance(hindrance, &self.ops, index).map_err(|problem| Refused {
+                    file: None,
+                    place: format!("ops[{index}].hindered-by"),
+                    problem,
+                })?;
+            }
             if let Some(event) = &op.after {
-                check_event(event, &nodes, self.ops.len()).map_err(|problem| Refused {
+                check_event(event, &nodes, &self.ops).map_err(|problem| Refused {
                     file: None,
                     place: format!("ops[{index}].after"),
                     problem,
@@ -272,9 +421,33 @@ impl Scenario {
     }
 }
 
+/// Limits belong to the host as a whole, so a run that lowers them must be over before the next one.
+fn check_hindrance(hindrance: Hindrance, ops: &[Op], index: usize) -> Result<(), String> {
+    if ops[index].verb != Verb::Run {
+        return Err("only a \"run\" can be hindered".to_owned());
+    }
+    if let Hindrance::DescriptorsLeft(left) = hindrance
+        && left > MOST_DESCRIPTORS_LEFT
+    {
+        return Err(format!("{left} descriptors hinder nobody; leave at most {MOST_DESCRIPTORS_LEFT}"));
+    }
+    let next = ops[index + 1..].iter().find(|op| matches!(op.verb, Verb::Run | Verb::Wait));
+    if next.is_some_and(|op| op.verb == Verb::Run) {
+        return Err("put a \"wait\" between this run and the next".to_owned());
+    }
+    Ok(())
+}
+
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
-fn check_event(event: &Event, nodes: &[String], ops: usize) -> Result<(), String> {
-    let text = event.as_str();
+fn check_event(event: &Event, nodes: &[String], ops: &[Op]) -> Result<(), String> {
+    let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
+    if let Some((run, _)) = event.of_a_run()
+        && !(1..=runs).contains(&(run as usize))
+    {
+        return Err(format!("{:?}: there are runs 1 to {runs}", event.as_str()));
+    }
+    let ops = ops.len();
+    let text = event.of_a_run().map_or(event.as_str(), |(_, event)| event);
     let (first, rest) = text.split_once('.').unwrap_or((text, ""));
     match first {
         "run" | "host" => Ok(()),
@@ -302,4 +475,44 @@ fn schema_of(text: &str) -> Option<u64> {
         schema: Option<u64>,
     }
     serde_json::from_str::<Probe>(text).ok()?.schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &str) -> Result<Scenario, Refused> {
+        Scenario::from_json(&format!(
+            r#"{{"schema": 1, "name": "a", "why": "A test.", "script": ["hang"], {more}}}"#
+        ))
+    }
+
+    #[test]
+    fn a_host_and_what_it_starts_read_as_people_write_them() {
+        let scenario = read(
+            r#""host": {"blocks": ["TERM"], "ignores": ["PIPE"]}, "input": 10,
+                "ops": [{"do": "run"}, {"do": "ask-again"}]"#,
+        )
+        .unwrap();
+        assert_eq!(scenario.host.blocks, [Signal::Term]);
+        assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+    }
+
+    #[test]
+    fn what_a_host_cannot_do_is_refused_with_its_place() {
+        let run = r#""ops": [{"do": "run"}]"#;
+        let gate = r#""ops": [{"do": "run"}, {"do": "run", "after": "run.3.root.hello"}]"#;
+        let deaf = r#""ops": [{"do": "run"}, {"do": {"signal-host": "HUP"}}]"#;
+        for (more, place, word) in [
+            (format!(r#"{run}, "host": {{"blocks": ["KILL"]}}"#), "host.blocks", "neither blocked"),
+            (format!(r#"{run}, "host": {{"ignores": ["STOP"]}}"#), "host.ignores", "nor ignored"),
+            (format!(r#"{deaf}, "host": {{"ignores": ["HUP"]}}"#), "ops[1].do", "another signal"),
+            (format!(r#"{run}, "input": 99999999999"#), "input", "at most"),
+            (gate.to_owned(), "ops[1].after", "there are runs 1 to 2"),
+        ] {
+            let refused = read(&more).unwrap_err();
+            assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
 }

@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fake_cli::content::{Content, Output};
+use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::promises::Promises;
+use crate::scenario::Limits;
 use crate::trace::Outcome;
 
 /// A wrapper written in Rust.
@@ -53,33 +56,51 @@ pub trait Subject: Send + Sync + 'static {
 /// What a subject is asked to run.
 #[derive(Debug)]
 pub struct Job {
-    program: PathBuf,
-    timeout: Option<Duration>,
-    grace: Option<Duration>,
-    drain: Option<Duration>,
+    task: Task,
     cancels: Cancels,
+    asked: Asked,
     requests: mpsc::UnboundedReceiver<()>,
 }
 
 impl Job {
     /// The program to start, by absolute path; it takes no arguments.
     pub fn program(&self) -> &Path {
-        &self.program
+        &self.task.program
     }
 
     /// Stop the child after this time.
     pub fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        self.task.limits.timeout.map(Span::get)
     }
 
     /// Time between asking and killing.
     pub fn grace(&self) -> Option<Duration> {
-        self.grace
+        self.task.limits.grace.map(Span::get)
     }
 
     /// How long to wait for output that a process out of reach holds open.
     pub fn drain(&self) -> Option<Duration> {
-        self.drain
+        self.task.limits.drain.map(Span::get)
+    }
+
+    /// What the child is to read from its standard input, up to its end. Nothing: whatever the wrapper gives a child by
+    /// itself. Only a wrapper that promises to feed its child is asked for it.
+    pub fn input(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.task.input?).ok()?];
+        fake_cli::content::fill(Content::Records, Output::Stdout, 0, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Answers whoever asks for the outcome again once the run has ended, for a wrapper that promises that its users can. To be
+    /// called at the end of [`Subject::run`]; kept only if the case does ask.
+    pub fn answer_again<F>(&self, mut answer: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        if self.task.asks_again {
+            let answer: Answering = Box::new(move || Box::pin(answer()));
+            *self.asked.answering.lock().expect("no holder of this lock panics") = Some(answer);
+        }
     }
 
     /// Waits for the next cancel of the caller; each one is given once. Use this or [`Self::on_cancel`]. Safe to drop.
@@ -97,15 +118,47 @@ impl Job {
         self.cancels.hook(Arc::new(cancel));
     }
 
-    pub(crate) fn new(
-        program: PathBuf,
-        timeout: Option<Duration>,
-        grace: Option<Duration>,
-        drain: Option<Duration>,
-    ) -> (Self, Cancels) {
+    pub(crate) fn new(task: Task) -> (Self, Cancels, Asked) {
         let (sender, requests) = mpsc::unbounded_channel();
         let cancels = Cancels { sender, hooked: Arc::default() };
-        (Self { program, timeout, grace, drain, cancels: cancels.clone(), requests }, cancels)
+        let asked = Asked::default();
+        (Self { task, cancels: cancels.clone(), asked: asked.clone(), requests }, cancels, asked)
+    }
+}
+
+/// What is to be run, as the harness tells the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// What to start, without arguments.
+    pub program: PathBuf,
+    /// The limits to ask the wrapper for.
+    pub limits: Limits,
+    /// How many bytes to write to the child.
+    pub input: Option<u64>,
+    /// Whether the outcome will be asked for again.
+    pub asks_again: bool,
+}
+
+type OutcomeLater = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type Answering = Box<dyn FnMut() -> OutcomeLater + Send>;
+
+/// The caller's end of a job that has ended: where its outcome is asked for again.
+#[derive(Clone, Default)]
+pub(crate) struct Asked {
+    answering: Arc<Mutex<Option<Answering>>>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
+}
+
+impl Asked {
+    /// The outcome, asked for again; nothing where the wrapper has no such thing.
+    pub(crate) fn ask(&self) -> Option<OutcomeLater> {
+        Some(self.answering.lock().expect("no holder of this lock panics").as_mut()?())
     }
 }
 
@@ -214,10 +267,29 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::trace::Reason;
+
+    fn task(asks_again: bool) -> Task {
+        Task { program: PathBuf::from("/bin/true"), limits: Limits::default(), input: Some(100), asks_again }
+    }
+
+    #[test]
+    fn an_answer_is_kept_only_for_a_case_that_asks_again() {
+        for asks_again in [false, true] {
+            let (job, _, asked) = Job::new(task(asks_again));
+            assert!(asked.ask().is_none(), "nobody answers yet");
+            job.answer_again(|| async {
+                Outcome { reason: Reason::Itself, status: None, stdout: None, stderr: None }
+            });
+            assert_eq!(asked.ask().is_some(), asks_again);
+            assert_eq!(asked.ask().is_some(), asks_again, "again and again");
+            assert_eq!(job.input().map(|bytes| bytes.len()), Some(100));
+        }
+    }
 
     #[test]
     fn a_cancel_that_comes_before_the_hook_is_not_lost() {
-        let (job, cancels) = Job::new(PathBuf::from("/bin/true"), None, None, None);
+        let (job, cancels, _) = Job::new(task(false));
         let count = Arc::new(AtomicU32::new(0));
         cancels.cancel();
         cancels.cancel();

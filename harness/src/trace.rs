@@ -12,6 +12,9 @@ use crate::scenario::{Limits, Scenario, Verb};
 /// The newest schema that this program reads and the one that it writes.
 pub const SCHEMA: u32 = 1;
 
+/// With which code the child exits that a host has beside the wrapper's.
+pub const BYSTANDER_CHILD_CODE: u8 = 42;
+
 /// What happened in a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,6 +144,15 @@ pub enum What {
         /// How.
         outcome: Outcome,
     },
+    /// The host was asked for the outcome of a run again and gave this answer.
+    Again {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// How it ended, as it says now.
+        outcome: Outcome,
+    },
     /// A node reported something.
     Node {
         /// Of which run; 0 for bystanders too.
@@ -158,6 +170,11 @@ pub enum What {
         run: u32,
         /// Which node.
         node: String,
+    },
+    /// The host asked for the status of the child that it has beside the wrapper's.
+    ChildStatus {
+        /// What it got.
+        got: ChildStatus,
     },
     /// The host process has ended.
     HostGone {
@@ -195,6 +212,18 @@ impl From<std::process::ExitStatus> for Status {
     }
 }
 
+/// What a host got when it asked the kernel for the status of a child of its own that was dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChildStatus {
+    /// This.
+    Got(Status),
+    /// It has no such child any more (ECHILD): somebody else in the host has reaped it.
+    Lost,
+    /// It could not ask, or the kernel said something else.
+    Failed(String),
+}
+
 /// Why a run ended, as the wrapper says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -228,6 +257,13 @@ pub struct Outcome {
     /// What was captured of its standard error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Captured>,
+}
+
+impl Outcome {
+    /// An outcome of which only the reason is known.
+    pub const fn because(reason: Reason) -> Self {
+        Self { reason, status: None, stdout: None, stderr: None }
+    }
 }
 
 /// Output that a wrapper gave back.

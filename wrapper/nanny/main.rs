@@ -7,7 +7,8 @@
 //!
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
-//! and the program's stdin comes with the request. Without arguments it only tries whether all it needs is allowed, and
+//! and the program's stdin comes with the request. With the number of a child instead, it becomes the nanny of that. Without
+//! arguments it only tries whether all it needs is allowed, and
 //! reports that.
 
 #![no_std]
@@ -22,7 +23,7 @@ mod tree;
 mod wire;
 
 use core::arch::global_asm;
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::panic::PanicInfo;
 use core::ptr;
 
@@ -46,6 +47,9 @@ const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
 /// …and while a death is awaited.
 const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
 
+/// The number of arguments of a nanny whose child was started before it.
+const ADOPTING: usize = 2;
+
 /// What the kernel leaves on the stack of a new program.
 ///
 /// # Safety
@@ -55,8 +59,9 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let (count, arguments) = unsafe { (*stack, stack.add(1).cast::<*const c_char>()) };
     /// The name, the directory, the program.
     const OWN: usize = 3;
-    let ready = get_ready();
-    if count <= OWN {
+    // Whoever adopts leads its session already.
+    let ready = get_ready(count != ADOPTING);
+    if count < ADOPTING {
         let tried = ready.and_then(|_| try_proc());
         let report = match tried {
             Ok(()) => Report { kind: Kind::Empty, ..Report::default() },
@@ -65,11 +70,14 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
         let _ = sys::send(SOCKET, &report.encode());
         sys::exit(0)
     }
-    // SAFETY: there are more arguments than these, and the environment begins after the null that ends them.
-    let (own, rest, environment) = unsafe {
-        ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1))
+    // SAFETY: there are so many arguments, and the environment begins after the null that ends them.
+    let (own, rest, environment) =
+        unsafe { ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1)) };
+    let nanny = match ready {
+        ready if count == ADOPTING => Ok(adopt(ready, own[0])),
+        ready => ready.and_then(|listener| start_child(listener, own, rest, environment)),
     };
-    match ready.and_then(|listener| start_child(listener, own, rest, environment)) {
+    match nanny {
         Ok(mut nanny) => {
             nanny.tell_of_start();
             // SAFETY: the child has its environment, and nobody reads this one.
@@ -124,11 +132,13 @@ fn try_proc() -> Result<(), (Step, Errno)> {
 }
 
 /// Everything before the request. Gives what becomes readable when a child has ended.
-fn get_ready() -> Result<Fd, (Step, Errno)> {
+fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
     sys::block_all_signals().map_err(at(Step::Mask))?;
     // A session of its own, so that no signal to the owner's group or terminal, or to the child's group, reaches it.
-    sys::lead_session().map_err(at(Step::Session))?;
+    if leads_no_session {
+        sys::lead_session().map_err(at(Step::Session))?;
+    }
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
@@ -174,6 +184,32 @@ fn start_child(
     Ok(Nanny::new(leader, owner, listener))
 }
 
+/// Becomes the nanny of a child that was there before. Whatever is amiss from here on, the child must end.
+fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
+    // SAFETY: it is an argument, which the kernel has put there.
+    let number = unsafe { CStr::from_ptr(number) }.to_bytes();
+    let leader = number.iter().fold(0, |number: c_int, digit| {
+        number.wrapping_mul(10).wrapping_add(c_int::from(digit.wrapping_sub(b'0')))
+    });
+    let ready = ready.and_then(|listener| match sys::receive_request(SOCKET) {
+        Ok((request, [owner, ..])) if request == Request::Adopt as u8 && owner >= 0 => Ok((listener, owner)),
+        Ok(_) => Err((Step::Receive, EPROTO)),
+        Err(errno) => Err((Step::Receive, errno)),
+    });
+    for fd in [1, 2] {
+        sys::close(fd);
+    }
+    let _ = sys::change_directory(c"/");
+    match ready {
+        Ok((listener, owner)) => Nanny::new(leader, owner, listener),
+        Err((step, errno)) => {
+            let mut nanny = Nanny::new(leader, -1, -1);
+            (nanny.report.step, nanny.report.errno) = (step, errno.into());
+            nanny
+        }
+    }
+}
+
 struct Nanny {
     state: State,
     leader: c_int,
@@ -199,14 +235,18 @@ impl Nanny {
         Self { state, leader, socket, owner, listener, report, told, look_again_ns, pause_ns, unreaped }
     }
 
+    /// An owner that does not get to know of its child cannot want it. Nor can it want one that was adopted in vain.
     fn tell_of_start(&mut self) {
-        // An owner that does not get to know of its child cannot want it.
-        if let Err(errno) = sys::send(self.socket, &self.report.encode()) {
-            (self.report.step, self.report.errno) = (Step::Tell, errno.into());
-            self.happen(Event::OwnerGone);
-        }
+        let told = match self.report.errno {
+            0 => sys::send(self.socket, &self.report.encode()).map_err(|errno| (Step::Tell, errno.into())),
+            errno => Err((self.report.step, errno)),
+        };
         self.report.kind = Kind::Going;
         self.told = self.report;
+        if let Err(lack) = told {
+            (self.report.step, self.report.errno) = lack;
+            self.happen(Event::OwnerGone);
+        }
     }
 
     fn serve(&mut self) -> ! {

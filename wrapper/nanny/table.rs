@@ -78,3 +78,100 @@ pub(crate) fn turn(state: State, event: Event) -> (State, &'static [Act]) {
         (stay, _) => (stay, &[]),
     }
 }
+
+#[cfg(all(test, not(nanny)))]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 4] = [State::Running, State::Asked, State::Killing, State::Empty];
+    const EVENTS: [(Event, &str); 7] = [
+        (Event::LeaderEnded, "leader ended"),
+        (Event::ChildEnded, "child ended"),
+        (Event::NobodyLeft, "nobody left"),
+        (Event::AskOrdered, "asked"),
+        (Event::KillOrdered, "killed"),
+        (Event::OwnerGone, "owner gone"),
+        (Event::TimePassed, "time passed"),
+    ];
+    const ACTS: [(Act, &str); 5] = [
+        (Act::AskEverybody, "ask everybody"),
+        (Act::AskNewcomers, "ask newcomers"),
+        (Act::Kill, "kill"),
+        (Act::KillEverybody, "kill everybody"),
+        (Act::Tell, "tell"),
+    ];
+
+    /// The rows of the table above: states, events, the next state, acts.
+    fn rows() -> Vec<[Vec<String>; 4]> {
+        let lines = include_str!("table.rs").lines().filter_map(|line| line.strip_prefix("//! | "));
+        let cell = |cell: &str| cell.split(',').map(|word| word.trim().replace('`', "")).collect::<Vec<_>>();
+        lines
+            .skip(1)
+            .map(|line| {
+                let cells: Vec<_> = line.trim_end_matches('|').split('|').map(cell).collect();
+                cells.try_into().expect("four columns")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_in_the_documentation_is_the_one_that_is_followed() {
+        let rows = rows();
+        assert!(rows.len() >= 8, "the table was not found");
+        for state in STATES.into_iter().filter(|state| *state != State::Empty) {
+            for (event, name) in EVENTS {
+                let row = rows.iter().find(|[states, events, ..]| {
+                    (states[0] == "any" || states.contains(&format!("{state:?}")))
+                        && events.iter().any(|event| event == name)
+                });
+                let (next, acts) = turn(state, event);
+                let acts: Vec<_> = acts
+                    .iter()
+                    .map(|act| ACTS.iter().find(|(one, _)| one == act).expect("it is listed").1)
+                    .collect();
+                match row {
+                    Some([_, _, to, named]) => {
+                        assert_eq!(to[0], format!("{next:?}"), "{state:?} on {name}");
+                        assert_eq!(*named, acts, "{state:?} on {name}");
+                    }
+                    None => {
+                        assert_eq!((next, acts.len()), (state, 0), "{state:?} on {name} is not in the table");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_everybody_is_final() {
+        for (event, _) in EVENTS {
+            assert_eq!(turn(State::Empty, event), (State::Empty, &[] as &[Act]));
+        }
+    }
+
+    #[test]
+    fn the_nanny_never_goes_back() {
+        let height = |state| STATES.iter().position(|one| *one == state);
+        for state in STATES {
+            for (event, _) in EVENTS {
+                assert!(height(turn(state, event).0) >= height(state), "{state:?} on {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_killed_in_the_grace_but_by_order_or_because_the_owner_is_gone() {
+        for (event, _) in EVENTS {
+            let (_, acts) = turn(State::Asked, event);
+            let kills = acts.iter().any(|act| matches!(act, Act::Kill | Act::KillEverybody));
+            assert_eq!(kills, matches!(event, Event::KillOrdered | Event::OwnerGone), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn every_state_but_the_last_is_left_when_the_owner_is_gone() {
+        for state in [State::Running, State::Asked, State::Killing] {
+            assert_eq!(turn(state, Event::OwnerGone).0, State::Killing, "{state:?}");
+        }
+    }
+}

@@ -4,7 +4,8 @@
 //! and then orders of one byte. The nanny sends reports, each of which holds everything it knows: a later one replaces
 //! an earlier one, and one that is lost is no loss.
 
-/// The owner's request is this byte, with a handle of the owner, the child's stdin and perhaps more as descriptors.
+/// The owner's request is this byte, with a handle of the owner as the first descriptor, mostly the child's stdin as the
+/// second, and perhaps more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Request {
@@ -12,6 +13,8 @@ pub(crate) enum Request {
     Start = b's',
     /// Start it within the control group whose directory is the third descriptor.
     StartInCgroup = b'c',
+    /// The program is started already; be its nanny. There is no stdin with this.
+    Adopt = b'p',
 }
 
 /// What the owner may order while the child runs.

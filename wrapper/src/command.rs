@@ -10,15 +10,18 @@ use tokio_util::sync::CancellationToken;
 use crate::contain::{Containment, Unavailable, Wanted};
 use crate::input::Input;
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{Output, Overflow};
 use crate::run::Run;
 use crate::start::{StartError, start};
 use crate::supervise::Limits;
+#[cfg(has_nanny)]
+use crate::sys::Adoption;
 use crate::sys::CleanStart;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_DRAIN: Duration = Duration::from_millis(500);
 const DEFAULT_CAPTURE_LIMIT: usize = 16 * 1024 * 1024;
+const DEFAULT_LINE_LIMIT: usize = 16 * 1024 * 1024;
 
 /// What to run, and how it may end: a builder like [`tokio::process::Command`].
 ///
@@ -51,17 +54,43 @@ pub struct Command {
     pub(crate) stderr: Output,
     pub(crate) limits: Limits,
     pub(crate) capture_limit: usize,
+    pub(crate) overflow: Overflow,
+    pub(crate) line_limit: usize,
     pub(crate) cancel_on: Option<CancellationToken>,
     pub(crate) wanted: Wanted,
     /// The standard library's builder does not tell.
     pub(crate) clears_environment: bool,
+    /// Whether `inner` was made elsewhere and may carry what cannot be read from it.
+    pub(crate) is_converted: bool,
+    #[cfg(has_nanny)]
+    pub(crate) adoption: Adoption,
     pub(crate) clean_start: CleanStart,
 }
 
 impl Command {
     /// A command for `program`, which is looked up in `PATH` if it has no slash.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        std::process::Command::new(program).into()
+        Self::holding(std::process::Command::new(program), false, false)
+    }
+
+    fn holding(inner: std::process::Command, clears_environment: bool, is_converted: bool) -> Self {
+        Self {
+            inner,
+            stdin: Input::default(),
+            stdout: Output::default(),
+            stderr: Output::default(),
+            limits: Limits { timeout: None, idle: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
+            capture_limit: DEFAULT_CAPTURE_LIMIT,
+            overflow: Overflow::default(),
+            line_limit: DEFAULT_LINE_LIMIT,
+            cancel_on: None,
+            wanted: Wanted::Preferred(Containment::default()),
+            clears_environment,
+            is_converted,
+            #[cfg(has_nanny)]
+            adoption: Adoption::default(),
+            clean_start: CleanStart::default(),
+        }
     }
 
     /// Adds an argument.
@@ -135,9 +164,40 @@ impl Command {
         self
     }
 
+    /// What happens when a captured stream is longer than the capture limit. Default: [`Overflow::KeepHead`].
+    pub fn overflow(&mut self, overflow: Overflow) -> &mut Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// How many bytes a [`Line`](crate::Line) has at most; a longer line comes in parts. Default: 16 MiB. A limit of 0
+    /// is taken for 1.
+    ///
+    /// This is also what bounds the memory that a child can take up by writing no newline.
+    pub fn line_limit(&mut self, bytes: usize) -> &mut Self {
+        self.line_limit = bytes;
+        self
+    }
+
     /// Stops the run when it has taken this long. Default: never. A duration too large for the clock is never.
     pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
         self.limits.timeout = Some(timeout);
+        self
+    }
+
+    /// Stops the run, with [`Reason::Idle`](crate::Reason::Idle), when the child has written nothing for this long.
+    /// Default: never. A duration too large for the clock is never.
+    ///
+    /// What counts is output that is read here, that is of each stream which is captured, streamed or taken by lines:
+    /// one byte of either begins the time anew, and so does the start. What was written and not read yet is read first.
+    /// Nothing else counts: not what goes to the child, not CPU time, not output that goes elsewhere. So a child that
+    /// has closed both streams, or whose streams are both [`Inherited`](Output::Inherited) or [`Null`](Output::Null),
+    /// has this long and no longer.
+    ///
+    /// While a stream is held up because nobody takes its events, the time does not run, since it cannot be known what
+    /// the child would have written; it begins anew afterwards.
+    pub fn idle_timeout(&mut self, idle: Duration) -> &mut Self {
+        self.limits.idle = Some(idle);
         self
     }
 
@@ -152,8 +212,11 @@ impl Command {
     /// How long to wait, after the end of everybody in reach, for output that a process out of reach still holds.
     /// Default: 500 ms. Normally nobody does, and nothing is waited for.
     ///
-    /// What was written before that end is read in any case. With a window of zero a stream may be said to be held
-    /// when it was not: another child that the owner is just starting has copies of our pipes until its exec.
+    /// What was written before that end is read in any case. The outcome says for each stream whether all writers have
+    /// closed it ([`StreamEnd::Closed`](crate::StreamEnd::Closed)) or somebody still held it when the window was over
+    /// ([`StreamEnd::Held`](crate::StreamEnd::Held)). A child that the owner is just starting elsewhere has copies of our
+    /// pipes until its exec, and is not meant by this: when a window shorter than half a second is over and a stream is
+    /// still open, it is prolonged by 10 ms, and by up to a second while there is such a child.
     pub fn drain(&mut self, drain: Duration) -> &mut Self {
         self.limits.drain = drain;
         self
@@ -213,22 +276,14 @@ impl Command {
 }
 
 impl From<std::process::Command> for Command {
-    /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. A
-    /// `pre_exec` hook, a user or a group id keep their effect; they make the start slower.
+    /// Takes everything over but the settings for stdin, stdout, stderr and the process group, which are replaced. Also
+    /// what cannot be read from such a command keeps its effect: a `pre_exec` hook, a user or group id, a name.
+    ///
+    /// Because it may carry these, it is started by a fork, which is slower than the start of a command that was made
+    /// here, and takes the longer the more memory the owner has.
     fn from(mut inner: std::process::Command) -> Self {
         let clears_environment = clears_environment(&mut inner);
-        Self {
-            inner,
-            stdin: Input::default(),
-            stdout: Output::default(),
-            stderr: Output::default(),
-            limits: Limits { timeout: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
-            capture_limit: DEFAULT_CAPTURE_LIMIT,
-            cancel_on: None,
-            wanted: Wanted::Preferred(Containment::default()),
-            clears_environment,
-            clean_start: CleanStart::default(),
-        }
+        Self::holding(inner, clears_environment, true)
     }
 }
 

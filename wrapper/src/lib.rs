@@ -28,42 +28,90 @@
 //!
 //! # How a run ends
 //!
-//! "Everybody" is everybody the [`Containment`] holds: with [`Containment::Group`], the only one so far, all processes
-//! in the child's process group.
+//! "Everybody" is everybody the [`Containment`] holds, and no more: [`Containment::cannot_hold`] says who is out of its
+//! reach. To *stop* a run is to ask everybody to end (SIGTERM, and SIGCONT, so that a stopped process notices), to kill
+//! whoever is there when the grace is over, also when the child itself has ended, and not to wait for the grace when
+//! nobody is. A stopped run is [`Ended::Stopped`] with the first [`Reason`], and has a [`StopReceipt`]. In each case the
+//! output is kept as far as it was read, and its end is drained as said below.
 //!
-//! | what happens | what is done | outcome |
-//! |---|---|---|
-//! | the child ends by itself | whoever it left in its group is killed at once, without being asked | [`Ended::ByItself`], its exit status |
-//! | the timeout is over, the token is cancelled, [`Run::cancel`] is called | everybody is sent SIGTERM (and SIGCONT, so that a stopped process notices); whoever is there when the grace is over is killed, also when the child itself has ended | [`Ended::Stopped`] with the first [`Reason`], and a [`StopReceipt`] |
-//! | [`Run::cancel`] is called a second time | everybody is killed at once | the same |
-//! | the [`Run`], or a future that holds it, is dropped: also by a panic that unwinds, by an aborted task, by the shutdown of the runtime | the same as a cancel, by the library's own thread; the drop itself does not wait | nobody is there to get it |
-//! | the runtime is gone while the [`Run`] lives | nothing: the run goes on, and can be waited for in another runtime | as above |
-//! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason |
-//! | a start fails | what was made is closed; what was started is killed and reaped | [`StartError`] |
-//! | the owner exits, aborts or is killed | **nothing: with `Group` everybody survives**, also those of a run that was dropped a moment before | – |
+//! | what happens | what is done | outcome | shown by |
+//! |---|---|---|---|
+//! | the child ends by itself, however it does | whoever it left is killed at once, without being asked | [`Ended::ByItself`], its exit status | `survivors::whoever_is_left_by_a_child_that_ends_by_itself_is_killed` |
+//! | a reason to stop comes when the child has ended already | as above | [`Ended::ByItself`] | `status::a_child_that_had_ended_when_it_was_cancelled_ended_by_itself` |
+//! | the timeout is over | a stop | [`Reason::TimedOut`] | `survivors::nobody_survives_a_timeout` |
+//! | nothing was written for the idle timeout | a stop | [`Reason::Idle`] | `silence::a_child_that_says_nothing_is_stopped_when_the_idle_time_is_over_and_not_before` |
+//! | more is written than the capture limit | read, counted and not kept; a stop with [`Overflow::Stop`] only | then [`Reason::OutputLimit`] | `limits::a_child_that_writes_more_than_its_limit_is_stopped_if_that_was_asked_for`, `output::beyond_the_capture_limit_the_head_is_kept_and_the_rest_is_counted`, `limits::the_tail_is_kept_if_that_was_asked_for` |
+//! | [`Run::cancel`] is called, or the token is cancelled | a stop | [`Reason::Cancelled`] | `survivors::nobody_survives_a_cancel`, `cancel::a_token_stops_a_run_that_nobody_polls` |
+//! | [`Run::cancel`] is called a second time | everybody is killed at once | the same, and [`KillCause::AskedAgain`] | `cancel::a_second_cancel_does_not_wait_for_the_grace` |
+//! | another reason comes during a stop | nothing: the first is kept | the same | `cancel::the_first_reason_is_kept` |
+//! | the [`Run`] is dropped | a stop, by the library's own thread; the drop does not wait for it | nobody is there to get it ([`Reason::Dropped`]) | `survivors::nobody_survives_a_drop`, `owner::a_drop_does_not_block` |
+//! | the future of [`Command::run`] is dropped, or one that holds the [`Run`] | the same | – | `owner::a_future_that_is_dropped_takes_its_run_along`, `owner::a_task_that_is_aborted_takes_its_run_along` |
+//! | a panic unwinds past the [`Run`] | the same | – | `owner::a_panic_takes_the_run_along_as_it_unwinds` |
+//! | the runtime is shut down while one of its tasks holds the [`Run`] | the same, however it is shut down | – | `owner::a_current_thread_runtime_that_is_dropped_takes_the_runs_of_its_tasks_along`, `owner::a_multi_thread_runtime_that_is_dropped_takes_the_runs_of_its_tasks_along`, `owner::a_runtime_that_is_shut_down_in_the_background_takes_the_runs_of_its_tasks_along`, `owner::a_runtime_that_is_shut_down_with_a_timeout_takes_the_runs_of_its_tasks_along` |
+//! | no runtime is left when the [`Run`] is dropped | the same | – | `owner::a_drop_needs_no_runtime` |
+//! | the runtime is gone while something else holds the [`Run`] | nothing: the run goes on, and can be waited for in another runtime | as it ends | `owner::a_run_can_be_waited_for_from_another_runtime` |
+//! | the child closes its stdin early | nothing: it need not read what it is given; whoever writes to it gets an error | as it ends | `output::a_child_that_does_not_read_its_stdin_is_no_error`, `output::a_child_that_closes_its_stdin_early_goes_on_and_whoever_writes_to_it_is_told` |
+//! | nobody takes the events | the child is held up as soon as a bounded amount is on its way; it is stopped as any other | as it ends | `output::a_flood_that_nobody_takes_does_not_fill_the_memory`, `silence::a_child_that_is_held_up_because_nobody_takes_its_output_is_not_idle` |
+//! | somebody out of reach holds the output when everybody has ended | it is drained until the window is over, then our end is closed | [`StreamEnd::Held`] | `out_of_reach::a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more`, `out_of_reach::our_end_of_a_held_pipe_is_closed_with_the_run` |
+//! | somebody kills the nanny | everybody who is left in the child's session is killed, which is all that can be found | [`Reason::ContainmentLost`], [`Left::Unknown`] | `nanny::somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept` |
+//! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason | `supervise::a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at_last` |
+//! | a start fails | what was made is closed; what was started is killed and reaped | [`StartError`] | `start::a_program_that_is_not_there_is_a_start_error`, `start::a_start_outside_a_runtime_is_an_error_before_anything_is_started`, `scarcity::a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_descriptor` |
+//! | the library's own thread panics, which would be a fault of it | everybody of every run is killed; the next start gets a new thread | [`Left::Unknown`] | `supervise::a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known` |
 //!
-//! The output is drained when everybody has ended. If a process out of reach still holds it, the run ends when the
-//! drain window is over, our end of the pipe is closed, and the [`Capture`] says [`Cut::Held`].
+//! # When the owner itself ends
+//!
+//! Then the thread that stops runs is gone, and what happens depends on the containment alone.
+//!
+//! | what happens to the owner | with `nanny` | with `group` | shown by |
+//! |---|---|---|---|
+//! | it exits: `main` returns, or [`std::process::exit`] | nobody survives: the nanny kills everybody at once, also those of a run that was dropped a moment before | **everybody survives**, also those of a run that was dropped a moment before | `owner_ends::with_nanny_nobody_survives_an_owner_that_exits`, `owner_ends::with_group_everybody_survives_an_owner_that_exits` |
+//! | it aborts, or panics without unwinding | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_aborts`, `owner_ends::with_group_everybody_survives_an_owner_that_aborts` |
+//! | it is killed | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_is_killed`, `owner_ends::with_group_everybody_survives_an_owner_that_is_killed` |
+//! | it becomes another program (`exec`) | nobody survives | the same as if it had been killed: **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_becomes_another_program` |
+//! | it is stopped (SIGSTOP), and goes on | nothing while it is stopped; what was due meanwhile is done when it goes on, and what was written meanwhile counts as output | the same | `owner_ends::a_timeout_that_was_over_while_the_owner_was_stopped_acts_when_it_goes_on`, `owner_ends::what_a_child_wrote_while_the_owner_was_stopped_is_no_silence` |
+//!
+//! # Output
+//!
+//! The library's own thread reads it, whatever the owner's runtime does. What becomes of it is said for each stream by
+//! [`Output`]: kept within a bound whose [`Overflow`] is stated, or handed out as events, in chunks or in [`Line`]s, with
+//! the child held up while nobody takes them. What comes is bytes; nothing is decoded.
+//!
+//! Every byte that was read is accounted for at every end: [`Capture::total`] is what was kept
+//! ([`Capture::bytes`]), and what was handed out (a line with its newline), and [`Capture::dropped`]. What a child wrote
+//! before its end is read in any case, and the last line is handed out although it has no newline.
+//!
+//! One flood does not keep the others waiting: of each stream no more than 256 KiB is read before it is everybody else's
+//! turn.
 //!
 //! # What is not promised
 //!
-//! - A process that moved to a session or process group of its own (`setsid`, a daemon, a shell with job control) is
-//!   out of reach of `Group`. [`Containment::cannot_hold`] says so, and each [`Outcome`] names its containment.
-//! - A pipe to the child is made close-on-exec, but if another thread of the owner makes a descriptor *without* that
-//!   during a start, the child inherits it.
+//! - With `group`, a process that moved to a session or process group of its own (`setsid`, a daemon, a shell with job
+//!   control) is out of reach. With `nanny` it is not; but a program that another one starts at the child's request (a
+//!   service manager, a container engine) was not started by the run. [`Containment::cannot_hold`] says who is out of
+//!   reach, and each [`Outcome`] names its containment.
+//! - A process that was forked after everybody was asked is not asked as long as its parent lives: it is the parent's
+//!   business, until the grace is over.
+//! - With `group`, if another thread of the owner makes a descriptor that is not close-on-exec during a start, the child
+//!   inherits it.
 //! - A process of another user (a set-uid program) cannot be killed; it is named as a survivor.
-//! - An owner that ignores SIGCHLD, or waits for any child, takes exit statuses away from us. Then there is an outcome
-//!   without one, and before Linux 6.9 whoever such a child left behind is not killed.
+//! - With `group`, an owner that ignores SIGCHLD, or waits for any child, takes exit statuses away from us. Then there is
+//!   an outcome without one, and before Linux 6.9 whoever such a child left behind is not killed.
 //! - Nothing but Linux is supported so far; elsewhere a start is [`StartError::Unsupported`].
 //!
 //! # How it works
 //!
 //! One thread, `childminder`, owns every child. It waits for handles of processes (pidfds), output, deadlines and
 //! messages, and sleeps without a deadline while there is nothing to do. Everybody else sends it messages, and all
-//! reasons to stop enter by one door. It needs no runtime, so neither does a stop; tokio is needed to start a run and
-//! to write to its stdin. No signal handler is installed, no process-wide setting is changed, nobody is waited for who
-//! is not a child of this library, and nobody is signalled who is not in the group of one; no number is signalled that
-//! could have become a stranger's.
+//! reasons to stop enter by one door, so there is nothing to interleave but two small cells of atomics, which are checked
+//! with loom. It needs no runtime, so neither does a stop; tokio is needed to start a run and to write to its stdin. No
+//! signal handler is installed, no process-wide setting is changed, nobody is waited for who is not a child of this library,
+//! and nobody is signalled whom no run has started; no number is signalled that could have become a stranger's.
+//!
+//! With the containment `nanny`, which is what one gets on x86-64 and AArch64, there is a process between the owner and
+//! each child: some 16 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is
+//! the subreaper of its run, so whoever is orphaned comes to it. It asks and kills as the thread tells it, and reports when
+//! the kernel says that it has no children left. It has a handle of the owner, and when that one ends, it kills everybody
+//! and leaves. It needs no privilege.
 
 // A file for each stage of a run, in the order in which a run comes by.
 
@@ -76,6 +124,12 @@ mod start;
 // The handle: events, waiting, cancelling, dropping.
 mod run;
 
+// What the handle and the owner of the child both touch.
+mod atomics {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+}
+mod shared;
+
 // The one owner of every child.
 mod supervise;
 
@@ -87,7 +141,9 @@ mod contain;
 
 // What goes to the child, and what comes from it.
 mod input;
+mod lines;
 mod output;
+mod room;
 
 // How it ended.
 mod outcome;
@@ -98,10 +154,12 @@ mod sys;
 pub use command::Command;
 pub use contain::{Containment, Unavailable};
 pub use input::{ChildStdin, Input};
+pub use lines::{Line, LineEnd};
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,
     StreamEnd, Survivor, Timings, Usage, WhyAlive,
 };
-pub use output::Output;
-pub use run::{Canceller, Event, Run, RunId, State};
+pub use output::{Output, OutputStream, Overflow};
+pub use run::{Canceller, Event, Run, RunId};
+pub use shared::State;
 pub use start::StartError;

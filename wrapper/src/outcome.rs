@@ -43,7 +43,8 @@ impl Outcome {
     }
 }
 
-/// Why a run ended. The first reason is kept; a child that had ended before the first signal ended by itself.
+/// Why a run ended. The first reason is kept; a child that had ended before it was asked ended by itself, also if that
+/// was noticed only afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The child ended before anybody stopped it.
@@ -56,11 +57,15 @@ pub enum Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its timeout was over.
+    /// Its [timeout](crate::Command::timeout) was over.
     TimedOut,
-    /// Its cancellation token was cancelled, or somebody called `cancel`.
+    /// It wrote nothing for as long as its [idle timeout](crate::Command::idle_timeout).
+    Idle,
+    /// It wrote more than its [capture limit](crate::Command::capture_limit), and [`Overflow::Stop`](crate::Overflow::Stop) was asked for.
+    OutputLimit,
+    /// Its cancellation token was cancelled, or somebody called [`cancel`](crate::Run::cancel).
     Cancelled,
-    /// The `Run` was dropped.
+    /// The [`Run`](crate::Run) was dropped. Nobody gets an outcome with this reason.
     Dropped,
     /// The containment was destroyed from outside: somebody killed the nanny. What could still be found was killed.
     ContainmentLost,
@@ -200,12 +205,15 @@ impl fmt::Display for WhyAlive {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Capture {
-    /// The bytes kept: the head of the stream, up to the capture limit. Empty unless the stream was captured.
+    /// The bytes kept: up to the capture limit, the head of the stream, or its tail if [`Overflow::KeepTail`] was asked
+    /// for. Empty unless the stream was captured.
+    ///
+    /// [`Overflow::KeepTail`]: crate::Overflow::KeepTail
     pub bytes: Bytes,
-    /// How many bytes were read from the child.
+    /// How many bytes were read from the child. Each of them was kept, handed out as an event (a line counts with its
+    /// newline) or dropped.
     pub total: u64,
-    /// How many of these were neither kept nor handed out: beyond the capture limit, or streamed while nobody took
-    /// them.
+    /// How many of these were neither kept nor handed out: beyond the capture limit, or for events that nobody took.
     pub dropped: u64,
     /// How the reading ended.
     pub end: StreamEnd,
@@ -232,13 +240,15 @@ impl Capture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// All writers have closed it: there is nothing more.
+    /// All writers have closed it, and it was read to its end: there is nothing more.
     Closed,
-    /// The run has ended, but a process out of reach still held the stream when the drain window was over.
+    /// The run has ended, but a process out of reach still held the stream when the drain window was over, or when a
+    /// [`cancel`](crate::Run::cancel) cut that short. What was written by then was read; what is written from now on is
+    /// lost, and its writer gets an error.
     Held,
-    /// Reading failed.
+    /// Reading failed, or was given up by a fault of this library. What was read before is there.
     Failed(io::ErrorKind),
-    /// The stream was neither captured nor streamed.
+    /// The stream was not read here: it was inherited or thrown away.
     NotTaken,
 }
 
@@ -246,9 +256,9 @@ pub enum StreamEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cut {
-    /// More than the capture limit, or streamed while nobody took it; `Capture::dropped` says how much.
+    /// More than the capture limit, or events that nobody took; `Capture::dropped` says how much.
     Dropped,
-    /// A process out of reach still held the stream; what it writes from now on is lost.
+    /// A process out of reach still held the stream: see [`StreamEnd::Held`].
     Held,
     /// Reading failed.
     Failed(io::ErrorKind),

@@ -1,83 +1,69 @@
-//! A child's output on its way to the owner: captured up to a limit, or streamed with backpressure.
+//! A child's output on its way to the owner: captured up to a limit, or handed out with backpressure.
 //!
 //! The supervisor reads, so that output is drained and pipes are closed whatever the owner's runtime does.
 
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::outcome::{Capture, StreamEnd};
-use crate::run::Event;
+use crate::room::{ROOM, Room};
+use crate::run::Report;
+use crate::shared::Flow;
 use crate::sys::{Got, ReadEnd};
 
 /// What becomes of a child's stdout or stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
-    /// Kept for the outcome, up to the capture limit. What is beyond is read, so that the child does not block, and
-    /// counted.
+    /// Kept for the outcome, up to the [capture limit](crate::Command::capture_limit). What happens beyond it is said
+    /// by [`Overflow`].
     #[default]
     Captured,
-    /// Handed out as events. A child that writes faster than the events are taken has to wait.
+    /// Handed out as events, as it comes. A child that writes faster than the events are taken has to wait.
     Streamed,
+    /// Handed out as events, a [`Line`](crate::Line) each. A child that writes faster than the events are taken has to
+    /// wait.
+    Lines,
     /// Goes where the owner's goes.
     Inherited,
     /// Thrown away unread.
     Null,
 }
 
-/// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
+/// What happens when a captured stream is longer than the [capture limit](crate::Command::capture_limit). In each case
+/// the child is not held up: what is not kept is read and counted in [`Capture::dropped`](crate::Capture::dropped).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The first bytes are kept, as many as the limit allows.
+    #[default]
+    KeepHead,
+    /// The last bytes are kept, as many as the limit allows.
+    KeepTail,
+    /// The first bytes are kept and the run is stopped, with [`Reason::OutputLimit`](crate::Reason::OutputLimit). A
+    /// child that had ended before that was noticed ended by itself.
+    Stop,
+}
+
+/// Which of a child's two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Its stdout.
     Stdout,
+    /// Its stderr.
     Stderr,
 }
 
-impl Stream {
-    fn event(self, bytes: Bytes) -> Event {
-        match self {
-            Self::Stdout => Event::Stdout(bytes),
-            Self::Stderr => Event::Stderr(bytes),
-        }
-    }
-}
+/// The most that is read of one stream before it is everybody else's turn: a flood must not keep others from their
+/// deadlines.
+const READ_A_TURN: usize = 256 * 1024;
 
-/// Streaming stops while this much is on its way…
-const HIGH_WATER: usize = 256 * 1024;
-/// …until no more than this is left.
-const LOW_WATER: usize = 64 * 1024;
-
-/// How many bytes of a run are on their way to whoever takes its events.
-#[derive(Debug, Default)]
-pub(crate) struct Flow {
-    on_the_way: AtomicUsize,
-    stopped: AtomicBool,
-}
-
-impl Flow {
-    /// Counts bytes that were taken. True if the supervisor waits to hear of it.
-    pub(crate) fn took(&self, count: usize) -> bool {
-        let left = self.on_the_way.fetch_sub(count, Ordering::SeqCst) - count;
-        left <= LOW_WATER && self.stopped.swap(false, Ordering::SeqCst)
-    }
-
-    fn sends(&self, count: usize) {
-        self.on_the_way.fetch_add(count, Ordering::SeqCst);
-    }
-
-    /// Whether to stop for now. If so, some later `took` will be true.
-    fn must_stop(&self) -> bool {
-        if self.on_the_way.load(Ordering::SeqCst) < HIGH_WATER {
-            return false;
-        }
-        self.stopped.store(true, Ordering::SeqCst);
-        // Everything may have been taken between the two, and then nobody would tell us.
-        let drained = self.on_the_way.load(Ordering::SeqCst) <= LOW_WATER;
-        !(drained && self.stopped.swap(false, Ordering::SeqCst))
-    }
-}
+/// A stream that has brought this much is a flood, and worth a larger pipe.
+const FLOOD: u64 = 1024 * 1024;
 
 /// The supervisor's side of one stream.
 pub(crate) struct Intake {
@@ -87,61 +73,110 @@ pub(crate) struct Intake {
     total: u64,
     dropped: u64,
     finish: StreamEnd,
+    /// Whoever takes the events has enough for now.
+    held_up: bool,
+    enlarged: bool,
+    stops_the_run: bool,
 }
 
 /// What becomes of the bytes.
 enum Fate {
-    Kept { bytes: Vec<u8>, limit: usize },
-    Sent { stream: Stream, events: UnboundedSender<Event>, flow: Arc<Flow> },
+    Head { bytes: Vec<u8>, limit: usize },
+    Tail { bytes: VecDeque<u8>, limit: usize },
+    Sent { stream: OutputStream, reports: UnboundedSender<Report>, flow: Arc<Flow> },
     Dropped,
 }
 
 /// Whether one read was the last for now.
 enum After {
-    More,
+    /// So much was read, and there may be more.
+    More(usize),
     Dry,
 }
 
 impl Intake {
-    pub(crate) fn captured(end: ReadEnd, limit: usize) -> Self {
-        Self::new(end, Fate::Kept { bytes: Vec::new(), limit })
+    pub(crate) fn captured(end: ReadEnd, limit: usize, overflow: Overflow) -> Self {
+        let fate = match overflow {
+            Overflow::KeepHead | Overflow::Stop => Fate::Head { bytes: Vec::new(), limit },
+            Overflow::KeepTail => Fate::Tail { bytes: VecDeque::new(), limit },
+        };
+        Self { stops_the_run: overflow == Overflow::Stop, ..Self::new(Some(end), fate, StreamEnd::Closed) }
     }
 
-    pub(crate) fn streamed(
+    pub(crate) fn sent(
         end: ReadEnd,
-        stream: Stream,
-        events: UnboundedSender<Event>,
+        stream: OutputStream,
+        reports: UnboundedSender<Report>,
         flow: Arc<Flow>,
     ) -> Self {
-        Self::new(end, Fate::Sent { stream, events, flow })
+        Self::new(Some(end), Fate::Sent { stream, reports, flow }, StreamEnd::Closed)
     }
 
     /// For a stream that does not come to us.
     pub(crate) fn none() -> Self {
-        Self { end: None, fate: Fate::Dropped, total: 0, dropped: 0, finish: StreamEnd::NotTaken }
+        Self::new(None, Fate::Dropped, StreamEnd::NotTaken)
     }
 
-    fn new(end: ReadEnd, fate: Fate) -> Self {
-        Self { end: Some(end), fate, total: 0, dropped: 0, finish: StreamEnd::Closed }
+    fn new(end: Option<ReadEnd>, fate: Fate, finish: StreamEnd) -> Self {
+        Self {
+            end,
+            fate,
+            total: 0,
+            dropped: 0,
+            finish,
+            held_up: false,
+            enlarged: false,
+            stops_the_run: false,
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.end.is_some()
     }
 
-    /// Takes what one read brings, then pauses if too much is on its way.
-    pub(crate) fn take(&mut self, scratch: &mut [u8]) {
-        self.read_once(scratch);
-        let Fate::Sent { flow, .. } = &self.fate else { return };
-        if let Some(end) = &mut self.end {
-            if flow.must_stop() {
-                end.pause();
+    /// Whether nothing is read because nobody takes what was.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up && self.is_open()
+    }
+
+    /// Whether more was written than the run may live with.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.stops_the_run && self.dropped > 0
+    }
+
+    /// Takes what there is, but no more than a turn's worth, then pauses if too much is on its way. True if there was
+    /// anything.
+    pub(crate) fn take(&mut self, room: &mut Room) -> bool {
+        let before = self.total;
+        let mut read = 0;
+        while read < READ_A_TURN && !self.held_up {
+            let After::More(count) = self.read_room(room) else { break };
+            read += count;
+            self.make_room_for_a_flood();
+            let Fate::Sent { flow, .. } = &self.fate else { continue };
+            if let Some(end) = &mut self.end {
+                if flow.must_stop() {
+                    self.held_up = true;
+                    end.pause();
+                }
             }
+        }
+        self.total > before
+    }
+
+    fn make_room_for_a_flood(&mut self) {
+        if self.total < FLOOD || self.enlarged {
+            return;
+        }
+        self.enlarged = true;
+        if let Some(end) = &mut self.end {
+            end.enlarge();
         }
     }
 
     /// Goes on after a pause.
     pub(crate) fn resume(&mut self) {
+        self.held_up = false;
         if let Some(end) = &mut self.end {
             if let Err(error) = end.resume() {
                 self.close(StreamEnd::Failed(error.kind()));
@@ -151,12 +186,12 @@ impl Intake {
 
     /// Takes all that was in the pipe when it was called, without regard to backpressure: its writers are dead, and
     /// a pipe is small. A writer out of reach cannot keep this going for ever.
-    pub(crate) fn take_the_rest(&mut self, scratch: &mut [u8]) {
+    pub(crate) fn take_the_rest(&mut self, room: &mut Room) {
         let capacity = self.end.as_ref().map_or(0, ReadEnd::capacity) as u64;
         let enough = self.total + capacity;
         // One more read than it takes, to see the end behind the last byte.
         while self.is_open() && self.total <= enough {
-            if let After::Dry = self.read_once(scratch) {
+            if let After::Dry = self.read_room(room) {
                 break;
             }
         }
@@ -177,54 +212,105 @@ impl Intake {
 
     /// What became of the stream; to be asked once, at the end.
     pub(crate) fn into_capture(self) -> Capture {
+        // Only a fault of this library leaves it open.
+        let end = if self.is_open() { StreamEnd::Failed(ErrorKind::Other) } else { self.finish };
         let bytes = match self.fate {
-            Fate::Kept { bytes, .. } => Bytes::from(bytes),
+            Fate::Head { bytes, .. } => Bytes::from(bytes),
+            Fate::Tail { bytes, .. } => Bytes::from(Vec::from(bytes)),
             Fate::Sent { .. } | Fate::Dropped => Bytes::new(),
         };
-        Capture { bytes, total: self.total, dropped: self.dropped, end: self.finish }
+        Capture { bytes, total: self.total, dropped: self.dropped, end }
     }
 
-    fn read_once(&mut self, scratch: &mut [u8]) -> After {
-        let Some(end) = &self.end else { return After::Dry };
-        match end.read(scratch) {
-            Ok(Got::Bytes(count)) => {
-                self.total += count as u64;
-                self.pass_on(&scratch[..count]);
-                After::More
-            }
-            Ok(Got::NothingYet) => After::Dry,
-            Ok(Got::End) => {
-                self.close(StreamEnd::Closed);
-                After::Dry
-            }
-            Err(error) => {
-                self.close(StreamEnd::Failed(error.kind()));
-                After::Dry
+    /// Reads until the room is full or there is nothing more, and passes on what was read.
+    fn read_room(&mut self, room: &mut Room) -> After {
+        let mut filled = 0;
+        let mut dry = false;
+        while !dry && filled < ROOM {
+            let Some(end) = &self.end else { return After::Dry };
+            match end.read(&mut room.bytes()[filled..]) {
+                Ok(Got::Bytes(count)) => filled += count,
+                Ok(Got::NothingYet) => dry = true,
+                Ok(Got::End) => return self.ends(room, filled, StreamEnd::Closed),
+                Err(error) => return self.ends(room, filled, StreamEnd::Failed(error.kind())),
             }
         }
+        self.pass_on(room, filled);
+        if dry { After::Dry } else { After::More(filled) }
     }
 
-    fn pass_on(&mut self, chunk: &[u8]) {
-        match &mut self.fate {
-            Fate::Kept { bytes, limit } => {
-                let (kept, beyond) = chunk.split_at(chunk.len().min(*limit - bytes.len()));
+    fn ends(&mut self, room: &mut Room, filled: usize, finish: StreamEnd) -> After {
+        self.pass_on(room, filled);
+        self.close(finish);
+        After::Dry
+    }
+
+    fn pass_on(&mut self, room: &mut Room, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.total += count as u64;
+        let chunk = &room.bytes()[..count];
+        let dropped = match &mut self.fate {
+            Fate::Head { bytes, limit } => {
+                let (kept, beyond) = chunk.split_at(count.min(*limit - bytes.len()));
                 bytes.extend_from_slice(kept);
-                self.dropped += beyond.len() as u64;
+                beyond.len()
             }
-            Fate::Sent { stream, events, flow } => {
-                flow.sends(chunk.len());
-                if events.send(stream.event(Bytes::copy_from_slice(chunk))).is_err() {
-                    // The run was dropped; the message that says so is on its way.
-                    self.dropped += chunk.len() as u64;
-                    self.fate = Fate::Dropped;
-                }
+            Fate::Tail { bytes, limit } => keep_tail(bytes, *limit, chunk),
+            Fate::Sent { stream, reports, flow } => {
+                flow.sends(count);
+                let sent = reports.send(Report::Output(*stream, room.hand_out(count)));
+                // It cannot be sent to a run that was dropped; the message that says so is on its way.
+                if sent.is_ok() { 0 } else { count }
             }
-            Fate::Dropped => self.dropped += chunk.len() as u64,
-        }
+            Fate::Dropped => count,
+        };
+        self.dropped += dropped as u64;
     }
 
     fn close(&mut self, finish: StreamEnd) {
         self.finish = finish;
         self.end = None;
+        if let Fate::Sent { stream, reports, .. } = &self.fate {
+            // Nobody may be there to take it.
+            let _ = reports.send(Report::Closed(*stream));
+        }
+    }
+}
+
+/// Adds a chunk and lets go of what is beyond the limit, at the front. Says how much that is.
+fn keep_tail(bytes: &mut VecDeque<u8>, limit: usize, chunk: &[u8]) -> usize {
+    let (skipped, kept) = chunk.split_at(chunk.len().saturating_sub(limit));
+    let lost = (bytes.len() + kept.len()).saturating_sub(limit);
+    bytes.drain(..lost);
+    bytes.extend(kept);
+    skipped.len() + lost
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_kept_tail_is_the_end_of_the_stream_and_the_rest_is_counted(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..20),
+            limit in 0usize..80,
+        ) {
+            let mut tail = VecDeque::new();
+            let mut lost = 0;
+            for chunk in &chunks {
+                lost += keep_tail(&mut tail, limit, chunk);
+                prop_assert!(tail.len() <= limit);
+            }
+            let whole = chunks.concat();
+            prop_assert_eq!(lost, whole.len().saturating_sub(limit));
+            prop_assert_eq!(Vec::from(tail), &whole[lost..]);
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,8 +11,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::contain::Containment;
 use crate::input::ChildStdin;
-use crate::outcome::{Outcome, Reason};
-use crate::output::Flow;
+use crate::lines::{Line, Splitter};
+use crate::outcome::{Capture, Outcome, Reason};
+use crate::output::OutputStream;
+use crate::shared::{Board, Flow, State};
 use crate::supervise::{Door, Key, Wish};
 
 /// A child that was started, with everything it starts.
@@ -27,18 +28,13 @@ pub struct Run {
     containment: Containment,
     door: Door,
     board: Arc<Board>,
-    flow: Arc<Flow>,
-    events: UnboundedReceiver<Event>,
+    reports: UnboundedReceiver<Report>,
     stdin: Option<ChildStdin>,
+    stdout: Taker,
+    stderr: Taker,
+    /// It has ended, and there may be a last line to take before that is said.
+    ended: Option<Box<Outcome>>,
     outcome: Option<Box<Outcome>>,
-    /// Streamed while nobody took it.
-    missed: Missed,
-}
-
-#[derive(Debug, Default)]
-struct Missed {
-    stdout: u64,
-    stderr: u64,
 }
 
 /// What a run has to tell, in the order in which it happened.
@@ -54,22 +50,83 @@ pub enum Event {
     Stdout(Bytes),
     /// The child wrote to its stderr, which is [`Streamed`](crate::Output::Streamed).
     Stderr(Bytes),
-    /// Everybody was asked to end.
+    /// The child wrote a line, or a part of one, to a stream whose output is taken by [`Lines`](crate::Output::Lines).
+    Line(Line),
+    /// Everybody is asked to end. The run may still turn out to have ended by itself, if the child was faster.
     Stopping(Reason),
     /// The run has ended. Always the last.
     Ended(Box<Outcome>),
 }
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// The child was started, and nobody has stopped the run.
-    Running,
-    /// The run was asked to end, and has not ended.
-    Terminating,
-    /// The run has ended.
-    Terminated,
+/// What the supervisor tells a handle.
+pub(crate) enum Report {
+    Event(Event),
+    Output(OutputStream, Bytes),
+    /// Nothing more comes from this stream.
+    Closed(OutputStream),
+}
+
+/// The handle's side of one output stream.
+#[derive(Debug)]
+pub(crate) struct Taker {
+    taking: Taking,
+    handed_out: u64,
+}
+
+#[derive(Debug)]
+enum Taking {
+    /// It does not come by here: it is captured, or not read at all.
+    Nothing,
+    Chunks(Arc<Flow>),
+    Lines(Arc<Flow>, Splitter),
+}
+
+impl Taker {
+    pub(crate) fn none() -> Self {
+        Self { taking: Taking::Nothing, handed_out: 0 }
+    }
+
+    pub(crate) fn chunks(flow: Arc<Flow>) -> Self {
+        Self { taking: Taking::Chunks(flow), handed_out: 0 }
+    }
+
+    pub(crate) fn lines(flow: Arc<Flow>, splitter: Splitter) -> Self {
+        Self { taking: Taking::Lines(flow, splitter), handed_out: 0 }
+    }
+
+    /// Takes a chunk, and hands it back unless it is to be cut into lines. Also says whether the supervisor waits to
+    /// hear of it.
+    fn take(&mut self, bytes: Bytes) -> (Option<Bytes>, bool) {
+        let count = bytes.len();
+        match &mut self.taking {
+            Taking::Lines(flow, splitter) => {
+                splitter.push(bytes);
+                (None, flow.took(count))
+            }
+            Taking::Chunks(flow) => (Some(bytes), flow.took(count)),
+            Taking::Nothing => (Some(bytes), false),
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Line> {
+        match &mut self.taking {
+            Taking::Lines(_, splitter) => splitter.next(),
+            Taking::Nothing | Taking::Chunks(_) => None,
+        }
+    }
+
+    fn close(&mut self) {
+        if let Taking::Lines(_, splitter) = &mut self.taking {
+            splitter.close();
+        }
+    }
+
+    /// What was read and never left our hands was dropped.
+    fn settle(&self, capture: &mut Capture) {
+        if !matches!(self.taking, Taking::Nothing) {
+            capture.dropped = capture.total - self.handed_out;
+        }
+    }
 }
 
 /// Names a run within this process. Never used twice, unlike a pid.
@@ -88,15 +145,16 @@ pub(crate) struct Parts {
     pub(crate) containment: Containment,
     pub(crate) door: Door,
     pub(crate) board: Arc<Board>,
-    pub(crate) flow: Arc<Flow>,
-    pub(crate) events: UnboundedReceiver<Event>,
+    pub(crate) reports: UnboundedReceiver<Report>,
     pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Taker,
+    pub(crate) stderr: Taker,
 }
 
 impl Run {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, containment, door, board, flow, events, stdin } = parts;
-        Self { pid, containment, door, board, flow, events, stdin, outcome: None, missed: Missed::default() }
+        let Parts { pid, containment, door, board, reports, stdin, stdout, stderr } = parts;
+        Self { pid, containment, door, board, reports, stdin, stdout, stderr, ended: None, outcome: None }
     }
 
     /// The name of this run.
@@ -148,8 +206,8 @@ impl Run {
 
     /// Waits for the end of the run. Asking again gives the same answer. Cancel-safe.
     ///
-    /// Output that is streamed and was not taken by then is thrown away, so that the child does not block, and
-    /// counted in [`Capture::dropped`](crate::Capture::dropped).
+    /// Output that is handed out as events and was not taken by then is thrown away, so that the child does not block,
+    /// and counted in [`Capture::dropped`](crate::Capture::dropped).
     ///
     /// This takes no longer than the child takes; with a timeout no longer than that; and after that no longer than
     /// the grace, two seconds for a kill that is not obeyed, and the drain window.
@@ -160,35 +218,77 @@ impl Run {
             if let Some(outcome) = &self.outcome {
                 return Outcome::clone(outcome);
             }
-            match self.next_event().await {
-                Some(Event::Stdout(bytes)) => self.missed.stdout += bytes.len() as u64,
-                Some(Event::Stderr(bytes)) => self.missed.stderr += bytes.len() as u64,
-                _ => {}
-            }
+            std::future::poll_fn(|context| self.poll_uncounted(context)).await;
         }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        if self.outcome.is_some() {
-            return Poll::Ready(None);
+        let event = ready!(self.poll_uncounted(context));
+        match &event {
+            Some(Event::Stdout(bytes)) => self.stdout.handed_out += bytes.len() as u64,
+            Some(Event::Stderr(bytes)) => self.stderr.handed_out += bytes.len() as u64,
+            Some(Event::Line(line)) => self.taker(line.stream).handed_out += line.weight(),
+            _ => {}
         }
-        let event = ready!(self.events.poll_recv(context));
-        let mut event = event.expect("a case sends its outcome before it is dropped");
-        match &mut event {
-            Event::Stdout(bytes) | Event::Stderr(bytes) => {
-                if self.flow.took(bytes.len()) {
-                    self.door.resume();
+        Poll::Ready(event)
+    }
+
+    /// The next event, which is not handed out yet.
+    fn poll_uncounted(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            if let Some(line) = self.stdout.next_line().or_else(|| self.stderr.next_line()) {
+                return Poll::Ready(Some(Event::Line(line)));
+            }
+            if let Some(outcome) = self.ended.take() {
+                return Poll::Ready(Some(self.end(outcome)));
+            }
+            if self.outcome.is_some() {
+                return Poll::Ready(None);
+            }
+            let report = ready!(self.reports.poll_recv(context));
+            match report.expect("a case sends its outcome before it is dropped") {
+                Report::Event(Event::Ended(outcome)) => {
+                    self.stdout.close();
+                    self.stderr.close();
+                    self.ended = Some(outcome);
+                }
+                Report::Event(event) => return Poll::Ready(Some(event)),
+                Report::Closed(stream) => self.taker(stream).close(),
+                Report::Output(stream, bytes) => {
+                    let (chunk, is_waited_for) = self.taker(stream).take(bytes);
+                    if is_waited_for {
+                        self.door.resume();
+                    }
+                    if let Some(chunk) = chunk {
+                        return Poll::Ready(Some(stream.event(chunk)));
+                    }
                 }
             }
-            Event::Ended(outcome) => {
-                outcome.stdout.dropped += self.missed.stdout;
-                outcome.stderr.dropped += self.missed.stderr;
-                self.stdin = None;
-                self.outcome = Some(outcome.clone());
-            }
-            Event::Started { .. } | Event::Stopping(_) => {}
         }
-        Poll::Ready(Some(event))
+    }
+
+    fn end(&mut self, mut outcome: Box<Outcome>) -> Event {
+        self.stdout.settle(&mut outcome.stdout);
+        self.stderr.settle(&mut outcome.stderr);
+        self.stdin = None;
+        self.outcome = Some(outcome.clone());
+        Event::Ended(outcome)
+    }
+
+    fn taker(&mut self, stream: OutputStream) -> &mut Taker {
+        match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+impl OutputStream {
+    fn event(self, bytes: Bytes) -> Event {
+        match self {
+            Self::Stdout => Event::Stdout(bytes),
+            Self::Stderr => Event::Stderr(bytes),
+        }
     }
 }
 
@@ -220,41 +320,6 @@ impl Canceller {
     pub fn cancel(&self) {
         if self.board.state() != State::Terminated {
             self.door.stop(Wish::Cancel);
-        }
-    }
-}
-
-/// What the supervisor lets everybody know about a run.
-#[derive(Debug)]
-pub(crate) struct Board {
-    state: AtomicU8,
-    reaped: AtomicBool,
-}
-
-impl Board {
-    pub(crate) fn new() -> Self {
-        Self { state: AtomicU8::new(State::Running as u8), reaped: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn post(&self, state: State) {
-        self.state.store(state as u8, Ordering::SeqCst);
-    }
-
-    pub(crate) fn forget_pid(&self) {
-        self.reaped.store(true, Ordering::SeqCst);
-    }
-
-    fn has_pid(&self) -> bool {
-        !self.reaped.load(Ordering::SeqCst)
-    }
-
-    fn state(&self) -> State {
-        const TERMINATING: u8 = State::Terminating as u8;
-        const TERMINATED: u8 = State::Terminated as u8;
-        match self.state.load(Ordering::SeqCst) {
-            TERMINATED => State::Terminated,
-            TERMINATING => State::Terminating,
-            _ => State::Running,
         }
     }
 }

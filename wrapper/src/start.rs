@@ -13,8 +13,10 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::command::Command;
 use crate::contain::{ChildEnds, Launch, Refusal, Unavailable};
 use crate::input::{ChildStdin, Feeder, Input};
-use crate::output::{Flow, Intake, Output, Stream};
-use crate::run::{Board, Event, Parts, Run};
+use crate::lines::Splitter;
+use crate::output::{Intake, Output, OutputStream};
+use crate::run::{Event, Parts, Report, Run, Taker};
+use crate::shared::{Board, Flow};
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys::{self, ChildEnd};
 
@@ -89,9 +91,8 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let door = Door::new(Arc::clone(&mailbox), mailbox.new_key());
 
     // 3. The pipes are made and watched. Should the start fail, dropping them closes and forgets them.
-    let (sender, events) = unbounded_channel();
-    let flow = Arc::new(Flow::default());
-    let wires = Wires { mailbox: &mailbox, key: door.key(), events: &sender, flow: &flow };
+    let (sender, reports) = unbounded_channel();
+    let wires = Wires { mailbox: &mailbox, key: door.key(), reports: &sender };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
     // 4. From here on there is a child.
@@ -99,6 +100,9 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let launch = Launch {
         command: &mut command.inner,
         clears_environment: command.clears_environment,
+        is_converted: command.is_converted,
+        #[cfg(has_nanny)]
+        adoption: &mut command.adoption,
         clean_start: &mut command.clean_start,
         ends: plumbing.child_ends,
         poller: mailbox.poller(),
@@ -110,11 +114,11 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let pid = hold.leader_pid();
     let board = Arc::new(Board::new());
     // The receiver is in our hands, so this arrives.
-    let _ = sender.send(Event::Started { pid });
+    let _ = sender.send(Report::Event(Event::Started { pid }));
     let case = Case::open(Opening {
         door: door.clone(),
         board: Arc::clone(&board),
-        events: sender,
+        reports: sender,
         containment,
         hold,
         limits: command.limits,
@@ -123,7 +127,8 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         started,
     });
     mailbox.send(Message::Watch(Box::new(case)));
-    Ok(Run::new(Parts { pid, containment, door, board, flow, events, stdin: plumbing.stdin }))
+    let Plumbing { stdin, stdout, stderr, .. } = plumbing;
+    Ok(Run::new(Parts { pid, containment, door, board, reports, stdin, stdout, stderr }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
@@ -138,8 +143,7 @@ fn refused(command: &Command, refusal: Refusal) -> StartError {
 struct Wires<'a> {
     mailbox: &'a Mailbox,
     key: Key,
-    events: &'a UnboundedSender<Event>,
-    flow: &'a Arc<Flow>,
+    reports: &'a UnboundedSender<Report>,
 }
 
 /// Both ends of everything.
@@ -147,11 +151,13 @@ struct Plumbing {
     child_ends: ChildEnds,
     intakes: Intakes,
     stdin: Option<ChildStdin>,
+    stdout: Taker,
+    stderr: Taker,
 }
 
 fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
-    let (stdout, stdout_intake) = lay_output(command, wires, Stream::Stdout)?;
-    let (stderr, stderr_intake) = lay_output(command, wires, Stream::Stderr)?;
+    let (stdout, stdout_intake, stdout_taker) = lay_output(command, wires, OutputStream::Stdout)?;
+    let (stderr, stderr_intake, stderr_taker) = lay_output(command, wires, OutputStream::Stderr)?;
     let mut feeder = Feeder::none();
     let mut handle = None;
     let stdin = match &command.stdin {
@@ -173,24 +179,36 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
         child_ends: ChildEnds { stdin, stdout, stderr },
         intakes: Intakes { stdout: stdout_intake, stderr: stderr_intake, stdin: feeder },
         stdin: handle,
+        stdout: stdout_taker,
+        stderr: stderr_taker,
     })
 }
 
-fn lay_output(command: &Command, wires: &Wires<'_>, stream: Stream) -> io::Result<(ChildEnd, Intake)> {
+fn lay_output(
+    command: &Command,
+    wires: &Wires<'_>,
+    stream: OutputStream,
+) -> io::Result<(ChildEnd, Intake, Taker)> {
     let (output, source) = match stream {
-        Stream::Stdout => (command.stdout, Source::Stdout),
-        Stream::Stderr => (command.stderr, Source::Stderr),
+        OutputStream::Stdout => (command.stdout, Source::Stdout),
+        OutputStream::Stderr => (command.stderr, Source::Stderr),
     };
     match output {
-        Output::Null => return Ok((ChildEnd::Null, Intake::none())),
-        Output::Inherited => return Ok((ChildEnd::Inherited, Intake::none())),
-        Output::Captured | Output::Streamed => {}
+        Output::Null => return Ok((ChildEnd::Null, Intake::none(), Taker::none())),
+        Output::Inherited => return Ok((ChildEnd::Inherited, Intake::none(), Taker::none())),
+        Output::Captured | Output::Streamed | Output::Lines => {}
     }
     let (end, child_end) = sys::child_writes(wires.mailbox.poller(), source.token(wires.key))?;
-    let intake = if output == Output::Streamed {
-        Intake::streamed(end, stream, wires.events.clone(), Arc::clone(wires.flow))
+    if output == Output::Captured {
+        let intake = Intake::captured(end, command.capture_limit, command.overflow);
+        return Ok((child_end, intake, Taker::none()));
+    }
+    let flow = Arc::new(Flow::new());
+    let intake = Intake::sent(end, stream, wires.reports.clone(), Arc::clone(&flow));
+    let taker = if output == Output::Lines {
+        Taker::lines(flow, Splitter::new(stream, command.line_limit))
     } else {
-        Intake::captured(end, command.capture_limit)
+        Taker::chunks(flow)
     };
-    Ok((child_end, intake))
+    Ok((child_end, intake, taker))
 }

@@ -134,6 +134,7 @@ impl Node {
             Step::Start(start) => tree::start(self, start),
             Step::ForkAtRate(forks) => tree::fork_at_rate(self, forks),
             Step::Zombies(count) => tree::zombies(*count),
+            Step::Subreaper => tree::become_subreaper(),
             Step::Write(write) => output::write(self, write),
             Step::SlowStream(slow) => output::slow_stream(self, slow),
             Step::Flood { most } => output::flood(self, *most),

@@ -63,6 +63,12 @@ pub(super) fn zombies(count: u32) -> Result<(), String> {
     pids.into_iter().try_for_each(|pid| wait_for_exit(pid, WaitIdOptions::NOWAIT))
 }
 
+/// From now on adopts the orphans among its descendants.
+pub(super) fn become_subreaper() -> Result<(), String> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| format!("subreaper: {error}"))
+}
+
 /// Waits until a child has exited; it is reaped unless `options` say NOWAIT.
 fn wait_for_exit(pid: c_int, options: WaitIdOptions) -> Result<(), String> {
     let child = rustix::process::Pid::from_raw(pid).ok_or("no such child")?;

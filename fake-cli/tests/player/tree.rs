@@ -58,6 +58,29 @@ fn a_daemon_has_a_session_but_does_not_lead_it_and_loses_its_parent() {
 }
 
 #[test]
+fn a_subreaper_adopts_what_its_descendants_orphan_and_only_that() {
+    for place in ["orphan", "daemon"] {
+        let script = format!(
+            r#"[{{"start": {{"node": "reaper", "script": ["subreaper", {{"start": {{"node": "middle", "script": [
+                    {{"start": {{"node": "away", "as": "{place}", "script": ["hang"]}}}}, "hang"]}}}}, "hang"]}}}},
+                {{"start": {{"node": "other", "as": "{place}", "script": ["hang"]}}}}, {{"emit": "ready"}}, "hang"]"#
+        );
+        let mut stage = Stage::new(&script);
+        stage.start();
+        stage.emitted("root", "ready");
+        let reaper = stage.hello("reaper").pid;
+        assert_eq!(stage.hello("away").ppid, reaper, "{place}");
+        assert_ne!(stage.hello("other").ppid, reaper, "{place}");
+        // What it has adopted outlives it, and then belongs to whoever stands above.
+        stage.signal("reaper", Signal::KILL);
+        stage.gone("reaper");
+        let away = stage.hello("away").pid;
+        eventually("another parent", || state_and_parent(away).unwrap().1 != reaper);
+        assert!(stage.is_alive("away"), "{place}");
+    }
+}
+
+#[test]
 fn a_start_is_done_when_the_node_has_said_hello() {
     for place in ["same-group", "own-group", "own-session", "orphan", "daemon"] {
         let mut stage = with_helper(place);

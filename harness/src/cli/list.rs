@@ -125,6 +125,7 @@ fn one_of_each_step() -> Vec<Step> {
         Step::ClearEnvironment,
         Step::Emit(name()),
         Step::Await(Event::try_from("root.ready").expect("a legal event")),
+        Step::Subreaper,
     ]
 }
 
@@ -167,6 +168,7 @@ mod tests {
             Step::ClearEnvironment => 17,
             Step::Emit(_) => 18,
             Step::Await(_) => 19,
+            Step::Subreaper => 20,
         }
     }
 
@@ -185,11 +187,11 @@ mod tests {
 
     #[test]
     fn every_behaviour_is_listed_once_by_its_name() {
-        assert_eq!(one_of_each_step().iter().map(place_of).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        assert_eq!(one_of_each_step().iter().map(place_of).collect::<Vec<_>>(), (0..21).collect::<Vec<_>>());
         let reactions = one_of_each_reaction();
         assert_eq!(reactions.iter().map(place_of_reaction).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
         let names = behaviours();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 33);
         for name in ["exit", "fork-at-rate", "on: exit-slowly", "as: own-session", "on: ignore"] {
             assert!(names.iter().any(|known| known == name), "{name}");
         }

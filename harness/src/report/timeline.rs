@@ -89,8 +89,9 @@ impl Lanes {
                 self.lanes[0].mark(at_us, '!', "op failed".to_owned());
             }
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
+            What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
-            What::Done { .. } => {}
+            What::Done { .. } | What::ChildStatus { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
                 if let Status::Exited(_) = status {
@@ -159,8 +160,10 @@ const fn glyph_of(verb: Verb) -> char {
         Verb::Cancel => 'C',
         Verb::Drop => 'D',
         Verb::Wait => 'W',
+        Verb::AskAgain => 'A',
         Verb::KillHost => 'K',
         Verb::SignalHost(_) => '!',
+        Verb::EndHost(_) => 'X',
     }
 }
 

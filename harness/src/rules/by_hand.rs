@@ -8,7 +8,7 @@ use fake_cli::span::Span;
 use super::facts::Facts;
 use super::standing::Ids;
 use crate::promises::Promises;
-use crate::scenario::{self, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Hindrance, HostEnd, Limits, Op, Scenario, Verb};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Method, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
     Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -86,6 +86,9 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         ops: Vec::new(),
         limits: Limits::default(),
         bystanders: false,
+        bystander_child: None,
+        host: scenario::HostState::default(),
+        input: None,
         expect: None,
     };
     let trace = Trace {
@@ -171,7 +174,7 @@ impl Hand {
 
     fn op(mut self, at_ms: u64, verb: Verb) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: None, delay: None });
+        self.trace.scenario.ops.push(Op::new(verb));
         if verb == Verb::Run {
             self.runs += 1;
         }
@@ -183,12 +186,24 @@ impl Hand {
         self.op(at_ms, Verb::Run)
     }
 
+    /// A run whose start something makes fail.
+    pub(crate) fn hindered_run(self, at_ms: u64, hindrance: Hindrance) -> Self {
+        let mut hindered = self.run(at_ms);
+        let op = hindered.trace.scenario.ops.last_mut().expect("it was just added");
+        op.hindered_by = Some(hindrance);
+        hindered
+    }
+
     pub(crate) fn wait(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Wait)
     }
 
     pub(crate) fn cancel(self, at_ms: u64) -> Self {
         self.op(at_ms, Verb::Cancel)
+    }
+
+    pub(crate) fn ask_again(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::AskAgain)
     }
 
     pub(crate) fn drop(self, at_ms: u64) -> Self {
@@ -201,6 +216,15 @@ impl Hand {
 
     pub(crate) fn signal_host(self, at_ms: u64, signal: Signal) -> Self {
         self.op(at_ms, Verb::SignalHost(signal))
+    }
+
+    pub(crate) fn end_host(self, at_ms: u64, how: HostEnd) -> Self {
+        self.op(at_ms, Verb::EndHost(how))
+    }
+
+    /// The host has a child of its own, which exits after this event.
+    pub(crate) fn bystander_child(self, event: &str) -> Self {
+        self.with(|trace| trace.scenario.bystander_child = Some(event.try_into().unwrap()))
     }
 
     /// The newest op was answered.
@@ -218,7 +242,7 @@ impl Hand {
     /// An op whose gate did not open.
     pub(crate) fn stuck(mut self, at_ms: u64, verb: Verb, gate: &str) -> Self {
         let op = self.trace.scenario.ops.len();
-        self.trace.scenario.ops.push(Op { verb, after: Some(gate.try_into().unwrap()), delay: None });
+        self.trace.scenario.ops.push(Op { after: Some(gate.try_into().unwrap()), ..Op::new(verb) });
         self.what(at_ms, What::GateStuck { op })
     }
 

@@ -12,9 +12,9 @@ use super::directed::{
     TIMEOUT, await_event, emit, on_term, once_ready, ready_and_hang, scenario, slow_stream, start,
     start_hanging, start_holding, to_the_end,
 };
-use super::ending::{Cause, Ending, ending, shown_us};
+use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
-use super::standing::{Answer, Hearing, Standing, hearings_since, standing_of};
+use super::standing::{Answer, Hearing, Standing, hearing, hearings_since, standing_of};
 use super::verdicts::{broken, broken_unless, together};
 use super::{Judged, Rule, as_catalogued};
 use crate::promises::{Keeps, Promises};
@@ -100,11 +100,15 @@ pub(super) fn rules() -> Vec<Rule> {
                 directed_d5,
             )
         },
-        later(
+        rule(
             "D6",
             "a stopped tree dies in time",
-            "A tree that stopped itself by SIGSTOP still dies in time.",
-            "stopped trees are scripted and judged by S1 and D4; they have no bound of their own yet",
+            "After a stop, processes of the child's group that had stopped themselves by SIGSTOP are dead within grace and slack.",
+            "From the cancel, the drop or the timeout to the death of each node that had stopped itself and would end on TERM, by its control connection \
+                and its pidfd.",
+            "Who is left for good when the run has returned is a survivor and charged as such. Lateness within the machine's noise is unknown.",
+            judge_d6,
+            directed_d6,
         ),
         later(
             "D7",
@@ -311,6 +315,93 @@ fn slower(slowest: Patience, heard: Hearing) -> Patience {
         (Answer::GoesOn, _) | (_, Patience::Grace) => Patience::Grace,
         (Answer::EndsAfter(takes), Patience::For(other)) => Patience::For(takes.max(other)),
         (Answer::EndsAfter(takes), Patience::None) => Patience::For(takes),
+    }
+}
+
+// ---- D6: the stopped die too ----
+
+fn judge_d6(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    each_run(facts, |run| {
+        let (cause, at_us, doubt) = match ending(facts, run) {
+            Ending::By { cause: Cause::Itself | Cause::Owner, .. } => {
+                return Err("nobody stopped the run".to_owned());
+            }
+            Ending::By { cause, at_us, doubt } => (cause, at_us, doubt),
+            Ending::None(why) => return Err(why),
+        };
+        if run.stops.iter().any(|stop| stop.verb.ends_host() && !is_cancel(facts, stop.verb)) {
+            return Err("the host was ended, which P1 and P2 judge".to_owned());
+        }
+        let grace_us = known_grace(facts)?;
+        // The wrapper's clock may have started as late as when the root was up.
+        let timeout_us = facts.trace.limits.timeout.filter(|_| cause == Cause::TimedOut).map(micros);
+        let from_us = timeout_us.map_or(at_us, |timeout_us| up_us(run).saturating_add(timeout_us));
+        let verdicts = stopped_at(facts, run, at_us).map(|(node, own_us)| {
+            let bound_us = grace_us.saturating_add(own_us).saturating_add(facts.slack_us());
+            stopped_dies(facts, node, from_us, bound_us, doubt.as_ref(), cause.after())
+        });
+        Ok(together(verdicts, || "no node of the root's group was stopped by then".to_owned()))
+    })
+}
+
+/// The nodes of the root's group that stood stopped at a time and would end on TERM, each with how long it takes for that.
+fn stopped_at<'r>(
+    facts: &'r Facts<'_>,
+    run: &'r Run<'_>,
+    at_us: u64,
+) -> impl Iterator<Item = (&'r Node<'r>, u64)> {
+    let script = &facts.trace.scenario.script;
+    run.nodes.iter().filter_map(move |node| {
+        let heard = hearing(script, node, at_us);
+        let stayed = standing_of(script, run, node) == Some(Standing::Stayed);
+        if !heard.stopped || !stayed || !node.alive_at(at_us) {
+            return None;
+        }
+        match heard.answer {
+            Answer::Ends => Some((node, 0)),
+            Answer::EndsAfter(takes) => Some((node, micros(takes))),
+            Answer::GoesOn => None,
+        }
+    })
+}
+
+fn stopped_dies(
+    facts: &Facts<'_>,
+    node: &Node<'_>,
+    from_us: u64,
+    bound_us: u64,
+    doubt: Option<&String>,
+    after: &str,
+) -> Verdict {
+    let (until_us, how) = match node.gone_us {
+        Some(gone_us) => (gone_us, "died"),
+        None if facts.host_fell_silent() => (facts.last_us(), "was alive"),
+        None => {
+            return Verdict::Vacuous(format!(
+                "{} was left for good, which the rules about survivors judge",
+                node.name
+            ));
+        }
+    };
+    let took_us = until_us.saturating_sub(from_us);
+    let sentence = format!(
+        "{}, which had stopped itself, {how} {} after {after}; the bound was {}",
+        node.name,
+        told(took_us),
+        told(bound_us)
+    );
+    match facts.lateness(took_us, bound_us) {
+        Lateness::InTime if node.gone_us.is_none() => {
+            Verdict::Unknown(format!("{sentence}; nobody waited longer"))
+        }
+        Lateness::InTime => Verdict::Kept,
+        Lateness::WithinNoise(_) => {
+            Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
+        }
+        Lateness::Late(_) => broken_unless(doubt, sentence),
     }
 }
 
@@ -674,6 +765,24 @@ fn directed_d5() -> Vec<Scenario> {
             once_ready(Verb::Cancel),
         )
         .with_grace(patient),
+    ]
+}
+
+fn directed_d6() -> Vec<Scenario> {
+    let script = || {
+        vec![
+            start("helper", Place::SameGroup, vec![Step::Stop, Step::Hang]),
+            await_event("helper.did-0"),
+            emit("ready"),
+            Step::Stop,
+            Step::Hang,
+        ]
+    };
+    let why = "A stopped process takes TERM only when somebody continues it: who asks and then waits without a bound waits for ever.";
+    vec![
+        scenario("cancel-stopped-tree", why, &["D6", "D4"], script(), once_ready(Verb::Cancel)),
+        scenario("timeout-stopped-tree", why, &["D6", "D1"], script(), to_the_end()).with_timeout(TIMEOUT),
+        scenario("drop-stopped-tree", why, &["D6", "S9"], script(), once_ready(Verb::Drop)),
     ]
 }
 
@@ -1085,5 +1194,76 @@ mod tests {
             .gone(12, "root")
             .ended(13, because(Reason::Cancelled));
         assert_verdict(&hand, judge_d5, Broken, "without having got TERM");
+    }
+
+    /// A root and a child that have both stopped themselves by 5 ms.
+    fn stopped_pair(reaction: &str) -> Hand {
+        let script = format!(
+            r#"[{{"start": {{"node": "child", "script": [{{"on": {{"signal": "TERM", "then": {reaction}}}}}, "stop", "hang"]}}}}, "stop", "hang"]"#
+        );
+        case(steps(&script))
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "child")
+            .did(3, "child", 0)
+            .did(4, "child", 1)
+            .did(5, "root", 1)
+    }
+
+    #[test]
+    fn d6_counts_until_the_stopped_are_dead_whenever_the_run_returned() {
+        let died = |at_ms| {
+            stopped_pair(r#""default""#)
+                .cancel(10)
+                .gone(12, "root")
+                .ended(15, because(Reason::Cancelled))
+                .gone(at_ms, "child")
+        };
+        // 10 ms + the grace of 100 ms + the slack of 250 ms.
+        assert_verdict(&died(359), judge_d6, Kept, "");
+        assert_verdict(&died(362), judge_d6, Unknown, "noise");
+        assert_verdict(
+            &died(900),
+            judge_d6,
+            Broken,
+            "child, which had stopped itself, died 890 ms after the cancel",
+        );
+    }
+
+    #[test]
+    fn d6_gives_a_clean_up_its_time_and_leaves_the_deaf_to_others() {
+        let slow = stopped_pair(r#"{"exit-slowly": {"takes": "600ms", "code": 0}}"#)
+            .cancel(10)
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled))
+            .gone(900, "child");
+        assert_verdict(&slow, judge_d6, Kept, "");
+        let deaf = stopped_pair(r#""ignore""#)
+            .cancel(10)
+            .ended(15, because(Reason::Cancelled))
+            .gone(12, "root")
+            .gone(900, "child");
+        assert_verdict(&deaf, judge_d6, Kept, "");
+    }
+
+    #[test]
+    fn d6_is_broken_by_a_wrapper_that_waits_for_the_stopped_for_ever() {
+        let waits = stopped_pair(r#""default""#).cancel(10).silent().what(4_000, crate::trace::What::GaveUp);
+        assert_verdict(&waits, judge_d6, Broken, "was alive");
+        let timed =
+            stopped_pair(r#""default""#).timeout(100).silent().what(4_000, crate::trace::What::GaveUp);
+        assert_verdict(&timed, judge_d6, Broken, "after the timeout");
+    }
+
+    #[test]
+    fn d6_leaves_survivors_escapes_and_ends_by_itself_to_others() {
+        let script = r#"[{"start": {"node": "child", "script": ["stop", "hang"]}}, "hang"]"#;
+        let left = case(steps(script)).run(0).hello(1, "root").hello(2, "child").did(3, "child", 0);
+        let left = left.cancel(10).gone(12, "root").ended(15, because(Reason::Cancelled));
+        assert_verdict(&left, judge_d6, Vacuous, "rules about survivors");
+        assert_verdict(&hanging_pair().cancel(10).gone(11, "root"), judge_d6, Vacuous, "was stopped by then");
+        let host_killed = stopped_pair(r#""default""#).kill_host(10);
+        assert_verdict(&host_killed, judge_d6, Vacuous, "nobody stopped the run");
+        assert_verdict(&left.our_fault(), judge_d6, Unknown, "harness could not");
     }
 }

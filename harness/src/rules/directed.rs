@@ -4,7 +4,7 @@ use fake_cli::content::{Content, Output};
 use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
-use crate::scenario::{self, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, HostState, Limits, Op, Scenario, Verb};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);
@@ -27,6 +27,9 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         ops,
         limits: Limits { timeout: None, grace: Some(GRACE), drain: Some(DRAIN) },
         bystanders: false,
+        bystander_child: None,
+        host: HostState::default(),
+        input: None,
         expect: None,
     }
 }
@@ -50,6 +53,18 @@ impl Scenario {
         self
     }
 
+    /// With a host in this state.
+    pub(super) fn with_host(mut self, host: HostState) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// With so much for the root to read.
+    pub(super) fn with_input(mut self, bytes: u64) -> Self {
+        self.input = Some(bytes);
+        self
+    }
+
     /// With bystanders.
     pub(super) fn with_bystanders(mut self) -> Self {
         self.bystanders = true;
@@ -59,17 +74,17 @@ impl Scenario {
 
 /// Start a run.
 pub(super) fn run() -> Op {
-    Op { verb: Verb::Run, after: None, delay: None }
+    Op::new(Verb::Run)
 }
 
 /// Wait for the end of the newest run.
 pub(super) fn wait() -> Op {
-    Op { verb: Verb::Wait, after: None, delay: None }
+    Op::new(Verb::Wait)
 }
 
 /// Do this once that has happened.
 pub(super) fn after(event: &str, verb: Verb) -> Op {
-    Op { verb, after: Some(self::event(event)), delay: None }
+    Op { after: Some(self::event(event)), ..Op::new(verb) }
 }
 
 /// Run, and do this once the root has said that it is ready.

@@ -5,8 +5,10 @@ use fake_cli::control::{Descriptor, Hello, Report};
 use fake_cli::script::{ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
-use crate::scenario::Verb;
-use crate::trace::{CaseEnd, Look, Moment, Outcome, Stage, Status, SubjectKind, Trace, What};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, Verb};
+use crate::trace::{
+    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
+};
 use crate::verdict::Verdict;
 
 /// The least allowance for a machine that has other things to do.
@@ -25,6 +27,7 @@ pub struct Facts<'a> {
     pub trace: &'a Trace,
     runs: Vec<Run<'a>>,
     bystanders: Vec<Node<'a>>,
+    bystander_child: Vec<Node<'a>>,
 }
 
 /// A run of the script.
@@ -38,6 +41,8 @@ pub struct Run<'a> {
     pub nodes: Vec<Node<'a>>,
     /// When it ended and how, as the host says it. A dropped run has no outcome.
     pub ended: Option<(u64, &'a Outcome)>,
+    /// What made its start fail.
+    pub hindered_by: Option<Hindrance>,
     /// What the caller did to end it, in order, as far as the subject can do that.
     pub stops: Vec<Stop>,
 }
@@ -93,7 +98,7 @@ pub enum Lateness {
 impl<'a> Facts<'a> {
     /// The facts of a trace.
     pub fn of(trace: &'a Trace) -> Self {
-        let mut facts = Self { trace, runs: Vec::new(), bystanders: Vec::new() };
+        let mut facts = Self { trace, runs: Vec::new(), bystanders: Vec::new(), bystander_child: Vec::new() };
         for (index, moment) in trace.moments.iter().enumerate() {
             facts.take(index, moment);
         }
@@ -138,12 +143,13 @@ impl<'a> Facts<'a> {
                 issued_us: at_us,
                 nodes: Vec::new(),
                 ended: None,
+                hindered_by: self.trace.scenario.ops.get(op).and_then(|op| op.hindered_by),
                 stops: Vec::new(),
             });
             return;
         }
         let refused = |moment: &Moment| moment.what == What::Unimplemented { op };
-        if verb == Verb::Wait || self.trace.moments[index..].iter().any(refused) {
+        if !verb.stops() || self.trace.moments[index..].iter().any(refused) {
             return;
         }
         let stop = Stop { op, verb, at_us, done_us: None };
@@ -158,6 +164,8 @@ impl<'a> Facts<'a> {
     fn node_mut(&mut self, run: u32, name: &'a str) -> Option<&mut Node<'a>> {
         let nodes = if self.trace.scenario.bystanders && ["bystander", "bystander-2"].contains(&name) {
             &mut self.bystanders
+        } else if self.trace.scenario.bystander_child.is_some() && name == BYSTANDER_CHILD {
+            &mut self.bystander_child
         } else {
             &mut self.run_mut(run)?.nodes
         };
@@ -176,6 +184,19 @@ impl<'a> Facts<'a> {
     /// The bystanders.
     pub fn bystanders(&self) -> &[Node<'a>] {
         &self.bystanders
+    }
+
+    /// The child that the host has beside the wrapper's.
+    pub fn bystander_child(&self) -> Option<&Node<'a>> {
+        self.bystander_child.first()
+    }
+
+    /// What the host got when it asked for that child's status.
+    pub fn child_status(&self) -> Option<&'a ChildStatus> {
+        self.trace.moments.iter().find_map(|moment| match &moment.what {
+            What::ChildStatus { got } => Some(got),
+            _ => None,
+        })
     }
 
     /// What the subject promises.
@@ -247,6 +268,25 @@ impl<'a> Facts<'a> {
             }
             _ => false,
         })
+    }
+
+    /// The ops of this verb that were issued for a run: index and time.
+    pub fn issued(&self, verb: Verb, run: u32) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.trace.moments.iter().filter_map(move |moment| match moment.what {
+            What::Issued { op, verb: other, run: about } if other == verb && about == run => {
+                Some((op, moment.at_us))
+            }
+            _ => None,
+        })
+    }
+
+    /// From when on a run may be being stopped: by an op of the caller's, by a timeout that is due, by a signal that a node
+    /// reported, or because it has ended.
+    pub fn stopped_from_us(&self, run: &Run<'_>) -> Option<u64> {
+        let ops = run.stops.iter().map(|stop| stop.at_us);
+        let asked = run.nodes.iter().filter_map(Node::asked_us);
+        let due = self.trace.limits.timeout.map(|timeout| run.issued_us.saturating_add(micros(timeout)));
+        ops.chain(asked).chain(due).chain(run.ended.map(|(at_us, _)| at_us)).min()
     }
 
     /// Why something did not happen: the gate that stuck, or this.
@@ -322,6 +362,12 @@ impl<'a> Run<'a> {
         self.node(ROOT).filter(|root| root.hello.is_some())
     }
 
+    /// Whether its start failed: because the program made that certain, else because the wrapper says so.
+    pub fn start_failed(&self) -> bool {
+        let says_so = matches!(self.ended, Some((_, Outcome { reason: Reason::StartFailed(_), .. })));
+        says_so || self.hindered_by.is_some_and(Hindrance::is_in_program) && self.root().is_none()
+    }
+
     /// When the run was over for its caller: it has an outcome, or its handle was dropped.
     pub fn over_us(&self) -> Option<u64> {
         let dropped = self.stops.iter().find(|stop| stop.verb == Verb::Drop).and_then(|stop| stop.done_us);
@@ -379,6 +425,15 @@ impl<'a> Node<'a> {
     pub fn signals(&self) -> impl Iterator<Item = (u64, i32, i32)> {
         self.reports.iter().filter_map(|heard| match heard.report {
             Report::Signal { signal, sender, .. } => Some((heard.own_us, *signal, *sender)),
+            _ => None,
+        })
+    }
+
+    /// When it came to a step of its script: it had said hello, and finished the step before.
+    pub fn came_to(&self, step: usize) -> Option<u64> {
+        let Some(before) = step.checked_sub(1) else { return self.hello_us() };
+        self.reports.iter().find_map(|heard| match heard.report {
+            Report::Did { step, .. } if *step == before => Some(heard.own_us),
             _ => None,
         })
     }

@@ -2,21 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use fake_cli::control::Descriptor;
+use fake_cli::control::{Descriptor, Report};
 use fake_cli::script::{Place, Step};
+use fake_cli::span::Span;
 
 use super::directed::{
-    TIMEOUT, once_ready, once_started, ready_and_hang, run, scenario, start_hanging, to_the_end, wait,
+    TIMEOUT, after, await_event, emit, once_ready, once_started, ready_and_hang, run, scenario,
+    start_hanging, to_the_end, wait,
 };
-use super::facts::{Facts, Node, Run, told};
-use super::verdicts::together;
+use super::facts::{Facts, Lateness, Node, Run, told};
+use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued};
-use crate::scenario::{Op, Scenario, Verb};
+use crate::scenario::{Hindrance, Op, Scenario, Verb};
 use crate::trace::{Inventory, Point};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// With fewer runs a first use of the runtime is not told from a leak.
 const LEAST_RUNS: usize = 3;
+/// With how many descriptors left a start is still tried; with more than a dozen it does not fail.
+const MOST_LEFT: u32 = 12;
+/// A timeout that is long after a child should have seen the end of its input, and that is far more than any slack.
+const LONG: Span = Span::from_millis(6_000);
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
@@ -67,17 +73,20 @@ pub(super) fn rules() -> Vec<Rule> {
             "F5",
             "no handle left by a failed start",
             "F1 also holds when the start fails, or under a low limit of descriptors.",
-            "As F1, with starts that fail.",
-            "As F1.",
-            Judged::NotBuilt("a scenario cannot make a start fail yet"),
+            "As F1, with starts that fail because the program or its interpreter is not there or may not be executed, or because only so many \
+                descriptors are left.",
+            "As F1, after a run that nothing hinders.",
+            Judged::Trace { judge: judge_f5, directed: directed_f5 },
         ),
         rule(
             "F6",
             "child sees the end of its input",
             "A child that reads its input to the end sees the end.",
-            "The root reads its standard input and reports its end.",
-            "The host's own input is an open pipe, as a terminal would be.",
-            Judged::NotBuilt("what a wrapper promises for the child's input cannot be declared yet"),
+            "The wrapper is given input for the child. The root reads it and reports how much there was before its end, also while another \
+                run, which may have been handed a copy of the pipe, goes on.",
+            "Only for subjects that promise to feed their child. A root that was stopped before it had waited longer than the machine's \
+                slack and noise is not counted.",
+            Judged::Trace { judge: judge_f6, directed: directed_f6 },
         ),
     ]
 }
@@ -88,7 +97,15 @@ fn judge_f1(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = not_for_templates(facts) {
         return verdict;
     }
-    if !runs_are_equal(facts) {
+    let ops = &facts.trace.scenario.ops;
+    if ops.iter().any(|op| op.hindered_by.is_some()) {
+        return Verdict::Vacuous("starts that are hindered are judged by F5".to_owned());
+    }
+    no_more_with_each_run(facts, ops)
+}
+
+fn no_more_with_each_run(facts: &Facts<'_>, ops: &[Op]) -> Verdict {
+    if !are_equal_runs(ops) {
         return Verdict::Vacuous("the case has no three equal runs, one after the other".to_owned());
     }
     let inventories: Vec<&Inventory> =
@@ -178,14 +195,17 @@ fn grown_sentence<'k>(
     )
 }
 
-/// Whether the scenario's ops are the same for each run, and each run is waited for before the next is started.
-fn runs_are_equal(facts: &Facts<'_>) -> bool {
-    let ops = &facts.trace.scenario.ops;
-    let of_each_run: Vec<&[Op]> = ops.chunk_by(|_, next| next.verb != Verb::Run).collect();
+/// Whether these ops are the same for each run, and each run is waited for before the next is started.
+fn are_equal_runs(ops: &[Op]) -> bool {
+    let of_each_run: Vec<&[Op]> = of_each_run(ops).collect();
     of_each_run.len() >= LEAST_RUNS
         && of_each_run
             .iter()
             .all(|ops| *ops == of_each_run[0] && ops.last().is_some_and(|op| op.verb == Verb::Wait))
+}
+
+fn of_each_run(ops: &[Op]) -> impl Iterator<Item = &[Op]> {
+    ops.chunk_by(|_, next| next.verb != Verb::Run)
 }
 
 fn not_for_templates(facts: &Facts<'_>) -> Option<Verdict> {
@@ -288,6 +308,86 @@ fn handed_down(root: &Node<'_>) -> Verdict {
     Verdict::Broken(Finding { sentence, count: extra.len() as u64 })
 }
 
+// ---- F5 ----
+
+fn judge_f5(facts: &Facts<'_>) -> Verdict {
+    if let Some(verdict) = not_for_templates(facts) {
+        return verdict;
+    }
+    let ops = &facts.trace.scenario.ops;
+    if ops.iter().all(|op| op.hindered_by.is_none()) {
+        return Verdict::Vacuous("nothing hindered the starts".to_owned());
+    }
+    let went_on =
+        |run: &Run<'_>| run.hindered_by.is_some_and(Hindrance::is_in_program) && !run.start_failed();
+    if facts.runs().iter().any(|run| run.ended.is_none() || went_on(run)) {
+        return Verdict::Vacuous(facts.because("not every start that was to fail did, and was over"));
+    }
+    // A first run that nothing hinders warms up the runtime and is otherwise another one.
+    let warm_up = of_each_run(ops).next().filter(|ops| ops[0].hindered_by.is_none()).map_or(0, <[Op]>::len);
+    no_more_with_each_run(facts, &ops[warm_up..])
+}
+
+// ---- F6 ----
+
+fn judge_f6(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if !facts.promises().feeds {
+        return Verdict::NotRun("the subject does not feed its child".to_owned());
+    }
+    let Some(input) = facts.trace.scenario.input else {
+        return Verdict::Vacuous("the wrapper was given no input for the child".to_owned());
+    };
+    together(facts.runs().iter().map(|run| end_of_input(facts, run, input)), || {
+        facts.because("no run was started")
+    })
+}
+
+fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
+    let Some(root) = run.root() else {
+        return Verdict::Vacuous(facts.because("the root never said hello"));
+    };
+    let seen = root.reports.iter().find_map(|heard| match heard.report {
+        Report::StdinEnded { bytes } => Some((heard.at_us, *bytes)),
+        _ => None,
+    });
+    let stop_us = facts.stopped_from_us(run);
+    match seen {
+        Some((_, bytes)) if bytes == input => Verdict::Kept,
+        Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {
+            broken(format!("the root read {bytes} bytes of input and then its end; there were to be {input}"))
+        }
+        Some(_) => Verdict::Vacuous("the run was stopped while the root read its input".to_owned()),
+        None => waited_for_the_end(facts, run, root, stop_us),
+    }
+}
+
+fn waited_for_the_end(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>, stop_us: Option<u64>) -> Verdict {
+    let script = &facts.trace.scenario.script;
+    let Some(step) = script.iter().position(|step| *step == Step::ReadStdin) else {
+        return Verdict::Vacuous("the root does not read its input".to_owned());
+    };
+    let Some(since_us) = root.came_to(step) else {
+        return Verdict::Vacuous(facts.because("the root did not come to reading its input"));
+    };
+    if script[..step].contains(&Step::Stop) {
+        return Verdict::Vacuous("the root had stopped itself".to_owned());
+    }
+    let until_us = [stop_us, root.dead_us()].into_iter().flatten().min().unwrap_or_else(|| facts.last_us());
+    let waited_us = until_us.saturating_sub(since_us);
+    let sentence =
+        format!("the root of run {} read its input for {} and saw no end", run.number, told(waited_us));
+    match facts.lateness(waited_us, facts.slack_us()) {
+        Lateness::InTime => Verdict::Vacuous(format!("{sentence}, which is too short to tell")),
+        Lateness::WithinNoise(_) => {
+            Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
+        }
+        Lateness::Late(_) => broken(sentence),
+    }
+}
+
 // ---- Directed scenarios ----
 
 fn four_times(ops: &[Op]) -> Vec<Op> {
@@ -348,6 +448,79 @@ fn directed_f2() -> Vec<Scenario> {
     ]
 }
 
+fn directed_f5() -> Vec<Scenario> {
+    let failing = |name: &str, why, hindrance| {
+        let hindered = || Op { hindered_by: Some(hindrance), ..run() };
+        let ops = [to_the_end(), four_times(&[hindered(), wait()])].concat();
+        scenario(name, why, &["F5"], vec![Step::Exit(0)], ops)
+    };
+    let mut scenarios = vec![
+        failing(
+            "handles-after-four-missing-programs",
+            "Pipes are made before a start; when it fails, nobody may be left to close them.",
+            Hindrance::MissingProgram,
+        ),
+        failing(
+            "handles-after-four-forbidden-programs",
+            "As before, with a program that may not be executed.",
+            Hindrance::NotExecutable,
+        ),
+        failing(
+            "handles-after-four-missing-interpreters",
+            "As before, with a program that is there: only the kernel finds out that it cannot be started.",
+            Hindrance::BadInterpreter,
+        ),
+        failing(
+            "handles-after-four-starts-without-a-process",
+            "As before, where the kernel refuses the fork itself.",
+            Hindrance::NoProcess,
+        ),
+    ];
+    // A start opens several descriptors one after the other: with so many left it fails at another one each time.
+    scenarios.extend((0..=MOST_LEFT).map(|left| {
+        failing(
+            &format!("handles-after-four-starts-with-{left}-descriptors-left"),
+            "Where a start fails halfway, what it had opened by then must be closed.",
+            Hindrance::DescriptorsLeft(left),
+        )
+    }));
+    scenarios
+}
+
+fn directed_f6() -> Vec<Scenario> {
+    let reads = || vec![Step::ReadStdin, emit("end"), Step::Exit(0)];
+    vec![
+        scenario(
+            "input-that-is-empty",
+            "A child that reads to the end waits for whoever has a writing end open, and that may be the wrapper itself.",
+            &["F6"],
+            reads(),
+            to_the_end(),
+        )
+        .with_input(0)
+        .with_timeout(LONG),
+        scenario("input-of-a-few-bytes", "As before, with something to read first.", &["F6"], reads(), to_the_end())
+            .with_input(1_000)
+            .with_timeout(LONG),
+        scenario(
+            "input-while-another-run-goes-on",
+            "A child that was started later and goes on must not have been handed a writing end of the other's input.",
+            &["F6"],
+            vec![
+                // By then the first run's input is more than its pipe holds, so its writing end is open when the second starts.
+                await_event("run.2.root.hello"),
+                Step::ReadStdin,
+                emit("end"),
+                await_event("run.1.root.end"),
+                Step::Exit(0),
+            ],
+            vec![run(), after("root.hello", Verb::Run), wait()],
+        )
+        .with_input(200_000)
+        .with_timeout(LONG),
+    ]
+}
+
 fn directed_f3() -> Vec<Scenario> {
     vec![scenario(
         "descriptors-of-the-child",
@@ -364,7 +537,7 @@ mod tests {
     use super::*;
     use crate::trace::Reason;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
-    use fake_cli::control::{Hello, Report};
+    use fake_cli::control::Hello;
 
     const OWN: (i32, &str) = (3, "anon_inode:[eventpoll]");
 
@@ -481,5 +654,107 @@ mod tests {
         assert_verdict(&case(steps("[]")).run(0).hello(1, "root"), judge_f3, Kept, "");
         assert_verdict(&case(steps("[]")).run(0), judge_f3, Vacuous, "never said hello");
         assert_verdict(&started(hello_with(7)).our_fault(), judge_f3, Unknown, "harness could not");
+    }
+
+    /// A run, then starts that fail, after each of which the host has these descriptors.
+    fn failing(hindrance: Hindrance, after_each: &[&[(i32, &str)]]) -> Hand {
+        let warm_up = runs(&[after_each[0]]);
+        (1_u32..).zip(after_each).fold(warm_up, |hand, (number, open)| {
+            let at_ms = u64::from(number) * 100;
+            hand.hindered_run(at_ms, hindrance)
+                .wait(at_ms + 1)
+                .ended(at_ms + 4, because(Reason::StartFailed("no such program".to_owned())))
+                .inventory(at_ms + 5, Point::AfterRun(number), open)
+        })
+    }
+
+    #[test]
+    fn f5_is_broken_by_growth_from_failed_start_to_failed_start_which_f1_leaves_to_it() {
+        for hindrance in [Hindrance::MissingProgram, Hindrance::DescriptorsLeft(2)] {
+            let more = [OWN, (7, "pipe:[70]")];
+            let most = [OWN, (7, "pipe:[70]"), (8, "pipe:[80]")];
+            let leaking = failing(hindrance, &[&[OWN], &more, &most]);
+            assert_verdict(&leaking, judge_f5, Broken, "fd 7: pipe:[70] (r), fd 8: pipe:[80] (r)");
+            assert_verdict(&leaking, judge_f1, Vacuous, "judged by F5");
+            assert_verdict(&failing(hindrance, &[&[OWN], &[OWN], &[OWN]]), judge_f5, Kept, "");
+            assert_verdict(&failing(hindrance, &[&[OWN], &more, &more]), judge_f5, Unknown, "grew only once");
+        }
+    }
+
+    #[test]
+    fn f5_is_vacuous_unless_every_start_failed_that_had_to_and_does_not_run_for_commands() {
+        let missing = |after_each| failing(Hindrance::MissingProgram, after_each);
+        assert_verdict(&runs(&[&[OWN], &[OWN], &[OWN]]), judge_f5, Vacuous, "nothing hindered");
+        let unended =
+            missing(&[&[OWN], &[OWN], &[OWN]]).hindered_run(900, Hindrance::MissingProgram).wait(901);
+        assert_verdict(&unended, judge_f5, Vacuous, "not every start");
+        let started = unended.hello(902, "root").ended(903, because(Reason::Itself));
+        assert_verdict(&started, judge_f5, Vacuous, "not every start");
+        assert_verdict(&missing(&[&[OWN], &[OWN]]), judge_f5, Vacuous, "no three equal runs");
+        assert_verdict(&missing(&[&[OWN]]).template(), judge_f5, NotRun, "a command");
+    }
+
+    /// A root that reads 1,000 bytes of input from 2 ms on.
+    fn reader() -> Hand {
+        case(steps(r#"[{"emit": "ready"}, "read-stdin", {"exit": 0}]"#))
+            .promising(|promises| promises.feeds = true)
+            .with(|trace| trace.scenario.input = Some(1_000))
+            .run(0)
+            .hello(1, "root")
+            .did(2, "root", 0)
+    }
+
+    #[test]
+    fn f6_is_kept_by_a_root_that_read_everything_and_then_the_end() {
+        let read = |bytes| reader().says(3, "root", Report::StdinEnded { bytes });
+        assert_verdict(&read(1_000), judge_f6, Kept, "");
+        assert_verdict(
+            &read(400),
+            judge_f6,
+            Broken,
+            "read 400 bytes of input and then its end; there were to be 1000",
+        );
+    }
+
+    #[test]
+    fn f6_is_broken_by_a_root_that_waits_for_the_end_of_its_input_in_vain() {
+        let cancelled = reader().cancel(1_500).gone(1_501, "root");
+        assert_verdict(
+            &cancelled,
+            judge_f6,
+            Broken,
+            "the root of run 0 read its input for 1.4 s and saw no end",
+        );
+        let silent = reader().what(9_000, crate::trace::What::GaveUp).silent();
+        assert_verdict(&silent, judge_f6, Broken, "saw no end");
+    }
+
+    #[test]
+    fn f6_says_nothing_of_a_root_that_was_stopped_soon_or_did_not_come_to_reading() {
+        let soon = reader().cancel(200).gone(201, "root");
+        assert_verdict(&soon, judge_f6, Vacuous, "too short to tell");
+        let closed_by_stop = reader().cancel(3).says(4, "root", Report::StdinEnded { bytes: 10 });
+        assert_verdict(&closed_by_stop, judge_f6, Vacuous, "was stopped while");
+        let closed_by_timeout = reader().timeout(50).says(60, "root", Report::StdinEnded { bytes: 10 });
+        assert_verdict(&closed_by_timeout, judge_f6, Vacuous, "was stopped while");
+        let busy = reader().with(|trace| trace.moments.truncate(3)).cancel(1_500).gone(1_501, "root");
+        assert_verdict(&busy, judge_f6, Vacuous, "did not come to reading");
+        let stopped = reader().with(|trace| trace.scenario.script[0] = Step::Stop).cancel(1_500);
+        assert_verdict(&stopped, judge_f6, Vacuous, "stopped itself");
+        let noisy = reader().with(|trace| trace.noise.max_us = 500_000).cancel(1_500).gone(1_501, "root");
+        assert_verdict(&noisy, judge_f6, Unknown, "noise");
+    }
+
+    #[test]
+    fn f6_does_not_run_for_who_does_not_feed_and_is_vacuous_without_input() {
+        assert_verdict(
+            &reader().promising(|promises| promises.feeds = false),
+            judge_f6,
+            NotRun,
+            "does not feed",
+        );
+        let without = reader().with(|trace| trace.scenario.input = None);
+        assert_verdict(&without, judge_f6, Vacuous, "no input");
+        assert_verdict(&reader().our_fault(), judge_f6, Unknown, "harness could not");
     }
 }

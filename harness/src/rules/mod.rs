@@ -12,6 +12,7 @@ mod directed;
 pub mod ending;
 mod environment;
 pub mod facts;
+mod failed_start;
 mod handles;
 mod host;
 mod hygiene;

@@ -13,7 +13,7 @@ use super::directed::{
     emit, on_term, once_ready, scenario, slow_stream, start_holding, to_the_end, write, write_binary,
 };
 use super::ending::{Cause, Ending, ending};
-use super::facts::{Facts, Node, Run};
+use super::facts::{Facts, Lateness, Node, Run, told};
 use super::standing::steps_of;
 use super::verdicts::together;
 use super::{Judged, Rule, as_catalogued};
@@ -22,6 +22,12 @@ use crate::trace::{Captured, Outcome};
 use crate::verdict::{Finding, Level, Verdict};
 
 const STREAMS: [Output; 2] = [Output::Stdout, Output::Stderr];
+/// What a pipe holds unless somebody asked for more: whoever writes so much has to be read from.
+const PIPE_BYTES: u64 = 64 * 1024;
+/// More than a pipe holds, by as much as a wrapper may read ahead.
+const A_FLOOD: u64 = 512 * 1024;
+/// A timeout that ends a deadlock, far more than any slack.
+const LONG: Span = Span::from_millis(6_000);
 /// Above this a wrapper may have a limit, if it says that it cut.
 const LIMITS_ARE_HIGHER: u64 = 1024 * 1024;
 
@@ -84,12 +90,18 @@ pub(super) fn rules() -> Vec<Rule> {
             "Nothing of one run shows in the next.",
             "runs of a case write the same bytes, so they cannot be told apart yet",
         ),
-        later(
-            "O8",
-            "a flood is no deadlock",
-            "A flood on both streams and an unread input do not block the run.",
-            "floods are judged by D1 and D4; hosts do not feed the child's input yet",
-        ),
+        Rule {
+            measured: "The root writes more than a pipe holds to both streams, in either order and at once, also while the wrapper has more than a \
+                pipe holds to write to it. Each chunk that a pipe took is reported.",
+            guard: "Only a root that is in the middle of a write, and has got nothing into a pipe for longer than the machine's slack and noise \
+                explain, is stuck; and only for subjects that give output back. One that was stopped sooner proves nothing.",
+            ..rule(
+                "O8",
+                "a flood is no deadlock",
+                "A flood on both streams and an unread input do not block the run.",
+                Judged::Trace { judge: judge_o8, directed: directed_o8 },
+            )
+        },
         later(
             "O9",
             "binary safe",
@@ -359,6 +371,99 @@ fn said_to_be_cut(stream: &Stream<'_, '_>, tells_cut: bool) -> Verdict {
     }
 }
 
+// ---- O8 ----
+
+fn judge_o8(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if !facts.promises().captures {
+        return Verdict::NotRun("the subject does not give the child's output back".to_owned());
+    }
+    let script = &facts.trace.scenario.script;
+    let fills = |stream| bytes_at_once(script, stream) > PIPE_BYTES;
+    let is_fed = facts.trace.scenario.input.is_some_and(|bytes| bytes > PIPE_BYTES);
+    let flooded = STREAMS.into_iter().filter(|stream| fills(*stream)).count() + usize::from(is_fed);
+    if flooded < 2 {
+        return Verdict::Vacuous("no two of the root's streams carry more than a pipe holds".to_owned());
+    }
+    together(facts.runs().iter().map(|run| got_through(facts, run)), || facts.because("no run was started"))
+}
+
+/// How much a root writes to a stream as fast as it is taken.
+fn bytes_at_once(script: &[Step], stream: Output) -> u64 {
+    let bytes = script.iter().map(|step| match step {
+        Step::Write(write) if write.to == stream => write.bytes,
+        Step::Flood { most } => *most,
+        _ => 0,
+    });
+    bytes.sum()
+}
+
+fn got_through(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
+    let Some(root) = run.root() else {
+        return Verdict::Vacuous(facts.because("the root never said hello"));
+    };
+    let script = &facts.trace.scenario.script;
+    let pours = |step: &Step| matches!(step, Step::Write(_) | Step::Flood { .. });
+    let done = |step: usize| root.came_to(step + 1).is_some();
+    let poured: Vec<usize> = (0..script.len()).filter(|step| pours(&script[*step])).collect();
+    let Some(step) = poured.iter().copied().find(|step| !done(*step)) else {
+        return returned(facts, run, root);
+    };
+    if root.came_to(step).is_none() || script[..step].contains(&Step::Stop) {
+        return Verdict::Vacuous(facts.because("the root did not come to all of its writes"));
+    }
+    if refusals(root).next().is_some() {
+        return Verdict::Vacuous("a write of the root failed, so nothing held it up".to_owned());
+    }
+    let since_us = root.reports.iter().map(|heard| heard.at_us).max().unwrap_or(0);
+    let ends = [facts.stopped_from_us(run), root.dead_us()].into_iter().flatten().min();
+    let stuck_us = ends.unwrap_or_else(|| facts.last_us()).saturating_sub(since_us);
+    let totals = STREAMS.map(|stream| root.wrote(stream, u64::MAX));
+    let sentence = format!(
+        "the root was in the middle of a write and got nothing into a pipe for {}, after {} bytes to stdout and {} to stderr",
+        told(stuck_us),
+        totals[0],
+        totals[1]
+    );
+    match facts.lateness(stuck_us, facts.slack_us()) {
+        Lateness::InTime => Verdict::Vacuous("the root was stopped in the middle of its writes".to_owned()),
+        Lateness::WithinNoise(_) => {
+            Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
+        }
+        Lateness::Late(_) => broken(sentence, 1),
+    }
+}
+
+/// A root that has written everything and has ended must not leave a wrapper behind that still tries to write to it.
+fn returned(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>) -> Verdict {
+    let (Some(dead_us), None, true) = (root.gone_us, run.ended, facts.host_fell_silent()) else {
+        return Verdict::Kept;
+    };
+    if run.first_stop().is_some() {
+        return Verdict::Kept;
+    }
+    let waited_us = facts.last_us().saturating_sub(dead_us);
+    let bound_us =
+        facts.drain_us().saturating_add(facts.grace_us().unwrap_or(0)).saturating_add(facts.slack_us());
+    let sentence = format!(
+        "the root had written everything and ended; {} later the run had not returned",
+        told(waited_us)
+    );
+    match facts.lateness(waited_us, bound_us) {
+        Lateness::InTime | Lateness::WithinNoise(_) => Verdict::Unknown(sentence),
+        Lateness::Late(_) => broken(sentence, 1),
+    }
+}
+
+fn refusals<'n>(root: &'n Node<'_>) -> impl Iterator<Item = &'n Report> {
+    root.reports
+        .iter()
+        .map(|heard| heard.report)
+        .filter(|report| matches!(report, Report::WriteFailed { .. }))
+}
+
 // ---- Directed scenarios ----
 
 fn directed_o1() -> Vec<Scenario> {
@@ -449,6 +554,40 @@ fn directed_o3() -> Vec<Scenario> {
             to_the_end(),
         )
         .with_drain(Span::from_millis(20)),
+    ]
+}
+
+fn directed_o8() -> Vec<Scenario> {
+    let floods = |name, why, script| scenario(name, why, &["O8"], script, to_the_end()).with_timeout(LONG);
+    let flood = || Step::Flood { most: A_FLOOD };
+    vec![
+        floods(
+            "flood-on-both-streams",
+            "Whoever reads only one of the streams is waited for by a child that fills the other.",
+            vec![flood(), Step::Exit(0)],
+        ),
+        floods(
+            "flood-on-error-then-on-output",
+            "Whoever reads the output to its end before the errors waits for a child that waits for them.",
+            vec![write(Output::Stderr, A_FLOOD), write(Output::Stdout, A_FLOOD), Step::Exit(0)],
+        ),
+        floods(
+            "flood-on-output-then-on-error",
+            "The same the other way round.",
+            vec![write(Output::Stdout, A_FLOOD), write(Output::Stderr, A_FLOOD), Step::Exit(0)],
+        ),
+        floods(
+            "flood-in-both-directions",
+            "Whoever writes the whole input before reading the output waits for a child that wants to be read from first.",
+            vec![flood(), Step::ReadStdin, Step::Exit(0)],
+        )
+        .with_input(A_FLOOD),
+        floods(
+            "flood-with-an-input-that-nobody-reads",
+            "A child may end without having read its input; whoever writes it must notice.",
+            vec![flood(), Step::Exit(0)],
+        )
+        .with_input(A_FLOOD),
     ]
 }
 
@@ -710,5 +849,63 @@ mod tests {
         };
         assert_verdict(&both(1500), judge_o1, Kept, "");
         assert_verdict(&both(1400), judge_o1, Broken, "1500 bytes were written");
+    }
+
+    /// A root that writes 100,000 bytes to the errors and then to the output, and has written the first 60,000 after 3 ms.
+    fn flooding() -> Hand {
+        let both = r#"[{"emit": "ready"}, {"write": {"to": "stderr", "bytes": 100000}}, {"write": {"to": "stdout", "bytes": 100000}},
+            {"exit": 0}]"#;
+        case(steps(both)).run(0).hello(1, "root").did(2, "root", 0).wrote(3, "root", Output::Stderr, 60_000)
+    }
+
+    #[test]
+    fn o8_is_broken_by_a_root_that_is_stuck_in_a_write() {
+        let stopped = flooding().cancel(1_500).gone(1_501, "root").ended(1_502, because(Reason::Cancelled));
+        assert_verdict(
+            &stopped,
+            judge_o8,
+            Broken,
+            "got nothing into a pipe for 1.4 s, after 0 bytes to stdout and 60000 to stderr",
+        );
+        let silent = flooding().what(6_000, crate::trace::What::GaveUp).silent();
+        assert_verdict(&silent, judge_o8, Broken, "got nothing into a pipe for 5.9 s");
+    }
+
+    #[test]
+    fn o8_is_kept_by_a_root_that_got_everything_into_the_pipes() {
+        let through = || flooding().did(4, "root", 1).did(5, "root", 2).exiting(6, "root", 0).gone(7, "root");
+        assert_verdict(&through().ended(8, because(Reason::Itself)), judge_o8, Kept, "");
+        let stays = through().what(9_000, crate::trace::What::GaveUp).silent();
+        assert_verdict(&stays, judge_o8, Broken, "the run had not returned");
+    }
+
+    #[test]
+    fn o8_says_nothing_of_a_root_that_was_stopped_soon_or_refused() {
+        let soon = flooding().cancel(200).gone(201, "root");
+        assert_verdict(&soon, judge_o8, Vacuous, "in the middle of its writes");
+        let refused = flooding()
+            .says(4, "root", Report::WriteFailed { to: Output::Stderr, errno: 32 })
+            .cancel(1_500)
+            .gone(1_501, "root");
+        assert_verdict(&refused, judge_o8, Vacuous, "failed");
+        let noisy = flooding().with(|trace| trace.noise.max_us = 500_000).cancel(1_500).gone(1_501, "root");
+        assert_verdict(&noisy, judge_o8, Unknown, "noise");
+        let elsewhere = flooding().with(|trace| trace.moments.truncate(3)).cancel(1_500);
+        assert_verdict(&elsewhere, judge_o8, Vacuous, "did not come to all");
+    }
+
+    #[test]
+    fn o8_wants_two_streams_that_are_full_and_a_subject_that_reads_them() {
+        let one = |input| {
+            let script = r#"[{"write": {"to": "stdout", "bytes": 100000}}, "read-stdin", {"exit": 0}]"#;
+            let hand = case(steps(script)).with(|trace| trace.scenario.input = input).run(0).hello(1, "root");
+            hand.cancel(1_500).gone(1_501, "root")
+        };
+        assert_verdict(&one(None), judge_o8, Vacuous, "no two");
+        assert_verdict(&one(Some(1_000)), judge_o8, Vacuous, "no two");
+        assert_verdict(&one(Some(100_000)), judge_o8, Broken, "after 0 bytes");
+        let deaf = flooding().promising(|promises| promises.captures = false);
+        assert_verdict(&deaf, judge_o8, NotRun, "does not give");
+        assert_verdict(&flooding().our_fault(), judge_o8, Unknown, "harness could not");
     }
 }

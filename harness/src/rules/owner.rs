@@ -11,7 +11,7 @@ use super::verdicts::{broken, together};
 use super::witness::{finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule};
 use crate::promises::Promises;
-use crate::scenario::{Scenario, Verb};
+use crate::scenario::{HostEnd, Scenario, Verb};
 use crate::trace::{Look, Seen, Stage, Status};
 use crate::verdict::{Level, Verdict};
 
@@ -48,8 +48,8 @@ pub(super) fn rules() -> Vec<Rule> {
         rule(
             "P3",
             "none after the owner's panic",
-            "When the host panics, throws or exits, the whole tree is gone.",
-            Judged::NotBuilt("no op makes the host panic, throw or exit yet"),
+            "When the host panics, throws, exits or aborts, the whole tree is gone.",
+            Judged::Trace { judge: judge_p3, directed: directed_p3 },
         ),
         rule(
             "P4",
@@ -83,6 +83,13 @@ fn judge_p2(facts: &Facts<'_>) -> Verdict {
     judge(facts, |verb| matches!(verb, Verb::SignalHost(_)))
 }
 
+fn judge_p3(facts: &Facts<'_>) -> Verdict {
+    if facts.is_template() {
+        return Verdict::NotRun("a command cannot be told to end itself".to_owned());
+    }
+    judge(facts, |verb| matches!(verb, Verb::EndHost(_)))
+}
+
 fn judge(facts: &Facts<'_>, ends: fn(Verb) -> bool) -> Verdict {
     if let Some(fault) = facts.fault() {
         return fault;
@@ -100,7 +107,7 @@ fn judge(facts: &Facts<'_>, ends: fn(Verb) -> bool) -> Verdict {
     }
     let Some((_, stop)) = ended.first() else { return Verdict::Vacuous(untested) };
     if outlived(facts, *stop) {
-        return Verdict::Vacuous("the host outlived the signal, so its tree need not go".to_owned());
+        return Verdict::Vacuous("the host outlived that, so its tree need not go".to_owned());
     }
     let Some(look) = facts.look(Stage::HostGone) else {
         return Verdict::Unknown("nobody looked who was alive after the host was ended".to_owned());
@@ -243,6 +250,36 @@ fn directed_p2() -> Vec<Scenario> {
         .collect()
 }
 
+fn directed_p3() -> Vec<Scenario> {
+    let ends = [
+        (
+            HostEnd::Panic,
+            "A panic unwinds the stack, so destructors run; whatever they do not reach is left.",
+        ),
+        (HostEnd::Exit, "exit() runs no destructor: a wrapper that counts on drop is never asked."),
+        (HostEnd::Abort, "abort() runs nothing any more, as a fault in some other library does."),
+    ];
+    let scripts = [
+        ("tree", vec![start_hanging("helper", Place::SameGroup)]),
+        (
+            "deaf-and-escaped",
+            vec![
+                on_term(Then::Ignore),
+                start_hanging("escaped", Place::OwnSession),
+                start_hanging("daemon", Place::Daemon),
+            ],
+        ),
+    ];
+    let each = |(how, why): (HostEnd, &'static str)| {
+        scripts.clone().map(|(kind, first)| {
+            let name = format!("{}-host-{kind}", how.name());
+            let script = [first, ready_and_hang().to_vec()].concat();
+            scenario(&name, why, &["P3"], script, once_ready(Verb::EndHost(how)))
+        })
+    };
+    ends.into_iter().flat_map(each).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use fake_cli::span::Span;
@@ -340,7 +377,7 @@ mod tests {
     #[test]
     fn p1_and_p2_must_be_kept_only_where_promised() {
         let promised = Promises { owner_death: Some(Span::from_millis(100)), ..Promises::default() };
-        for id in ["P1", "P2"] {
+        for id in ["P1", "P2", "P3"] {
             let rule = super::super::find(id).unwrap();
             assert_eq!(rule.level_for(&promised), Level::Must);
             assert_eq!(rule.level_for(&Promises::default()), Level::Info);
@@ -358,7 +395,29 @@ mod tests {
         assert_verdict(&once, judge_p2, Unknown, "only once");
         // The harness had to kill it.
         let outlived = signalled(KILLED).look_sees(Stage::HostGone, &["child"]);
-        assert_verdict(&outlived, judge_p2, Vacuous, "outlived the signal");
+        assert_verdict(&outlived, judge_p2, Vacuous, "outlived that");
+    }
+
+    #[test]
+    fn p3_judges_hosts_that_ended_themselves() {
+        let exited = |status| hanging_pair().end_host(10, HostEnd::Exit).host_gone(12, status);
+        let left = exited(Status::Exited(3)).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&left, judge_p3, Broken, "child");
+        assert_verdict(&left, judge_p1, Vacuous, "not ended in this way");
+        assert_verdict(&left, judge_p2, Vacuous, "not ended in this way");
+        assert_verdict(&exited(Status::Exited(3)).look(Stage::HostGone, vec![]), judge_p3, Kept, "");
+        let once = left.with(|trace| trace.looks[0].seen[0].samples = 1);
+        assert_verdict(&once, judge_p3, Unknown, "only once");
+        let hung = exited(KILLED).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&hung, judge_p3, Vacuous, "outlived");
+        let cannot = hanging_pair().end_host(10, HostEnd::Exit).unimplemented(11);
+        assert_verdict(&cannot, judge_p3, Vacuous, "not ended in this way");
+        assert_verdict(&hanging_pair().template(), judge_p3, NotRun, "cannot be told");
+        let late = exited(Status::Exited(3))
+            .promising(|promises| promises.owner_death = Some(Span::from_millis(100)))
+            .gone(900, "child")
+            .look(Stage::HostGone, vec![]);
+        assert_verdict(&late, judge_p3, Broken, "100 ms were promised");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum Standing {
     OwnSession,
     /// In another session, its parents gone on purpose: a daemon.
     Daemonised,
+    /// In another group or session, its parents gone on purpose, and adopted by another node, which is a subreaper.
+    Adopted,
 }
 
 /// The ids that tell where a process stands.
@@ -28,16 +30,21 @@ pub struct Ids {
     pub sid: i32,
 }
 
-/// Where a process with these ids stands. Group and session tell, and for a daemon what the script says of the node; parents do not,
-/// for whoever lost its parent has been adopted by the time of a look.
+/// Where a process with these ids stands. Group and session tell, and for those who lost their parent on purpose what the script says
+/// of the node and who had adopted it by its hello. Later parents do not tell, for whoever loses its parent in the stop is
+/// adopted too.
 pub fn standing(script: &[Step], run: &Run<'_>, node: &str, ids: Ids) -> Option<Standing> {
     let root = run.root()?.hello?;
-    Some(if ids.sid != root.sid {
-        if is_of_a_daemon(script, node) { Standing::Daemonised } else { Standing::OwnSession }
-    } else if ids.pgid != root.pgid {
-        Standing::OwnGroup
-    } else {
+    Some(if (ids.sid, ids.pgid) == (root.sid, root.pgid) {
         Standing::Stayed
+    } else if is_adopted(script, run, node) {
+        Standing::Adopted
+    } else if ids.sid == root.sid {
+        Standing::OwnGroup
+    } else if is_of_a_daemon(script, node) {
+        Standing::Daemonised
+    } else {
+        Standing::OwnSession
     })
 }
 
@@ -49,21 +56,33 @@ pub fn standing_of(script: &[Step], run: &Run<'_>, node: &Node<'_>) -> Option<St
 
 /// Whether the innermost place that took the node out of its session is a daemon's.
 fn is_of_a_daemon(script: &[Step], node: &str) -> bool {
-    innermost_session(script, node, None) == Some(Place::Daemon)
+    let leaves = |place| matches!(place, Place::OwnSession | Place::Daemon);
+    innermost(script, node, leaves, None).is_some_and(|start| start.place == Place::Daemon)
 }
 
-fn innermost_session(script: &[Step], node: &str, around: Option<Place>) -> Option<Place> {
+/// Whether the node, or the innermost one above it that stands elsewhere than its own parent, lost its parent and was adopted by
+/// another node.
+fn is_adopted(script: &[Step], run: &Run<'_>, node: &str) -> bool {
+    let Some(start) = innermost(script, node, |place| place != Place::SameGroup, None) else { return false };
+    let adopter = run.node(start.node.as_str()).and_then(|node| node.hello).map(|hello| hello.ppid);
+    let is_adopter = |node: &Node<'_>| node.hello.is_some_and(|hello| Some(hello.pid) == adopter);
+    matches!(start.place, Place::Orphan | Place::Daemon) && run.nodes.iter().any(is_adopter)
+}
+
+/// The innermost start at such a place that leads to a node.
+fn innermost<'s>(
+    script: &'s [Step],
+    node: &str,
+    counts: fn(Place) -> bool,
+    around: Option<&'s Start>,
+) -> Option<&'s Start> {
     script.iter().find_map(|step| match step {
         Step::Start(start) => {
-            let place = match start.place {
-                Place::OwnSession | Place::Daemon => Some(start.place),
-                Place::SameGroup | Place::OwnGroup | Place::Orphan => around,
-            };
-            let name = start.node.as_str();
-            if name == node || forks_of(start, node) {
-                place
+            let here = if counts(start.place) { Some(start) } else { around };
+            if start.node.as_str() == node || forks_of(start, node) {
+                here
             } else {
-                innermost_session(&start.script, node, place)
+                innermost(&start.script, node, counts, here)
             }
         }
         _ => None,
@@ -260,6 +279,44 @@ mod tests {
         ] {
             assert_eq!(stands(script, node, away), Some(expected), "{node}");
         }
+    }
+
+    #[test]
+    fn who_left_the_group_and_was_adopted_within_the_tree_is_told_from_other_escapes() {
+        let script = steps(
+            r#"[{"start": {"node": "reaper", "script": ["subreaper",
+                {"start": {"node": "d", "as": "daemon", "script": [
+                    {"start": {"node": "child", "script": ["hang"]}},
+                    {"start": {"node": "s", "as": "own-session", "script": ["hang"]}}]}},
+                {"start": {"node": "o", "as": "orphan", "script": ["hang"]}}]}}]"#,
+        );
+        let reaper = by_hand::hello("reaper").pid;
+        let adopted_by = |ppid: i32| {
+            let hello = |node: &str| {
+                let hello = fake_cli::control::Hello { ppid, ..by_hand::hello(node) };
+                Report::Hello(Box::new(hello))
+            };
+            by_hand::case(script.clone())
+                .run(0)
+                .hello(1, "root")
+                .hello(2, "reaper")
+                .says(3, "d", hello("d"))
+                .says(4, "o", hello("o"))
+                .trace()
+        };
+        let away = Ids { pgid: 7, sid: 7 };
+        let stands = |ppid: i32, node: &str, ids: Ids| {
+            let trace = adopted_by(ppid);
+            let facts = Facts::of(&trace);
+            standing(&script, &facts.runs()[0], node, ids)
+        };
+        assert_eq!(stands(reaper, "d", away), Some(Standing::Adopted));
+        assert_eq!(stands(reaper, "child", away), Some(Standing::Adopted));
+        assert_eq!(stands(reaper, "s", away), Some(Standing::OwnSession));
+        // In the root's group it is within everybody's reach, whoever its parent is.
+        assert_eq!(stands(reaper, "o", by_hand::ROOT_IDS), Some(Standing::Stayed));
+        // Adopted by who stands above the tree.
+        assert_eq!(stands(1, "d", away), Some(Standing::Daemonised));
     }
 
     fn hears(script: &str, done: &[usize], ignored: &[i32], blocked: &[i32]) -> Hearing {

@@ -1,8 +1,8 @@
 //! S: survivors.
 //!
-//! Each survivor is charged to one rule. If it left the root's group, or is deaf while the root obeyed, to the rule of that escape (S4, S5, S11;
-//! S6, S7 and S8 are not built, and nobody else is charged with theirs). Otherwise to the rule of what ended the run: S1,
-//! S2, S3 or S9. After the root's own end an escape is charged only to a subject that promises to end what is left: leaving a daemon behind on
+//! Each survivor is charged to one rule. If it left the root's group, or is deaf while the root obeyed, to the rule of that escape (S4, S5, S6, S7,
+//! S11); if it was born when the stop was under way, to S8. Otherwise to the rule of what ended the run: S1, S2, S3 or S9. A start that failed
+//! has rule S10 to itself. After the root's own end an escape is charged only to a subject that promises to end what is left: leaving a daemon behind on
 //! purpose is nobody's leak. When the host was ended from outside, P1 and P2 judge, and none of these.
 
 use fake_cli::script::{Place, ROOT, Signal, Step, Then};
@@ -14,8 +14,8 @@ use super::directed::{
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
-use super::witness::{Sighting, finding, name, only_nodes_are_left, sightings};
-use super::{Judged, Rule, as_catalogued};
+use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
+use super::{Judged, Rule, as_catalogued, failed_start};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Look, Seen, Stage, Status};
@@ -25,6 +25,13 @@ const MEASURED: &str = "After the op the harness waits for everyone to go, until
     member of the case and asks the control connection of each.";
 const GUARD: &str = "Two witnesses must agree: the kernel's membership, sampled twice with the same identity, and the open control connection. \
     If they disagree, or the look was not complete, the verdict is unknown.";
+
+const LATE_GUARD: &str = "Two witnesses must agree on each survivor, as in S1. Who was forked by somebody who survives too is charged to that one's \
+    rule: nobody was to be found there. What a root forks that nobody had asked is charged to what ended the run.";
+const FAILED_START_MEASURED: &str = "The program is missing, not executable or without its interpreter, or the host's own limits leave no process or too few \
+    descriptors. When the start has failed the harness waits for everyone to go, and then reads from the kernel who is there.";
+const FAILED_START_GUARD: &str = "That the start failed is certain where the program makes it so, else the wrapper must say so. Two witnesses must agree on a node. A \
+    process that is no node may be a helper of the host's own: unknown.";
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
@@ -41,16 +48,6 @@ pub(super) fn rules() -> Vec<Rule> {
     let escape = |id, title, sentence, judge, directed| Rule {
         weigh: weigh_escape,
         ..rule(id, title, Level::Must, sentence, judge, directed)
-    };
-    let later = |id, title, sentence, measured, guard, why| Rule {
-        id,
-        title,
-        level: Level::Must,
-        sentence,
-        measured,
-        guard,
-        weigh: as_catalogued,
-        judged: Judged::NotBuilt(why),
     };
     vec![
         rule(
@@ -94,36 +91,31 @@ pub(super) fn rules() -> Vec<Rule> {
             judge_s5,
             directed_s5,
         ),
-        Rule {
-            weigh: weigh_escape,
-            ..later(
-                "S6",
-                "none in another group",
-                "A stop also ends processes that moved to another process group of the child's session.",
-                MEASURED,
-                GUARD,
-                "processes in a group of their own are told apart and charged to no other rule, but have no judge of their own yet",
-            )
-        },
-        Rule {
-            weigh: weigh_escape,
-            ..later(
-                "S7",
-                "none under another subreaper",
-                "A stop also ends processes that were adopted by another subreaper within the tree.",
-                MEASURED,
-                GUARD,
-                "the fake cannot be a subreaper yet",
-            )
-        },
-        later(
-            "S8",
-            "none forked before the kill",
-            "A stop also ends processes that were forked between the wrapper's look and its kill.",
-            MEASURED,
-            GUARD,
-            "a gate on the wrapper's own system calls is needed to forge that moment; until then who was born during a stop is charged to no rule",
+        escape(
+            "S6",
+            "none in another group",
+            "A stop also ends processes that moved to another process group of the child's session.",
+            judge_s6,
+            directed_s6,
         ),
+        escape(
+            "S7",
+            "none under another subreaper",
+            "A stop also ends processes that left the group and were adopted by another subreaper within the tree.",
+            judge_s7,
+            directed_s7,
+        ),
+        Rule {
+            guard: LATE_GUARD,
+            ..rule(
+                "S8",
+                "none forked before the kill",
+                Level::Must,
+                "A stop also ends processes that were forked between the wrapper's look and its kill.",
+                judge_s8,
+                directed_s8,
+            )
+        },
         rule(
             "S9",
             "none alive after a drop",
@@ -132,14 +124,18 @@ pub(super) fn rules() -> Vec<Rule> {
             judge_s9,
             directed_s9,
         ),
-        later(
-            "S10",
-            "none after a failed start",
-            "A start that failed leaves no process behind.",
-            MEASURED,
-            GUARD,
-            "a scenario cannot make a start fail yet",
-        ),
+        Rule {
+            measured: FAILED_START_MEASURED,
+            guard: FAILED_START_GUARD,
+            ..rule(
+                "S10",
+                "none after a failed start",
+                Level::Must,
+                "A start that failed leaves no process behind.",
+                failed_start::judge,
+                failed_start::directed,
+            )
+        },
         rule(
             "S11",
             "none deaf behind a polite leader",
@@ -242,6 +238,30 @@ fn judge_s5(facts: &Facts<'_>) -> Verdict {
     judge_escape(facts, untested, |charge| charge == Charge::Escape(Standing::Daemonised))
 }
 
+fn judge_s6(facts: &Facts<'_>) -> Verdict {
+    let untested = |scene: &Scene<'_, '_>| scene.without(Standing::OwnGroup, "no node in a group of its own");
+    judge_escape(facts, untested, |charge| charge == Charge::Escape(Standing::OwnGroup))
+}
+
+fn judge_s7(facts: &Facts<'_>) -> Verdict {
+    let untested = |scene: &Scene<'_, '_>| {
+        scene.without(Standing::Adopted, "nobody who left the group and was adopted by another node")
+    };
+    judge_escape(facts, untested, |charge| charge == Charge::Escape(Standing::Adopted))
+}
+
+fn judge_s8(facts: &Facts<'_>) -> Verdict {
+    let untested = |scene: &Scene<'_, '_>| {
+        let tests = |node: &&Node<'_>| {
+            scene.is_late(node) && node.exiting().is_none() && !scene.forker_survived(node)
+        };
+        let stayed = |node: &&Node<'_>| scene.stands(node) == Some(Standing::Stayed);
+        let any = scene.run.nodes.iter().filter(stayed).any(|node| tests(&node));
+        (!any).then(|| "nobody was forked in the root's group while the stop was under way".to_owned())
+    };
+    judge(facts, &Question { causes: STOPS, untested, charged: |charge| charge == Charge::Late })
+}
+
 fn judge_escape(
     facts: &Facts<'_>,
     untested: fn(&Scene<'_, '_>) -> Option<String>,
@@ -321,6 +341,9 @@ fn scene<'f, 'a>(
     if run.stops.iter().any(|stop| stop.verb.ends_host() && !is_cancel(facts, stop.verb)) {
         return Err("the host was ended, which P1 and P2 judge".to_owned());
     }
+    if run.start_failed() {
+        return Err("its start failed, which S10 judges".to_owned());
+    }
     if !question.causes.contains(&cause) {
         return Err(format!("the run {}, which is not what this rule is about", cause.told()));
     }
@@ -393,6 +416,9 @@ impl Scene<'_, '_> {
                 let why = "was left, but was born when the stop was under way, which S8 is about";
                 return Found::Untested(format!("{} {why}", name(seen)));
             }
+            Charge::Late if self.node_of(seen).is_some_and(|node| self.forker_survived(node)) => {
+                return Found::OfNoConcern;
+            }
             // A survivor for certain; other cases show whose.
             Charge::EndingOrDeaf if [Charge::Ending, Charge::Deaf].into_iter().any(question.charged) => {
                 return Found::Untested(unclear());
@@ -455,7 +481,7 @@ impl Scene<'_, '_> {
             return Charge::Ending;
         }
         let Some(node) = self.run.node(node) else { return Charge::Unclear };
-        if node.hello_us().is_some_and(|born_us| born_us > self.shown_us) {
+        if self.is_late(node) {
             return Charge::Late;
         }
         if !is_deaf(node) {
@@ -488,6 +514,31 @@ impl Scene<'_, '_> {
         &self.facts.trace.scenario.script
     }
 
+    fn node_of(&self, seen: &Seen) -> Option<&Node<'_>> {
+        seen.node.as_ref().and_then(|(_, name)| self.run.node(name))
+    }
+
+    fn stands(&self, node: &Node<'_>) -> Option<Standing> {
+        standing_of(self.script(), self.run, node)
+    }
+
+    /// Whether a node was born when the stop was under way: somebody had been asked by then, or whoever forked it is not the
+    /// root. For a wrapper that kills the root alone and unasked it makes no difference when the root forks.
+    fn is_late(&self, node: &Node<'_>) -> bool {
+        let Some(born_us) = node.hello_us().filter(|born_us| *born_us > self.shown_us) else { return false };
+        let was_asked = |node: &Node<'_>| node.asked_us().is_some_and(|asked_us| asked_us <= born_us);
+        let forker = node.hello.map(|hello| hello.ppid);
+        let is_forker = |node: &Node<'_>| node.hello.map(|hello| hello.pid) == forker && node.name != ROOT;
+        self.run.nodes.iter().any(|other| was_asked(other) || is_forker(other))
+    }
+
+    /// Whether who forked a node was left as well.
+    fn forker_survived(&self, node: &Node<'_>) -> bool {
+        let forker = node.hello.map(|hello| hello.ppid);
+        let is_forker = |seen: &Seen| Some(seen.pid) == forker && self.node_of(seen).is_some();
+        self.look().is_some_and(|look| look.seen.iter().any(|seen| is_forker(seen) && !is_dead(seen)))
+    }
+
     /// How a node heard TERM when it died, or was seen to survive.
     fn hearing(&self, node: &Node<'_>) -> Hearing {
         last_hearing(self.script(), node)
@@ -500,7 +551,7 @@ impl Scene<'_, '_> {
             born && node.dead_us().is_none_or(|dead_us| dead_us > self.at_us)
         };
         let there = self.run.nodes.iter().filter(move |node| node.name == ROOT || there(node));
-        there.filter(move |node| standing_of(self.script(), self.run, node) == Some(wanted))
+        there.filter(move |node| self.stands(node) == Some(wanted))
     }
 
     fn without(&self, wanted: Standing, why: &str) -> Option<String> {
@@ -716,6 +767,64 @@ fn directed_s5() -> Vec<Scenario> {
         "daemon",
         "A daemon has another session and another parent: neither the group nor a walk over children reaches it.",
     )
+}
+
+fn directed_s6() -> Vec<Scenario> {
+    escapes(
+        Place::OwnGroup,
+        "S6",
+        "own-group",
+        "A process in a group of its own is in the child's session and still out of reach of the group's kill, as any job of an interactive shell.",
+    )
+}
+
+fn directed_s7() -> Vec<Scenario> {
+    let why = "A daemon that a subreaper of the tree adopts is neither in the group nor anybody's orphan: it shows above only when its adopter is dead.";
+    let beneath = |adopter: Vec<Step>| {
+        let inner =
+            vec![Step::Subreaper, start_hanging("adopted", Place::Daemon), emit("adopts"), Step::Hang];
+        let adopter = start("adopter", Place::SameGroup, [adopter, inner].concat());
+        [vec![adopter, await_event("adopter.adopts")], ready_and_hang().to_vec()].concat()
+    };
+    let polite = || beneath(vec![]);
+    let deaf = || beneath(vec![on_term(Then::Ignore)]);
+    vec![
+        scenario("cancel-adopted", why, &["S7"], polite(), once_ready(Verb::Cancel)),
+        scenario("cancel-adopted-by-the-deaf", why, &["S7"], deaf(), once_ready(Verb::Cancel)),
+        scenario("timeout-adopted-by-the-deaf", why, &["S7"], deaf(), until_timeout()).with_timeout(TIMEOUT),
+        scenario("drop-adopted-by-the-deaf", why, &["S7"], deaf(), once_ready(Verb::Drop)),
+    ]
+}
+
+fn directed_s8() -> Vec<Scenario> {
+    let why = "The leader answers TERM by one more process and only then exits: whoever looked who is there before it asked does not know that one.";
+    let leader = || {
+        vec![
+            on_term(Then::Fork(1)),
+            emit("ready"),
+            // Its exit must not come before the new one has shown itself.
+            await_event("root.fork1.hello"),
+            Step::Exit(0),
+        ]
+    };
+    let other = || {
+        let forker =
+            vec![on_term(Then::Fork(1)), emit("armed"), await_event("forker.fork1.hello"), Step::Exit(0)];
+        vec![
+            on_term(Then::Log),
+            start("forker", Place::SameGroup, forker),
+            await_event("forker.armed"),
+            emit("ready"),
+            await_event("forker.gone"),
+            Step::Exit(0),
+        ]
+    };
+    vec![
+        scenario("cancel-forks-when-asked", why, &["S8"], leader(), once_ready(Verb::Cancel)),
+        scenario("timeout-forks-when-asked", why, &["S8"], leader(), until_timeout()).with_timeout(TIMEOUT),
+        scenario("drop-forks-when-asked", why, &["S8"], leader(), once_ready(Verb::Drop)),
+        scenario("cancel-follower-forks-when-asked", why, &["S8"], other(), once_ready(Verb::Cancel)),
+    ]
 }
 
 fn directed_s9() -> Vec<Scenario> {
@@ -1348,10 +1457,11 @@ mod tests {
     }
 
     #[test]
-    fn who_was_born_during_the_stop_is_named_and_charged_to_nobody_yet() {
+    fn who_was_born_during_the_stop_is_charged_to_s8_alone() {
         let born = |at_ms| {
             hanging_pair()
                 .cancel(10)
+                .signalled(11, "child", Signal::Term)
                 .hello(at_ms, "child.fork1")
                 .gone(12, "root")
                 .gone(12, "child")
@@ -1361,12 +1471,118 @@ mod tests {
         assert_verdict(&born(9), judge_s1, Broken, "child.fork1");
         assert_verdict(&born(11), judge_s1, Vacuous, "which S8 is about");
         assert_verdict(&born(11), judge_s11, Vacuous, "");
+        assert_verdict(&born(11), judge_s8, Broken, "child.fork1");
+        assert_verdict(&born(9), judge_s8, Vacuous, "nobody was forked");
+        let doubtful = change_seen(born(11), |look| look.seen[0].samples = 1);
+        assert_verdict(&doubtful, judge_s8, Unknown, "only once");
+    }
+
+    #[test]
+    fn s8_is_kept_when_who_was_born_during_the_stop_is_gone() {
+        let ended = hanging_pair()
+            .cancel(10)
+            .signalled(11, "child", Signal::Term)
+            .hello(11, "child.fork1")
+            .gone(12, "root")
+            .gone(12, "child")
+            .gone(13, "child.fork1")
+            .ended(15, because(Reason::Cancelled));
+        assert_verdict(&ended.clone().look(Stage::Quiesce, vec![]), judge_s8, Kept, "");
+        // One that ended by itself shows nothing.
+        let by_itself = ended.exiting(12, "child.fork1", 0).look(Stage::Quiesce, vec![]);
+        assert_verdict(&by_itself, judge_s8, Vacuous, "nobody was forked");
+    }
+
+    #[test]
+    fn what_a_root_forks_that_nobody_asked_is_charged_to_what_ended_the_run() {
+        let root = super::super::by_hand::hello("root").pid;
+        let hello = fake_cli::control::Hello { ppid: root, ..super::super::by_hand::hello("root-fork.1") };
+        let dropped = hanging_pair()
+            .drop(10)
+            .done(11)
+            .says(11, "root-fork.1", Report::Hello(Box::new(hello)))
+            .gone(12, "root")
+            .gone(12, "child")
+            .look_sees(Stage::Quiesce, &["root-fork.1"]);
+        assert_verdict(&dropped, judge_s9, Broken, "root-fork.1");
+        assert_verdict(&dropped, judge_s8, Vacuous, "nobody was forked");
+    }
+
+    #[test]
+    fn who_was_forked_by_a_survivor_is_not_s8s() {
+        let hello = |ppid| fake_cli::control::Hello { ppid, ..super::super::by_hand::hello("child.fork1") };
+        let child = super::super::by_hand::hello("child").pid;
+        let both = hanging_pair()
+            .cancel(10)
+            .says(11, "child.fork1", Report::Hello(Box::new(hello(child))))
+            .gone(12, "root")
+            .ended(15, because(Reason::Cancelled));
+        assert_verdict(
+            &both.clone().look_sees(Stage::Quiesce, &["child", "child.fork1"]),
+            judge_s8,
+            Vacuous,
+            "nobody was forked",
+        );
+        let orphaned = both.gone(13, "child").look_sees(Stage::Quiesce, &["child.fork1"]);
+        assert_verdict(&orphaned, judge_s8, Broken, "child.fork1");
+    }
+
+    #[test]
+    fn s6_is_charged_with_who_moved_to_a_group_of_its_own() {
+        let stopped = || cancelled(escaped("own-group", ASIDE));
+        let leaky = stopped().look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&leaky, judge_s6, Broken, "after the cancel");
+        assert_verdict(&leaky, judge_s1, Kept, "");
+        assert_verdict(&change_seen(leaky, |look| look.seen[0].samples = 1), judge_s6, Unknown, "only once");
+        assert_verdict(&stopped().gone(20, "away").look(Stage::Quiesce, vec![]), judge_s6, Kept, "");
+        assert_verdict(&leaky_cancel(), judge_s6, Vacuous, "no node in a group of its own");
+    }
+
+    #[test]
+    fn s7_is_charged_with_who_left_the_group_and_was_adopted_within_the_tree() {
+        let script = r#"[{"start": {"node": "adopter", "script": ["subreaper",
+            {"start": {"node": "away", "as": "daemon", "script": ["hang"]}}, "hang"]}}, "hang"]"#;
+        let adopter = super::super::by_hand::hello("adopter").pid;
+        let stopped = |ppid: i32| {
+            let hello = fake_cli::control::Hello {
+                ppid,
+                pgid: AWAY.pgid,
+                sid: AWAY.sid,
+                ..super::super::by_hand::hello("away")
+            };
+            let up = case(steps(script)).run(0).hello(1, "root").hello(2, "adopter").says(
+                3,
+                "away",
+                Report::Hello(Box::new(hello)),
+            );
+            cancelled(up).gone(16, "adopter")
+        };
+        let leaky = stopped(adopter).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&leaky, judge_s7, Broken, "away");
+        assert_verdict(&leaky, judge_s5, Vacuous, "no daemon");
+        assert_verdict(&change_seen(leaky, |look| look.seen[0].samples = 1), judge_s7, Unknown, "only once");
+        let clean = stopped(adopter).gone(17, "away").look(Stage::Quiesce, vec![]);
+        assert_verdict(&clean, judge_s7, Kept, "");
+        let adopted_above = stopped(1).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&adopted_above, judge_s7, Vacuous, "nobody who left the group");
+        assert_verdict(&adopted_above, judge_s5, Broken, "away");
+    }
+
+    #[test]
+    fn a_start_that_failed_is_s10s_alone() {
+        let failed = hanging_pair()
+            .timeout(100)
+            .ended(110, because(Reason::StartFailed("no descriptors".to_owned())))
+            .look_sees(Stage::Quiesce, &["root"]);
+        assert_verdict(&failed, judge_s2, Vacuous, "S10 judges");
+        assert_verdict(&failed, failed_start::judge, Broken, "root");
     }
 
     #[test]
     fn who_was_born_during_the_stop_adds_nothing_to_who_was_there_before() {
         let both = hanging_pair()
             .cancel(10)
+            .signalled(11, "child", Signal::Term)
             .hello(11, "child.fork1")
             .gone(12, "root")
             .ended(15, because(Reason::Cancelled))

@@ -2,13 +2,14 @@
 
 use fake_cli::script::{Place, Step};
 
-use super::directed::{once_ready, ready_and_hang, scenario, start_hanging, to_the_end};
+use super::directed::{after, once_ready, ready_and_hang, run, scenario, start_hanging, to_the_end, wait};
 use super::ending::{Cause, Ending, ending, is_cancel};
 use super::facts::{Facts, Run, told};
+use super::verdicts::broken;
 use super::witness::is_dead;
 use super::{Judged, Rule, as_catalogued};
-use crate::scenario::{Scenario, Verb};
-use crate::trace::{Look, Seen, Stage};
+use crate::scenario::{Op, Scenario, Verb};
+use crate::trace::{BYSTANDER_CHILD_CODE, ChildStatus, Look, Seen, Stage, Status};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// The rules of this family.
@@ -44,9 +45,9 @@ pub(super) fn rules() -> Vec<Rule> {
             "Z3",
             "reaps its own only",
             "The wrapper reaps its own children only: another child of the host still gets its status.",
-            "A bystander child of the host exits during a run; the host asks for its status afterwards.",
-            "The same without a run is the control.",
-            Judged::NotBuilt("the host has no child of its own beside the wrapper's yet"),
+            "The host starts a child of its own before the run; it exits during the run or after it, and then the host asks the kernel for its status.",
+            "The child itself says with which code it exits, and the harness sees it dead before the host asks. One that was killed tests nothing here.",
+            Judged::Trace { judge: judge_z3, directed: directed_z3 },
         ),
         rule(
             "Z4",
@@ -84,6 +85,48 @@ fn judge_z1(facts: &Facts<'_>) -> Verdict {
         Some(why) => Verdict::Unknown(format!("{} was a zombie of the host, but {why}", name(first))),
         None => {
             Verdict::Broken(Finding { sentence: sentence(look, &zombies, host), count: zombies.len() as u64 })
+        }
+    }
+}
+
+fn judge_z3(facts: &Facts<'_>) -> Verdict {
+    if let Some(fault) = facts.fault() {
+        return fault;
+    }
+    if facts.is_template() {
+        return Verdict::NotRun(
+            "a command has no child beside the wrapper's that could be asked for".to_owned(),
+        );
+    }
+    let Some(child) = facts.bystander_child() else {
+        return Verdict::Vacuous("the host had no child beside the wrapper's".to_owned());
+    };
+    if facts.runs().iter().all(|run| run.nodes.is_empty() && run.ended.is_none()) {
+        return Verdict::Vacuous(facts.because("no run was under way"));
+    }
+    let own = Status::Exited(i32::from(BYSTANDER_CHILD_CODE));
+    let said = child.exiting().map(|(_, code)| Status::Exited(code));
+    match (said, child.gone_us, facts.child_status()) {
+        (Some(said), Some(_), _) if said != own => {
+            Verdict::Vacuous("the host's own child did not end as it was told to".to_owned())
+        }
+        (None, Some(_), _) => {
+            Verdict::Vacuous("the host's own child was killed, which is no matter of reaping".to_owned())
+        }
+        (_, None, _) => Verdict::Vacuous(facts.because("the host's own child did not end")),
+        (Some(_), Some(_), Some(ChildStatus::Got(status))) if *status == own => Verdict::Kept,
+        (Some(_), Some(_), Some(ChildStatus::Got(status))) => broken(format!(
+            "the host's own child exited with code {BYSTANDER_CHILD_CODE}, and the host got {status:?} for it"
+        )),
+        (Some(_), Some(_), Some(ChildStatus::Lost)) => broken(format!(
+            "the host's own child exited with code {BYSTANDER_CHILD_CODE}, and when the host asked, somebody had reaped it: no such child (ECHILD)"
+        )),
+        (Some(_), Some(_), Some(ChildStatus::Failed(why))) => {
+            Verdict::Unknown(format!("the host could not ask for its own child's status: {why}"))
+        }
+        // The host was ended, or hangs.
+        (Some(_), Some(_), None) => {
+            Verdict::Vacuous("the host was not asked for its own child's status".to_owned())
         }
     }
 }
@@ -151,6 +194,22 @@ fn sentence(look: &Look, zombies: &[&Seen], host: i32) -> String {
 }
 
 // ---- Directed scenarios ----
+
+fn directed_z3() -> Vec<Scenario> {
+    let why = "A wrapper that waits for any child takes the statuses of others: whoever started those waits in vain.";
+    let beside = |name: &str, exits_after: &str, ops: Vec<Op>| Scenario {
+        bystander_child: Some(exits_after.try_into().expect("an event of this program's own is one")),
+        ..scenario(name, why, &["Z3"], ready_and_hang().to_vec(), ops)
+    };
+    let cancel_after_its_end = || vec![run(), after("bystander-child.gone", Verb::Cancel), wait()];
+    let cancel = || [once_ready(Verb::Cancel), vec![wait()]].concat();
+    vec![
+        beside("bystander-child-ends-during-the-run", "root.ready", cancel_after_its_end()),
+        beside("bystander-child-ends-with-the-root", "root.gone", cancel()),
+        beside("bystander-child-ends-after-the-run", "run.ended", cancel()),
+        beside("bystander-child-ends-while-its-run-is-dropped", "op.1.issued", once_ready(Verb::Drop)),
+    ]
+}
 
 fn directed_z1() -> Vec<Scenario> {
     let tree = || -> Vec<Step> {
@@ -255,5 +314,39 @@ mod tests {
         );
         assert_verdict(&cancelled().kill_host(20), judge_z1, Vacuous, "from outside");
         assert_verdict(&cancelled().template(), judge_z1, NotRun, "a command");
+    }
+
+    /// A run beside a child of the host's own, which had exited with this code when the host asked for it.
+    fn beside(code: i32) -> Hand {
+        hanging_pair()
+            .bystander_child("root.ready")
+            .hello(3, "bystander-child")
+            .exiting(5, "bystander-child", code)
+            .gone(6, "bystander-child")
+            .cancel(10)
+            .ended(15, because(Reason::Cancelled))
+    }
+
+    #[test]
+    fn z3_wants_the_status_of_the_hosts_own_child() {
+        let got = |got| beside(42).what(20, crate::trace::What::ChildStatus { got });
+        assert_verdict(&got(ChildStatus::Got(Status::Exited(42))), judge_z3, Kept, "");
+        assert_verdict(&got(ChildStatus::Got(Status::Exited(0))), judge_z3, Broken, "got Exited(0)");
+        assert_verdict(&got(ChildStatus::Lost), judge_z3, Broken, "somebody had reaped it");
+        let failed = got(ChildStatus::Failed("interrupted".to_owned()));
+        assert_verdict(&failed, judge_z3, Unknown, "could not ask");
+        assert_verdict(&got(ChildStatus::Lost).our_fault(), judge_z3, Unknown, "harness could not");
+        assert_verdict(&got(ChildStatus::Lost).template(), judge_z3, NotRun, "no child beside");
+    }
+
+    #[test]
+    fn z3_is_vacuous_when_there_was_no_such_child_or_it_did_not_exit_by_itself() {
+        assert_verdict(&cancelled(), judge_z3, Vacuous, "no child beside");
+        assert_verdict(&beside(42), judge_z3, Vacuous, "was not asked");
+        let lost = crate::trace::What::ChildStatus { got: ChildStatus::Lost };
+        assert_verdict(&beside(75).what(20, lost.clone()), judge_z3, Vacuous, "as it was told");
+        let up = || hanging_pair().bystander_child("root.ready").hello(3, "bystander-child");
+        assert_verdict(&up(), judge_z3, Vacuous, "did not end");
+        assert_verdict(&up().gone(6, "bystander-child").what(20, lost), judge_z3, Vacuous, "was killed");
     }
 }

@@ -85,7 +85,11 @@ impl Runner<'_> {
         Ok(())
     }
 
-    pub(super) fn enroll(&mut self, hello: Hello, connection: Connection) {
+    pub(super) fn enroll(&mut self, mut hello: Hello, connection: Connection) {
+        // Whoever is executed plays the root of its run, and of no run only the host's own child is executed.
+        if hello.run == 0 && hello.node == fake_cli::script::ROOT {
+            BYSTANDER_CHILD.clone_into(&mut hello.node);
+        }
         let (run, name) = (hello.run, hello.node.clone());
         self.note_report(run, &name, Report::Hello(Box::new(hello.clone())), Some(hello.at_ns));
         self.happen_in(run, format!("{name}.hello"));
@@ -164,27 +168,36 @@ impl Runner<'_> {
                     self.gate_since = Instant::now();
                 }
                 Answer::Ended { run, outcome } => self.run_ended(run, outcome),
+                Answer::Child { got } => self.note(What::ChildStatus { got }),
                 Answer::Done { op } => {
                     self.note(What::Done { op });
-                    self.finish_drop(op);
+                    self.answered(op);
+                    self.done(op);
+                }
+                Answer::Again { op, run, outcome } => {
+                    self.note(What::Again { op, run, outcome });
+                    self.pending_answers = self.pending_answers.saturating_sub(1);
                     self.done(op);
                 }
                 Answer::Unimplemented { op } => {
                     self.note(What::Unimplemented { op });
-                    self.finish_drop(op);
+                    self.answered(op);
                 }
                 Answer::Failed { op, why } => {
                     self.note(What::OpFailed { op, why });
-                    self.finish_drop(op);
+                    self.answered(op);
                 }
             }
         }
         Ok(())
     }
 
-    pub(super) fn finish_drop(&mut self, op: usize) {
-        if self.case.scenario.ops[op].verb == Verb::Drop {
-            self.pending_drops = self.pending_drops.saturating_sub(1);
+    pub(super) fn answered(&mut self, op: usize) {
+        let verb = self.case.scenario.ops[op].verb;
+        if matches!(verb, Verb::Drop | Verb::AskAgain) {
+            self.pending_answers = self.pending_answers.saturating_sub(1);
+        }
+        if verb == Verb::Drop {
             // A dropped run says no end; its handles count from now on.
             if let Some(run) = self.runs.last().map(|run| run.number) {
                 self.await_handles(run);

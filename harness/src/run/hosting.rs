@@ -82,6 +82,7 @@ impl Runner<'_> {
             stdin: stdin.as_fd(),
             stdout: &File::create(&stdout)?,
             stderr: &File::create(&stderr)?,
+            state: &self.case.scenario.host,
             bystanders: bystanders.as_ref(),
         };
         let pid = launch::start(&launch, self.place.container)?;
@@ -92,6 +93,52 @@ impl Runner<'_> {
         self.host =
             Some(HostProcess { pid, pidfd, gone: None, _stdin: stdin_writer, link: None, stdout, stderr });
         Ok(())
+    }
+
+    /// Has the host start a child of its own, where the scenario has one; it is up when this returns.
+    pub(super) fn start_bystander_child(&mut self) -> Result<(), Stop> {
+        let Some(event) = self.case.scenario.bystander_child.clone() else { return Ok(()) };
+        let folder = self.place.folder.join("b");
+        fs::create_dir(&folder)?;
+        let fake = folder.join("fake");
+        let script = vec![Step::Await(event), Step::Exit(trace::BYSTANDER_CHILD_CODE)];
+        let play = PlayFile { control: Some(self.place.folder.join("c")), run: 0, ttl: TTL, script };
+        play.install(self.place.program, &fake)?;
+        self.tell_host(&Order::StartChild { program: fake });
+        let up = format!("{BYSTANDER_CHILD}.hello");
+        while !self.happened.contains(&up) {
+            if Instant::now() >= self.deadline || self.host_is_gone() || self.child_was_asked() {
+                return Err(Stop::Fault("the host's own child did not come up".to_owned()));
+            }
+            self.wait_for_events(self.deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Once the host's own child has ended, has the host ask for its status.
+    pub(super) fn ask_bystander_child(&mut self) -> Result<(), Stop> {
+        let due = self.case.scenario.bystander_child.as_ref().is_some_and(|event| self.has_happened(event));
+        if !due {
+            return Ok(());
+        }
+        let gone = format!("{BYSTANDER_CHILD}.gone");
+        let until = Instant::now() + SETTLE_CAP;
+        while !self.happened.contains(&gone) && !self.host_is_gone() && Instant::now() < until {
+            self.wait_for_events(until)?;
+        }
+        if !self.happened.contains(&gone) {
+            return Ok(());
+        }
+        self.tell_host(&Order::AskChild);
+        let until = Instant::now() + BYE_CAP;
+        while !self.child_was_asked() && !self.host_is_gone() && Instant::now() < until {
+            self.wait_for_events(until)?;
+        }
+        Ok(())
+    }
+
+    fn child_was_asked(&self) -> bool {
+        self.trace.moments.iter().any(|moment| matches!(moment.what, What::ChildStatus { .. }))
     }
 
     pub(super) fn bystander_play(&self) -> PlayFile {

@@ -5,6 +5,7 @@ use super::*;
 impl Runner<'_> {
     pub(super) fn look_at_the_end(&mut self) -> Result<(), Stop> {
         if !self.host_is_gone() && !self.is_template() {
+            self.ask_bystander_child()?;
             self.look(Stage::Quiesce)?;
             self.say_bye()?;
         }

@@ -27,12 +27,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::contain::{self, Container};
+use crate::hinder;
 use crate::host::{Answer, Order};
 use crate::launch::{self, Launch};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{Op, Scenario, Verb};
-use crate::subject::{Drive, SubjectSpec};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
+use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
     SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -154,9 +155,28 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
 
 /// What a subject cannot do at all need not be tried.
 fn inapplicable(case: &Case) -> Option<String> {
+    let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
+    if hindrances().any(|hindrance| hindrance == Hindrance::NoProcess) && hinder::is_above_process_limits() {
+        return Some("no limit on processes holds root".to_owned());
+    }
     let Drive::Template { promises, .. } = &case.subject.drive else { return None };
     if case.scenario.ops.iter().any(|op| op.verb == Verb::Drop) {
         return Some("a command has no handle that could be dropped".to_owned());
+    }
+    if case.scenario.ops.iter().any(|op| matches!(op.verb, Verb::EndHost(_))) {
+        return Some("a command cannot be told to end itself".to_owned());
+    }
+    if case.scenario.bystander_child.is_some() {
+        return Some("a command has no child beside the wrapper's that could be asked for".to_owned());
+    }
+    if case.scenario.ops.iter().any(|op| op.verb == Verb::AskAgain) {
+        return Some("a command that has ended cannot be asked again".to_owned());
+    }
+    if case.scenario.input.is_some() {
+        return Some("what a command's child reads is not the command's doing".to_owned());
+    }
+    if hindrances().any(|hindrance| !hindrance.is_in_program()) {
+        return Some("a limit that hinders a command's child hinders the command itself".to_owned());
     }
     if case.scenario.ops.iter().filter(|op| op.verb == Verb::Run).count() > 1 {
         return Some("a command runs its child once".to_owned());
@@ -198,7 +218,8 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
-    pending_drops: usize,
+    /// Drops and questions that the host has not answered.
+    pending_answers: usize,
     deadline: Instant,
 }
 
@@ -252,7 +273,7 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
-            pending_drops: 0,
+            pending_answers: 0,
             deadline: began + HELLO_CAP,
         })
     }
@@ -260,6 +281,12 @@ impl<'a> Runner<'a> {
     fn play(&mut self) -> Result<(), Stop> {
         if let Drive::Reentry { subject } = &self.case.subject.drive {
             self.start_host(subject)?;
+            if self.case.scenario.input.is_some() && !self.trace.subject.promises.feeds {
+                self.trace.end =
+                    CaseEnd::Inapplicable("the subject does not write its child's input".to_owned());
+                return self.say_bye();
+            }
+            self.start_bystander_child()?;
         }
         loop {
             self.count_handles();

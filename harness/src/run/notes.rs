@@ -17,8 +17,9 @@ impl Runner<'_> {
         self.note(What::Node { run, node: node.to_owned(), said, own_at_us });
     }
 
+    /// What a bystander does belongs to no run.
     pub(super) fn happen_in(&mut self, run: u32, event: String) {
-        self.happen(format!("{run}:{event}"));
+        self.happen(if run == 0 { event } else { format!("{run}:{event}") });
     }
 
     /// An event has happened: nodes that wait for it at a gate go on.

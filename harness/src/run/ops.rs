@@ -25,7 +25,9 @@ impl Runner<'_> {
             let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
             let may_give_up = match op.verb {
-                Verb::Wait => over && op.after.as_ref().is_some_and(|event| !self.has_happened(event)),
+                Verb::Wait | Verb::AskAgain => {
+                    over && op.after.as_ref().is_some_and(|event| !self.has_happened(event))
+                }
                 _ => true,
             };
             if may_give_up && now >= self.gate_since + cap {
@@ -42,7 +44,7 @@ impl Runner<'_> {
     pub(super) fn is_open(&self, op: &Op) -> bool {
         let gate = op.after.as_ref().is_none_or(|event| self.has_happened(event));
         let own = match op.verb {
-            Verb::Wait => {
+            Verb::Wait | Verb::AskAgain => {
                 self.runs.last().is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
             }
             Verb::Run => self.runs.iter().all(|run| run.inventory.is_none()),
@@ -52,9 +54,12 @@ impl Runner<'_> {
     }
 
     pub(super) fn has_happened(&self, event: &Event) -> bool {
-        let run = self.runs.last().map_or(0, |run| run.number);
+        let newest = self.runs.last().map_or(0, |run| run.number);
         let text = event.as_str();
-        self.happened.contains(text) || self.happened.contains(&format!("{run}:{text}"))
+        let of_run = |run: u32, text: &str| self.happened.contains(&format!("{run}:{text}"));
+        self.happened.contains(text)
+            || of_run(newest, text)
+            || event.of_a_run().is_some_and(|(run, text)| of_run(run, text))
     }
 
     pub(super) fn issue(&mut self, op: &Op) -> Result<(), Stop> {
@@ -69,7 +74,7 @@ impl Runner<'_> {
         }
         let run = self.runs.last().expect("the first op is a run").number;
         match op.verb {
-            Verb::Run => self.start_run(index, run)?,
+            Verb::Run => self.start_run(index, run, op.hindered_by)?,
             Verb::Cancel => {
                 self.note_issued(index, op.verb, run);
                 if self.is_template() {
@@ -80,8 +85,13 @@ impl Runner<'_> {
             }
             Verb::Drop => {
                 self.note_issued(index, op.verb, run);
-                self.pending_drops += 1;
+                self.pending_answers += 1;
                 self.tell_host(&Order::Drop { op: index, run });
+            }
+            Verb::AskAgain => {
+                self.note_issued(index, op.verb, run);
+                self.pending_answers += 1;
+                self.tell_host(&Order::AskAgain { op: index, run });
             }
             Verb::Wait => self.done(index),
             Verb::KillHost => {
@@ -94,6 +104,12 @@ impl Runner<'_> {
                     Signal::from_named_raw(signal.number()).expect("scripts name signals that exist");
                 self.signal_host(index, signal);
             }
+            Verb::EndHost(how) => {
+                self.note_issued(index, op.verb, run);
+                self.tell_host(&Order::End { how });
+                self.note(What::Done { op: index });
+                self.done(index);
+            }
         }
         Ok(())
     }
@@ -102,7 +118,12 @@ impl Runner<'_> {
         self.note(What::Issued { op, verb, run });
     }
 
-    pub(super) fn start_run(&mut self, index: usize, run: u32) -> Result<(), Stop> {
+    pub(super) fn start_run(
+        &mut self,
+        index: usize,
+        run: u32,
+        hindered_by: Option<Hindrance>,
+    ) -> Result<(), Stop> {
         let folder = self.place.folder.join(format!("r{run}"));
         fs::create_dir(&folder)?;
         let name = match &self.case.subject.drive {
@@ -116,12 +137,27 @@ impl Runner<'_> {
             ttl: TTL,
             script: self.case.scenario.script.clone(),
         };
-        play.install(self.place.program, &fake)?;
+        match hindered_by {
+            Some(Hindrance::MissingProgram) => {}
+            Some(Hindrance::NotExecutable) => write_program(&fake, "#!/bin/sh\n", 0o600)?,
+            Some(Hindrance::BadInterpreter) => write_program(&fake, "#!/no/such/interpreter\n", 0o700)?,
+            Some(Hindrance::NoProcess | Hindrance::DescriptorsLeft(_)) | None => {
+                play.install(self.place.program, &fake)?;
+            }
+        }
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
                 self.count_handles_before(run);
                 self.note_issued(index, Verb::Run, run);
-                self.tell_host(&Order::Run { run, program: fake, limits: self.case.scenario.limits });
+                let scenario = &self.case.scenario;
+                let task = Task {
+                    program: fake,
+                    limits: scenario.limits,
+                    input: scenario.input,
+                    asks_again: scenario.ops.iter().any(|op| op.verb == Verb::AskAgain),
+                };
+                let hindered_by = hindered_by.filter(|hindrance| !hindrance.is_in_program());
+                self.tell_host(&Order::Run { run, task, hindered_by });
             }
             Drive::Template { words, fake_as, .. } => {
                 let filled: Vec<String> =
@@ -185,7 +221,7 @@ impl Runner<'_> {
         let ends_host = self.case.scenario.ops.iter().any(|op| op.verb.ends_host());
         let runs_done = self.runs.iter().all(|run| run.ended && run.inventory.is_none());
         let over = if ends_host { self.host_is_gone() } else { runs_done || self.host_is_gone() };
-        ops_done && (stuck || (over && (self.pending_drops == 0 || self.host_is_gone())))
+        ops_done && (stuck || (over && (self.pending_answers == 0 || self.host_is_gone())))
     }
 
     pub(super) fn host_is_gone(&self) -> bool {
@@ -195,4 +231,11 @@ impl Runner<'_> {
     pub(super) fn is_template(&self) -> bool {
         matches!(self.case.subject.drive, Drive::Template { .. })
     }
+}
+
+/// A program that cannot be executed, in one way or another.
+fn write_program(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
 }

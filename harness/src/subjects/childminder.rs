@@ -1,8 +1,10 @@
 //! childminder, with the containment that it takes by default and with each that can be had by name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use childminder::{Capture, Command, Containment, Ended, Outcome as Ending, StreamEnd};
+use childminder::{Capture, Command, Containment, Ended, Input, Outcome as Ending, StreamEnd};
+use tokio::sync::Mutex;
 
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::subject::{Job, Subject};
@@ -28,6 +30,9 @@ impl Subject for Minded {
             tells_cut: true,
             captures: true,
             status: true,
+            feeds: true,
+            answers_again: true,
+            hands_down_signals: false,
         }
     }
 
@@ -48,11 +53,20 @@ impl Subject for Minded {
         if let Some(drain) = job.drain() {
             command.drain(drain);
         }
+        if let Some(input) = job.input() {
+            command.stdin(Input::Bytes(input.into()));
+        }
         match command.start() {
             Ok(mut run) => {
                 let canceller = run.canceller();
                 job.on_cancel(move || canceller.cancel());
-                outcome(&run.wait().await)
+                let first = outcome(&run.wait().await);
+                let run = Arc::new(Mutex::new(run));
+                job.answer_again(move || {
+                    let run = run.clone();
+                    async move { outcome(&run.lock().await.wait().await) }
+                });
+                first
             }
             Err(error) => {
                 let reason = Reason::StartFailed(error.to_string());

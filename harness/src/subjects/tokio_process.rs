@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::promises::{Keeps, Promises};
@@ -18,6 +19,7 @@ impl Subject for KillOnDrop {
             tells_reason: true,
             captures: true,
             status: true,
+            feeds: true,
             ..Promises::default()
         }
     }
@@ -27,18 +29,27 @@ impl Subject for KillOnDrop {
     }
 
     async fn run(&self, mut job: Job) -> Outcome {
-        let child = Command::new(job.program())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn();
-        let child = match child {
+        let mut command = Command::new(job.program());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let input = job.input();
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return ended(Reason::StartFailed(error.to_string())),
         };
+        let stdin = child.stdin.take();
+        let feed = async {
+            if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                // A child that wants no more is no error. The pipe is closed by the drop.
+                drop(stdin.write_all(&input).await);
+            }
+        };
+        let output = async { tokio::join!(child.wait_with_output(), feed).0 };
         let limit = job.timeout().unwrap_or(std::time::Duration::MAX);
         tokio::select! {
-            output = tokio::time::timeout(limit, child.wait_with_output()) => match output {
+            output = tokio::time::timeout(limit, output) => match output {
                 Ok(Ok(output)) => ended_by_itself(&output),
                 Ok(Err(error)) => ended(Reason::Error(error.to_string())),
                 Err(_) => ended(Reason::TimedOut),

@@ -1,7 +1,7 @@
 //! The floor of all containments: a process group. It needs nothing, and it holds nobody who leaves it.
 
 use std::io;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use super::{Hold, Launch, LeaderEnd, Refusal, Remaining};
@@ -14,13 +14,14 @@ const LOST: &str =
 /// The longest that a failed start waits for a child that was killed because of it.
 const FAILED_START_BOUND: Duration = Duration::from_secs(2);
 
-pub(super) fn start(mut launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
-    sys::lead_own_group(launch.command);
-    let child = launch
-        .spawn()
+pub(super) fn start(launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
+    let Launch { command, clean_start, ends, poller, token, .. } = launch;
+    sys::lead_own_group(command);
+    clean_start.prepare(command);
+    let child = ends
+        .lent_to(command, Command::spawn)
         .map_err(|error| Refusal::not_started("make a process and execute the program", error))?;
-    let token = launch.token;
-    let leader = Leader::take_hold(child, launch.poller, token).map_err(give_up)?;
+    let leader = Leader::take_hold(child, poller, token).map_err(give_up)?;
     let pid = leader.pid();
     Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
 }

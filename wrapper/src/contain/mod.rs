@@ -10,11 +10,13 @@ mod nanny;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::outcome::{Left, Proof, Signalled, Usage};
+#[cfg(has_nanny)]
+use crate::sys::Adoption;
 use crate::sys::{ChildEnd, CleanStart, Poller, Token};
 
 /// What holds a run's processes together.
@@ -150,6 +152,10 @@ pub(crate) struct Launch<'a> {
     pub(crate) command: &'a mut Command,
     /// Whether the child has only those environment variables that the command sets.
     pub(crate) clears_environment: bool,
+    /// Whether the command may carry what cannot be read from it, so that only itself can start it.
+    pub(crate) is_converted: bool,
+    #[cfg(has_nanny)]
+    pub(crate) adoption: &'a mut Adoption,
     pub(crate) clean_start: &'a mut CleanStart,
     pub(crate) ends: ChildEnds,
     pub(crate) poller: &'a Arc<Poller>,
@@ -178,20 +184,17 @@ impl Refusal {
     }
 }
 
-impl Launch<'_> {
-    fn spawn(&mut self) -> io::Result<Child> {
-        self.clean_start.prepare(self.command);
-        let ends = std::mem::replace(&mut self.ends, ChildEnds::none());
-        self.command.stdin(ends.stdin).stdout(ends.stdout).stderr(ends.stderr);
-        let spawned = self.command.spawn();
+impl ChildEnds {
+    /// Calls `spawn` with these ends in the command.
+    fn lent_to<T>(self, command: &mut Command, spawn: impl FnOnce(&mut Command) -> T) -> T {
+        command.stdin(self.stdin).stdout(self.stdout).stderr(self.stderr);
+        let spawned = spawn(command);
         // The command outlives the start, and would keep the child's ends of the pipes open.
-        let none = ChildEnds::none();
-        self.command.stdin(none.stdin).stdout(none.stdout).stderr(none.stderr);
+        let none = Self::none();
+        command.stdin(none.stdin).stdout(none.stdout).stderr(none.stderr);
         spawned
     }
-}
 
-impl ChildEnds {
     fn none() -> Self {
         Self { stdin: ChildEnd::Null, stdout: ChildEnd::Null, stderr: ChildEnd::Null }
     }

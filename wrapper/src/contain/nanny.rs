@@ -15,6 +15,23 @@ pub(super) fn start(
     image: &Image,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Nursed, Refusal> {
+    let token = launch.token;
+    let started =
+        if launch.is_converted { adopt(launch, image, cgroup) } else { send(launch, image, cgroup) };
+    match started {
+        Ok(nanny) => Ok(Nursed { nanny, token, left_alone: Vec::new() }),
+        Err(NotStarted { doing, error }) => Err(Refusal::NotStarted { doing, error }),
+    }
+}
+
+/// Has the command make its processes, and one of them the nanny.
+fn adopt(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Result<Nanny, NotStarted> {
+    let Launch { command, adoption, ends, poller, token, .. } = launch;
+    ends.lent_to(command, |command| Nanny::adopt(image, command, adoption, cgroup, poller, token))
+}
+
+/// Sends a nanny of our own to start the program.
+fn send(launch: Launch<'_>, image: &Image, cgroup: Option<BorrowedFd<'_>>) -> Result<Nanny, NotStarted> {
     let Launch { command, clears_environment, ends, poller, token, .. } = launch;
     let errand = Errand {
         program: command.get_program(),
@@ -27,9 +44,7 @@ pub(super) fn start(
         stderr: ends.stderr,
         cgroup,
     };
-    let nanny = Nanny::start(image, errand, poller, token)
-        .map_err(|NotStarted { doing, error }| Refusal::NotStarted { doing, error })?;
-    Ok(Nursed { nanny, token, left_alone: Vec::new() })
+    Nanny::start(image, errand, poller, token)
 }
 
 const STOLEN: &str = "the nanny was killed, and somebody else in this process took its exit status, so nobody could be \

@@ -17,9 +17,12 @@ use crate::input::Feeder;
 use crate::outcome::{
     Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
 };
-use crate::output::Intake;
-use crate::run::{Board, Event, State};
+use crate::output::{Intake, OutputStream};
+use crate::room::Room;
+use crate::run::{Event, Report};
+use crate::shared::{Board, State};
 use crate::stop::{Happening, Rung, Step, climb};
+use crate::sys;
 
 /// The longest that anybody waits for a killed process to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(2);
@@ -27,11 +30,20 @@ const KILL_BOUND: Duration = Duration::from_secs(2);
 /// How soon to look again for members whose end will not be reported.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// A stream that is open although everybody has ended may be held by a child that the owner is just starting, for
+/// somebody else; until its exec it has copies of our pipes. Such a one is waited for at most this long…
+const START_BOUND: Duration = Duration::from_secs(1);
+
+/// …and not even looked for after a drain window that is longer than any start should take, because the look is dear.
+const LONGER_THAN_A_START: Duration = Duration::from_millis(500);
+
 /// The time limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// `None`: it may take for ever.
     pub(crate) timeout: Option<Duration>,
+    /// `None`: it may be silent for ever.
+    pub(crate) idle: Option<Duration>,
     /// Between asking and killing.
     pub(crate) grace: Duration,
     /// How long to wait for output that a process out of reach holds.
@@ -48,7 +60,7 @@ pub(crate) struct Intakes {
 pub(crate) struct Case {
     door: Door,
     board: Arc<Board>,
-    events: UnboundedSender<Event>,
+    reports: UnboundedSender<Report>,
     containment: Containment,
     /// `None` once the case is finished.
     hold: Option<Box<dyn Hold>>,
@@ -60,10 +72,14 @@ pub(crate) struct Case {
     /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
     deadline: Option<Instant>,
     look_again: Option<Instant>,
+    /// When the idle time began: at the start, and anew with all output.
+    last_output: Instant,
     cancels: u32,
     /// Nobody is there to ask for the outcome.
     abandoned: bool,
     draining: bool,
+    /// At the last look there was nobody whom the owner was just starting.
+    saw_no_start: bool,
 
     started: Instant,
     stop: Option<Stop>,
@@ -86,7 +102,7 @@ struct Stop {
 pub(crate) struct Opening {
     pub(crate) door: Door,
     pub(crate) board: Arc<Board>,
-    pub(crate) events: UnboundedSender<Event>,
+    pub(crate) reports: UnboundedSender<Report>,
     pub(crate) containment: Containment,
     pub(crate) hold: Box<dyn Hold>,
     pub(crate) limits: Limits,
@@ -97,12 +113,12 @@ pub(crate) struct Opening {
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, board, events, containment, hold, limits, intakes, token, started } = opening;
+        let Opening { door, board, reports, containment, hold, limits, intakes, token, started } = opening;
         let waker = door.waker();
         Self {
             door,
             board,
-            events,
+            reports,
             containment,
             hold: Some(hold),
             limits,
@@ -111,9 +127,11 @@ impl Case {
             rung: Rung::Running,
             deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
+            last_output: started,
             cancels: 0,
             abandoned: false,
             draining: false,
+            saw_no_start: false,
             started,
             stop: None,
             exit: None,
@@ -138,7 +156,14 @@ impl Case {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        [self.deadline, self.look_again].into_iter().flatten().min()
+        [self.deadline, self.look_again, self.idle_deadline()].into_iter().flatten().min()
+    }
+
+    /// Nobody can tell whether a child is silent whose output nobody takes.
+    fn idle_deadline(&self) -> Option<Instant> {
+        let held_up = self.intakes.stdout.is_held_up() || self.intakes.stderr.is_held_up();
+        let idle = self.limits.idle.filter(|_| self.rung == Rung::Running && !held_up)?;
+        self.last_output.checked_add(idle)
     }
 
     /// Somebody wants the run to end.
@@ -177,20 +202,39 @@ impl Case {
     pub(super) fn resume_output(&mut self) {
         self.intakes.stdout.resume();
         self.intakes.stderr.resume();
+        self.last_output = Instant::now();
     }
 
     /// One of the run's descriptors is ready.
-    pub(super) fn serve(&mut self, source: Source, scratch: &mut [u8]) {
+    pub(super) fn serve(&mut self, source: Source, room: &mut Room) {
         match source {
             Source::Hold => self.notice_ends(),
-            Source::Stdout => self.intakes.stdout.take(scratch),
-            Source::Stderr => self.intakes.stderr.take(scratch),
+            Source::Stdout => self.take_output(OutputStream::Stdout, room),
+            Source::Stderr => self.take_output(OutputStream::Stderr, room),
             Source::Stdin => self.intakes.stdin.feed(),
         }
     }
 
+    fn take_output(&mut self, stream: OutputStream, room: &mut Room) {
+        let intake = match stream {
+            OutputStream::Stdout => &mut self.intakes.stdout,
+            OutputStream::Stderr => &mut self.intakes.stderr,
+        };
+        if intake.take(room) {
+            self.last_output = Instant::now();
+        }
+        if intake.is_too_long() {
+            self.stop_because(Reason::OutputLimit);
+        }
+    }
+
     /// Acts on whatever is due.
-    pub(super) fn serve_deadline(&mut self, now: Instant) {
+    pub(super) fn serve_deadline(&mut self, now: Instant, room: &mut Room) {
+        // Of two that are due, as after the owner was stopped itself, the one that was due first.
+        let timeout = self.deadline;
+        if self.idle_deadline().is_some_and(|due| due <= now && timeout.is_none_or(|timeout| due < timeout)) {
+            self.stop_if_idle(now, room);
+        }
         if self.look_again.is_some_and(|due| due <= now) {
             self.look_again = None;
             self.notice_ends();
@@ -205,7 +249,16 @@ impl Case {
             }
             Rung::Asked | Rung::Leaderless => self.happen(Happening::GraceOver),
             Rung::Killed | Rung::Swept => self.happen(Happening::BoundOver),
-            Rung::Gone => self.cut_output(),
+            Rung::Gone => self.end_drain(now, room),
+        }
+    }
+
+    fn stop_if_idle(&mut self, now: Instant, room: &mut Room) {
+        // What was written and not read yet is no silence, whoever kept us from reading it.
+        self.take_output(OutputStream::Stdout, room);
+        self.take_output(OutputStream::Stderr, room);
+        if self.idle_deadline().is_some_and(|due| due <= now) {
+            self.stop_because(Reason::Idle);
         }
     }
 
@@ -217,7 +270,7 @@ impl Case {
         if self.rung == Rung::Running {
             self.stop = Some(Stop { reason, asked: Instant::now(), killed: None });
             self.happen(Happening::StopAsked);
-            let _ = self.events.send(Event::Stopping(reason));
+            let _ = self.reports.send(Report::Event(Event::Stopping(reason)));
         }
     }
 
@@ -322,21 +375,39 @@ impl Case {
     }
 
     /// Whether nothing is to be waited for any more. Drains the output first.
-    pub(super) fn is_over(&mut self, scratch: &mut [u8]) -> bool {
+    pub(super) fn is_over(&mut self, room: &mut Room) -> bool {
         if self.rung != Rung::Gone {
             return false;
         }
         if !self.draining {
             self.draining = true;
             self.intakes.stdin.close();
-            self.intakes.stdout.take_the_rest(scratch);
-            self.intakes.stderr.take_the_rest(scratch);
+            self.intakes.stdout.take_the_rest(room);
+            self.intakes.stderr.take_the_rest(room);
             self.deadline = Instant::now().checked_add(self.limits.drain);
         }
         if self.abandoned {
             self.cut_output();
         }
         !self.intakes.stdout.is_open() && !self.intakes.stderr.is_open()
+    }
+
+    fn end_drain(&mut self, now: Instant, room: &mut Room) {
+        let waited = self.settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
+        let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
+        // One clean look is not enough: a start counts as one a moment after it has got its copies, and until a moment
+        // before it closes them.
+        if may_be_a_start {
+            let nobody_starts = !sys::some_child_is_starting();
+            if !std::mem::replace(&mut self.saw_no_start, nobody_starts) || !nobody_starts {
+                self.deadline = Some(now + LOOK_AGAIN);
+                return;
+            }
+        }
+        // They may have been closed during the look.
+        self.intakes.stdout.take_the_rest(room);
+        self.intakes.stderr.take_the_rest(room);
+        self.cut_output();
     }
 
     /// A run that is only waiting for its output need not wait any longer.
@@ -362,7 +433,7 @@ impl Case {
         drop(hold);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
-        let _ = self.events.send(Event::Ended(Box::new(outcome)));
+        let _ = self.reports.send(Report::Event(Event::Ended(Box::new(outcome))));
         late
     }
 

@@ -19,6 +19,7 @@ pub(crate) use case::{Case, Intakes, Limits, Opening};
 pub(crate) use mail::{Door, Mailbox, Message, Wish};
 
 use crate::contain::Hold;
+use crate::room::Room;
 use crate::sys::{self, Token};
 
 /// Which run.
@@ -45,9 +46,6 @@ impl Source {
         (token / sources, SOURCES[(token % sources) as usize])
     }
 }
-
-/// The most that one read takes; as much as a pipe holds by default.
-const READ_AT_MOST: usize = 64 * 1024;
 
 static CURRENT: Mutex<Option<Arc<Mailbox>>> = Mutex::new(None);
 
@@ -86,17 +84,12 @@ struct Supervisor {
     /// Those that outlived their kill and their run: reaped when they end at last.
     late: HashMap<Key, Box<dyn Hold>>,
     ready: Vec<Token>,
-    scratch: Box<[u8]>,
+    room: Room,
 }
 
 impl Supervisor {
     fn new() -> Self {
-        Self {
-            cases: HashMap::new(),
-            late: HashMap::new(),
-            ready: Vec::new(),
-            scratch: vec![0; READ_AT_MOST].into(),
-        }
+        Self { cases: HashMap::new(), late: HashMap::new(), ready: Vec::new(), room: Room::new() }
     }
 
     fn wait(&mut self, mailbox: &Mailbox) {
@@ -136,7 +129,7 @@ impl Supervisor {
         for token in std::mem::take(&mut self.ready) {
             let (key, source) = Source::of(token);
             if let Some(case) = self.cases.get_mut(&key) {
-                case.serve(source, &mut self.scratch);
+                case.serve(source, &mut self.room);
             } else if let Some(hold) = self.late.get_mut(&key) {
                 if hold.is_done() {
                     self.late.remove(&key);
@@ -148,16 +141,16 @@ impl Supervisor {
     fn serve_deadlines(&mut self) {
         let now = Instant::now();
         for case in self.cases.values_mut() {
-            case.serve_deadline(now);
+            case.serve_deadline(now, &mut self.room);
         }
     }
 
     /// Lets go of the runs that have ended.
     fn bury(&mut self) {
-        let scratch = &mut self.scratch;
+        let room = &mut self.room;
         let late = &mut self.late;
         self.cases.retain(|key, case| {
-            if !case.is_over(scratch) {
+            if !case.is_over(room) {
                 return true;
             }
             if let Some(hold) = case.finish() {
@@ -165,5 +158,8 @@ impl Supervisor {
             }
             false
         });
+        if self.cases.is_empty() {
+            self.room.tidy();
+        }
     }
 }

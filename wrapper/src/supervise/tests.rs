@@ -9,14 +9,17 @@ use super::mail::Wish;
 use super::*;
 use crate::contain::{Containment, LeaderEnd, Remaining};
 use crate::input::Feeder;
-use crate::outcome::{Ended, Left, Outcome, Proof, Reason, Survivor, WhyAlive};
-use crate::output::Intake;
-use crate::run::{Board, Event};
+use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
+use crate::output::{Intake, Overflow};
+use crate::run::{Event, Report};
+use crate::shared::Board;
 
 /// A hold without any process.
 #[derive(Clone, Default)]
 struct Puppet {
     panics_when_asked: bool,
+    /// Has an output that is open as long as this is.
+    stdout: Option<Arc<Mutex<Vec<sys::ChildEnd>>>>,
     ended: Arc<AtomicBool>,
     killed: Arc<AtomicBool>,
     released: Arc<AtomicBool>,
@@ -64,17 +67,26 @@ impl Hold for Puppet {
     }
 }
 
-fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Event>) {
+fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Report>) {
     let (sender, events) = unbounded_channel();
     let door = Door::new(Arc::clone(mailbox), mailbox.new_key());
+    let stdout = match &puppet.stdout {
+        Some(held) => {
+            let token = Source::Stdout.token(door.key());
+            let (end, child_end) = sys::child_writes(mailbox.poller(), token).expect("a pipe");
+            held.lock().expect("no panic").push(child_end);
+            Intake::captured(end, 100, Overflow::default())
+        }
+        None => Intake::none(),
+    };
     let case = Case::open(Opening {
         door: door.clone(),
         board: Arc::new(Board::new()),
-        events: sender,
+        reports: sender,
         containment: Containment::Group,
         hold: Box::new(puppet.clone()),
-        limits: Limits { timeout: None, grace, drain: Duration::ZERO },
-        intakes: Intakes { stdout: Intake::none(), stderr: Intake::none(), stdin: Feeder::none() },
+        limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
+        intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
         started: Instant::now(),
     });
@@ -83,10 +95,10 @@ fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Unbo
 }
 
 /// The supervisor keeps every bound by itself, so this ends.
-fn outcome(mut events: UnboundedReceiver<Event>) -> Outcome {
+fn outcome(mut events: UnboundedReceiver<Report>) -> Outcome {
     loop {
         match events.blocking_recv() {
-            Some(Event::Ended(outcome)) => return *outcome,
+            Some(Report::Event(Event::Ended(outcome))) => return *outcome,
             Some(_) => {}
             None => panic!("no outcome"),
         }
@@ -133,12 +145,20 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
 fn a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known() {
     let mailbox = own_supervisor();
     let bystander = Puppet::default();
-    let faulty = Puppet { panics_when_asked: true, ..Puppet::default() };
+    let faulty = Puppet { panics_when_asked: true, stdout: Some(Arc::default()), ..Puppet::default() };
     let (_, bystander_events) = open(&mailbox, &bystander, Duration::ZERO);
     let (door, faulty_events) = open(&mailbox, &faulty, Duration::ZERO);
     door.stop(Wish::Cancel);
     for (puppet, events) in [(bystander, bystander_events), (faulty, faulty_events)] {
-        assert!(matches!(outcome(events).left, Left::Unknown(_)));
+        let outcome = outcome(events);
+        assert!(matches!(outcome.left, Left::Unknown(_)));
+        assert!(!outcome.stdout.is_complete(), "an output that nobody read to its end");
+        let expected = if puppet.stdout.is_some() {
+            StreamEnd::Failed(io::ErrorKind::Other)
+        } else {
+            StreamEnd::NotTaken
+        };
+        assert_eq!(outcome.stdout.end, expected);
         assert!(puppet.killed.load(Ordering::SeqCst) && puppet.released.load(Ordering::SeqCst));
     }
     // Whoever comes later is not left alone either.

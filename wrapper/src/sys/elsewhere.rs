@@ -72,6 +72,10 @@ impl ReadEnd {
         match *self {}
     }
 
+    pub(crate) fn enlarge(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn pause(&mut self) {
         match *self {}
     }
@@ -116,6 +120,10 @@ pub(crate) fn child_reads(_: &Arc<Poller>, _: Token) -> io::Result<(WriteEnd, Ch
 
 pub(crate) fn child_reads_async() -> io::Result<(AsyncWriteEnd, ChildEnd)> {
     Err(refused())
+}
+
+pub(crate) fn some_child_is_starting() -> bool {
+    false
 }
 
 #[derive(Debug, Default)]

@@ -2,12 +2,22 @@
 //! nanny can hold, and what a group cannot hold stays as it is documented.
 #![cfg(target_os = "linux")]
 
+#[path = "../promises/accounting.rs"]
+mod accounting;
 #[path = "../promises/cancel.rs"]
 mod cancel;
+#[path = "../promises/converted.rs"]
+mod converted;
 #[path = "../promises/deadlines.rs"]
 mod deadlines;
 #[path = "../promises/environment.rs"]
 mod environment;
+#[path = "../promises/held.rs"]
+mod held;
+#[path = "../promises/limits.rs"]
+mod limits;
+#[path = "../promises/lines.rs"]
+mod lines;
 mod out_of_reach;
 #[path = "../promises/output.rs"]
 mod output;
@@ -15,6 +25,8 @@ mod output;
 mod owner;
 #[path = "../promises/scene.rs"]
 mod scene;
+#[path = "../promises/silence.rs"]
+mod silence;
 #[path = "../promises/start.rs"]
 mod start;
 #[path = "../promises/status.rs"]

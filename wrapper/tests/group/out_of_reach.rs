@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use childminder::{Cut, Ended, StreamEnd};
 
-use crate::scene::{LONG_GRACE, assert_all_dead, is_alive, perl, pids, run, sh, start, within};
+use crate::scene::{LONG_GRACE, Stray, assert_all_dead, is_alive, perl, pids, run, sh, start, within};
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1000);
@@ -75,15 +75,4 @@ async fn a_child_is_in_the_session_of_its_owner() {
     let numbers: Vec<i32> = report.split_whitespace().map(|word| word.parse().expect("a number")).collect();
     let session = nix::unistd::getsid(None).expect("our own session");
     assert_eq!(numbers[0], session.as_raw(), "it is in our session");
-}
-
-/// Ends a process that a test let escape on purpose, also if the test fails.
-struct Stray(u32);
-
-impl Drop for Stray {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.0).expect("a pid");
-        assert!(pid > 1, "not a stray");
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-    }
 }

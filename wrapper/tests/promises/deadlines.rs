@@ -54,7 +54,7 @@ async fn a_polite_tree_is_not_made_to_wait_for_the_grace() {
 
 #[tokio::test]
 async fn members_that_end_soon_after_their_leader_are_waited_for_and_not_killed() {
-    // The member goes on when the leader is gone, which it can tell by its new parent, and ends a little later.
+    // The leader ends at once, and the member a little later; that time is what is tested.
     let member =
         "trap 'late=1' TERM; echo $$; while [ -z \"$late\" ]; do sleep 0.01; done; sleep 0.2; exit 0";
     let script = format!("sh -c '{}' & echo $$; wait", member.replace('\'', "'\\''"));

@@ -1,16 +1,24 @@
 //! What childminder promises, a module for each kind of promise, shown with real processes.
 #![cfg(target_os = "linux")]
 
+mod accounting;
 mod cancel;
+mod converted;
 mod deadlines;
 mod environment;
+mod held;
+mod limits;
+mod lines;
 mod nanny;
 mod output;
 mod owner;
+mod owner_ends;
 mod scene;
+mod silence;
 mod start;
 mod status;
 mod survivors;
+mod table;
 
 use childminder::Containment;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use childminder::{Cut, Event, Input, Output, StreamEnd};
+use childminder::{Cut, Ended, Event, Input, Output, StreamEnd};
 use tokio::io::AsyncWriteExt;
 
-use crate::scene::{LONG_GRACE, lines, perl, pids, run, sh, start, within};
+use crate::scene::{LONG_GRACE, eventually, is_held_up, lines, perl, pids, run, sh, start, within};
 
 const MIB: usize = 1024 * 1024;
 
@@ -35,7 +35,7 @@ async fn more_than_a_default_pipe_still_in_the_pipe_at_the_exit_is_captured_whol
 #[tokio::test]
 async fn a_streamed_burst_arrives_whole_although_nobody_took_it_before_the_exit() {
     let mut run = start(&mut perl("syswrite(STDOUT, 'x' x 60_000); exit 0"));
-    crate::scene::eventually("the leader is reaped", || run.pid().is_none());
+    eventually("the leader is reaped", || run.pid().is_none());
     let mut total = 0;
     while let Some(event) = within(run.next_event()).await {
         if let Event::Stdout(bytes) = event {
@@ -60,8 +60,8 @@ async fn what_is_in_the_pipe_at_the_exit_does_not_need_the_drain_window() {
     for _ in 0..20 {
         let mut command = perl("syswrite(STDOUT, 'x' x 65_536); syswrite(STDERR, 'y' x 60_000)");
         let outcome = run(command.drain(Duration::ZERO)).await;
-        // Only the bytes: a child that another test starts meanwhile may hold the pipe until its exec.
         assert_eq!((outcome.stdout.total, outcome.stderr.total), (65_536, 60_000));
+        assert_eq!((outcome.stdout.end, outcome.stderr.end), (StreamEnd::Closed, StreamEnd::Closed));
     }
 }
 
@@ -71,7 +71,7 @@ async fn what_is_in_the_pipe_at_the_exit_is_not_lost_because_nobody_took_what_ca
     // F_SETPIPE_SZ.
     let script = "fcntl(STDOUT, 1031, 1048576) or die; syswrite(STDOUT, 'x' x 900_000)";
     let mut run = start(perl(script).drain(Duration::ZERO));
-    crate::scene::eventually("the run is over", || run.state() == childminder::State::Terminated);
+    eventually("the run is over", || run.state() == childminder::State::Terminated);
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.stdout.total, 900_000);
 }
@@ -113,13 +113,12 @@ async fn all_byte_values_pass_unchanged() {
 #[tokio::test]
 async fn a_flood_that_nobody_takes_does_not_fill_the_memory() {
     let mut run = start(sh("exec yes").grace(LONG_GRACE));
-    // The child has said something, so the flood is on its way. Nobody takes any more while it has time to swell.
     lines(&mut run, 1).await;
-    std::thread::sleep(Duration::from_millis(200));
-    let io = format!("/proc/{}/io", run.pid().expect("it runs"));
-    let io = std::fs::read_to_string(io).expect("what it has written");
+    let child = run.pid().expect("it runs");
+    eventually("it is held up", || is_held_up(child));
+    let io = std::fs::read_to_string(format!("/proc/{child}/io")).expect("what it has written");
     let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("a count");
-    assert!(written.parse::<usize>().expect("a number") < MIB, "{written} bytes were written");
+    assert!(written.parse::<usize>().expect("a number") < 2 * MIB, "{written} bytes were written");
     run.cancel();
     within(run.wait()).await;
 }
@@ -136,6 +135,42 @@ async fn streamed_output_goes_on_after_it_was_held_up() {
         }
     }
     assert_eq!(total, 5_000_000);
+}
+
+#[tokio::test]
+async fn both_streams_go_on_after_they_were_held_up() {
+    let mut command =
+        perl("for (1..100) { syswrite(STDOUT, 'x' x 100_000); syswrite(STDERR, 'y' x 100_000) }");
+    let mut run = command.stdout(Output::Streamed).stderr(Output::Streamed).start().expect("it starts");
+    let mut totals = (0, 0);
+    while let Some(event) = within(run.next_event()).await {
+        match event {
+            Event::Stdout(bytes) => totals.0 += bytes.len(),
+            Event::Stderr(bytes) => totals.1 += bytes.len(),
+            _ => {}
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(totals, (10_000_000, 10_000_000));
+}
+
+#[tokio::test]
+async fn a_dozen_floods_do_not_keep_another_run_from_its_deadline() {
+    let floods: Vec<_> = (0..12).map(|_| sh("exec cat /dev/zero").capture_limit(0).start()).collect();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..5 {
+        let outcome = run(sh("exec sleep 100").timeout(Duration::from_millis(50))).await;
+        slowest = slowest.max(outcome.stop.expect("it was stopped").asked_after);
+    }
+    // Much for a busy machine, and little for a flood that is never over.
+    assert!(slowest < Duration::from_secs(2), "asked after {slowest:?}");
+    for flood in floods {
+        let mut flood = flood.expect("it starts");
+        assert_eq!(flood.state(), childminder::State::Running);
+        flood.cancel();
+        let outcome = within(flood.wait()).await;
+        assert!(outcome.stdout.total > 0, "it was no flood");
+    }
 }
 
 #[tokio::test]
@@ -191,6 +226,18 @@ async fn a_child_that_does_not_read_its_stdin_is_no_error() {
 }
 
 #[tokio::test]
+async fn a_child_that_closes_its_stdin_early_goes_on_and_whoever_writes_to_it_is_told() {
+    let mut command = sh("exec <&-; echo closed; exit 3");
+    let mut run = start(command.stdin(Input::Piped));
+    let mut stdin = run.stdin().expect("a pipe");
+    assert_eq!(lines(&mut run, 1).await, ["closed"]);
+    let error = within(stdin.write_all(b"too late")).await.expect_err("nobody reads");
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    let outcome = within(run.wait()).await;
+    assert_eq!((outcome.ended, outcome.exit.and_then(|exit| exit.code())), (Ended::ByItself, Some(3)));
+}
+
+#[tokio::test]
 async fn output_that_is_not_taken_is_said_to_be_not_taken() {
     let outcome = run(sh("echo lost").stdout(Output::Null)).await;
     assert_eq!(outcome.stdout.end, StreamEnd::NotTaken);
@@ -208,6 +255,6 @@ async fn a_dropped_run_can_still_say_goodbye_to_nobody() {
     let mut run = start(sh(&script).grace(LONG_GRACE));
     pids(&mut run, 1).await;
     drop(run);
-    crate::scene::eventually("it has said all", || std::fs::read(&path).is_ok_and(|said| said == b"whole\n"));
+    eventually("it has said all", || std::fs::read(&path).is_ok_and(|said| said == b"whole\n"));
     std::fs::remove_file(&path).expect("our own file");
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use childminder::Run;
+use childminder::{Run, State};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::scene::{LONG_GRACE, eventually, is_alive, pids, sh, start, state_of};
@@ -52,13 +52,34 @@ fn a_drop_does_not_block() {
     assert!(before.elapsed() < Duration::from_millis(250), "blocked for {:?}", before.elapsed());
 }
 
-#[test]
-fn a_runtime_that_is_shut_down_takes_its_runs_along() {
-    let runtime = runtime();
+/// A task waits for a run while its runtime is shut down.
+fn shut_down_with_a_run(runtime: Runtime, shut_down: impl FnOnce(Runtime)) {
     let (mut run, tree) = started(&runtime);
     runtime.spawn(async move { run.wait().await });
-    runtime.shutdown_background();
+    shut_down(runtime);
     assert_gone_soon(&tree);
+}
+
+#[test]
+fn a_current_thread_runtime_that_is_dropped_takes_the_runs_of_its_tasks_along() {
+    shut_down_with_a_run(runtime(), drop);
+}
+
+#[test]
+fn a_multi_thread_runtime_that_is_dropped_takes_the_runs_of_its_tasks_along() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    shut_down_with_a_run(runtime, drop);
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_in_the_background_takes_the_runs_of_its_tasks_along() {
+    shut_down_with_a_run(runtime(), Runtime::shutdown_background);
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_with_a_timeout_takes_the_runs_of_its_tasks_along() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    shut_down_with_a_run(runtime, |runtime| runtime.shutdown_timeout(Duration::from_millis(1)));
 }
 
 #[test]
@@ -106,6 +127,11 @@ fn a_run_can_be_waited_for_from_another_runtime() {
     let first = runtime();
     let (mut run, tree) = started(&first);
     drop(first);
+    assert_eq!(run.state(), State::Running);
+    assert!(
+        tree.iter().all(|pid| is_alive(*pid)),
+        "it was stopped by the end of a runtime that did not hold it"
+    );
     run.cancel();
     let outcome = runtime().block_on(async { crate::scene::within(run.wait()).await });
     assert!(outcome.stop.is_some());

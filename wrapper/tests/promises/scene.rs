@@ -66,6 +66,11 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     !matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
+/// Whether a process waits for room in a pipe.
+pub(crate) fn is_held_up(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("pipe_write"))
+}
+
 /// Nobody of these is alive *now*: to be asked right after the end of a run.
 #[track_caller]
 pub(crate) fn assert_all_dead(pids: &[u32]) {
@@ -80,5 +85,16 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "never came true: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Ends a process that a test let escape on purpose, also if the test fails.
+pub(crate) struct Stray(pub(crate) u32);
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0).expect("a pid");
+        assert!(pid > 1, "not a stray");
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }

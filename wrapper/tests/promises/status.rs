@@ -3,9 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use childminder::{Ended, State};
+use childminder::{Ended, Input, State};
+use tokio::io::AsyncWriteExt;
 
-use crate::scene::{PATIENCE, eventually, run, sh, start, state_of, within};
+use crate::scene::{eventually, run, sh, start, state_of, within};
 
 #[tokio::test]
 async fn all_exit_codes_are_exact() {
@@ -67,16 +68,14 @@ async fn asking_again_gives_the_same_answer() {
 
 #[tokio::test]
 async fn a_wait_that_was_given_up_can_be_taken_up_again() {
-    let mut run = sh("sleep 0.2; echo out; exit 6").start().expect("it starts");
-    let mut given_up = 0;
-    let outcome = loop {
-        match tokio::time::timeout(Duration::from_millis(10), run.wait()).await {
-            Ok(outcome) => break outcome,
-            Err(_) => given_up += 1,
-        }
-        assert!(given_up < PATIENCE.as_millis() / 10);
-    };
-    assert!(given_up > 0);
+    let mut run = sh("read word; echo out; exit 6").stdin(Input::Piped).start().expect("it starts");
+    let mut stdin = run.stdin().expect("a pipe");
+    for _ in 0..3 {
+        let waited = tokio::time::timeout(Duration::from_millis(10), run.wait()).await;
+        assert!(waited.is_err(), "it ended without its word");
+    }
+    stdin.write_all(b"word\n").await.expect("it reads");
+    let outcome = within(run.wait()).await;
     assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(6));
     assert_eq!(&outcome.stdout.bytes[..], b"out\n");
 }

@@ -30,13 +30,14 @@ impl CleanStart {
         self.hooked = true;
         // SAFETY: between fork and exec the hook makes only system calls that are async-signal-safe (close_range,
         // fcntl, sigaction, pthread_sigmask); it neither allocates nor locks.
-        unsafe {
-            command.pre_exec(|| {
-                keep_descriptors_from_exec();
-                reset_signals()
-            })
-        };
+        unsafe { command.pre_exec(clean_before_exec) };
     }
+}
+
+/// To be called in the forked child. Makes only system calls that are async-signal-safe.
+pub(super) fn clean_before_exec() -> io::Result<()> {
+    keep_descriptors_from_exec();
+    reset_signals()
 }
 
 /// Keeps the owner's signal handlers off this thread, and SIGPIPE from ending the process on account of it.

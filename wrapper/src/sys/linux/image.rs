@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -117,7 +117,9 @@ impl Image {
     fn in_unnamed_file(directory: &Path) -> io::Result<Self> {
         let writable = open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RWXU)?;
         write_all(&writable)?;
-        fchmod(&writable, Mode::RUSR | Mode::XUSR)?;
+        // Also for the user that a command may change to.
+        let everybody = Mode::RUSR | Mode::XUSR | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+        fchmod(&writable, everybody)?;
         // A file that somebody may write is not executed, so it is opened anew and closed for writing.
         let file = open(path_of(&writable), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { file: above_streams(file)?, kind: ImageKind::UnnamedFile })
@@ -135,6 +137,12 @@ impl Image {
 
     pub(crate) fn kind(&self) -> ImageKind {
         self.kind
+    }
+}
+
+impl AsFd for Image {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Linux: pidfds, epoll, pipes. The only place with `unsafe`.
 
+#[cfg(has_nanny)]
+mod adoption;
 mod clean_start;
 mod group;
 #[cfg(has_nanny)]
@@ -8,10 +10,16 @@ mod image;
 mod nanny;
 mod pipe;
 mod poller;
+// The nanny's own table is a part of the nanny; here it is only tested.
+#[cfg(all(test, has_nanny))]
+#[path = "../../../nanny/table.rs"]
+mod table;
 #[cfg(has_nanny)]
 #[path = "../../../nanny/wire.rs"]
 mod wire;
 
+#[cfg(has_nanny)]
+pub(crate) use adoption::Adoption;
 pub(crate) use clean_start::{CleanStart, block_all_signals};
 pub(crate) use group::{FormerGroup, Leader, LeaderFate, Member, kill_and_reap, lead_own_group};
 #[cfg(has_nanny)]
@@ -20,6 +28,7 @@ pub(crate) use image::{Image, image};
 pub(crate) use nanny::{Errand, Nanny, NotStarted, instant_of};
 pub(crate) use pipe::{
     AsyncWriteEnd, ChildEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
+    some_child_is_starting,
 };
 pub(crate) use poller::{Poller, Token};
 #[cfg(has_nanny)]

@@ -1,9 +1,10 @@
 //! A nanny and the channel to it. What it says is in `nanny/wire.rs`, which is compiled into both.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +23,7 @@ use rustix::process::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
+use super::adoption::Adoption;
 use super::clean_start::with_all_signals_blocked;
 use super::group::{OrphanedSession, child_pid, is_alive, sweep_session};
 use super::image::Image;
@@ -30,7 +32,7 @@ use super::poller::{Poller, Token, Watch};
 use super::wire::{Kind, Order, REPORT_BYTES, Report, Request};
 
 /// What people see in a list of processes before the arguments of the program.
-const NAME: &str = "childminder-nanny";
+pub(super) const NAME: &CStr = c"childminder-nanny";
 
 const CHANNEL: &str = "make the channel to the nanny";
 
@@ -73,7 +75,12 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotStarted {
 pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
     let (ours, theirs) = make_channel()?;
     let mut command = Command::new(image.path());
-    command.arg0(NAME).stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).env_clear();
+    command
+        .arg0(OsStr::from_bytes(NAME.to_bytes()))
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .env_clear();
     let process = with_all_signals_blocked(|| command.spawn()).map_err(failed("execute it"))?;
     drop(command);
     let answer = first_report(&ours);
@@ -111,8 +118,27 @@ impl Nanny {
     ) -> Result<Self, NotStarted> {
         let (ours, theirs) = make_channel()?;
         // The request waits in the channel, so the nanny need not wait for it.
-        send_request(&ours, &errand).map_err(failed(CHANNEL))?;
+        request_start(&ours, &errand).map_err(failed(CHANNEL))?;
         let process = spawn(image, errand, theirs).map_err(failed("start the nanny"))?;
+        Self::take_hold(process, ours, poller, token)
+    }
+
+    /// Starts a command of the standard library's, and makes the process that this forks the nanny.
+    pub(crate) fn adopt(
+        image: &Image,
+        command: &mut Command,
+        adoption: &mut Adoption,
+        cgroup: Option<BorrowedFd<'_>>,
+        poller: &Arc<Poller>,
+        token: Token,
+    ) -> Result<Self, NotStarted> {
+        let (ours, theirs) = make_channel()?;
+        let owner = own_pidfd().map_err(failed(CHANNEL))?;
+        send_request(&ours, Request::Adopt, &[owner.as_fd()]).map_err(failed(CHANNEL))?;
+        let process = adoption
+            .with_hook(command, [theirs.as_fd(), image.as_fd()], cgroup, Command::spawn)
+            .map_err(failed("make the processes and execute the program"))?;
+        drop(theirs);
         Self::take_hold(process, ours, poller, token)
     }
 
@@ -243,8 +269,12 @@ pub(crate) fn instant_of(ns: u64) -> Option<Instant> {
     Instant::now().checked_sub(Duration::from_nanos(now_ns.saturating_sub(ns)))
 }
 
-fn send_request(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
-    let owner = pidfd_open(getpid(), PidfdFlags::empty())?;
+fn own_pidfd() -> io::Result<OwnedFd> {
+    Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
+}
+
+fn request_start(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
+    let owner = own_pidfd()?;
     let inherited = io::stdin();
     let stdin = match &errand.stdin {
         ChildEnd::Fd(fd) => Some(fd.as_fd()),
@@ -259,12 +289,16 @@ fn send_request(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
         None => Some(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?),
     };
     let Some(stdin) = stdin.or(null.as_ref().map(AsFd::as_fd)) else { unreachable!("one of them is there") };
-    let mut fds = vec![owner.as_fd(), stdin];
-    fds.extend(errand.cgroup);
-    let request = if errand.cgroup.is_some() { Request::StartInCgroup } else { Request::Start };
+    match errand.cgroup {
+        None => send_request(channel, Request::Start, &[owner.as_fd(), stdin]),
+        Some(cgroup) => send_request(channel, Request::StartInCgroup, &[owner.as_fd(), stdin, cgroup]),
+    }
+}
+
+fn send_request(channel: &OwnedFd, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::other("the descriptors do not fit"));
     }
     sendmsg(channel, &[IoSlice::new(&[request as u8])], &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -274,7 +308,7 @@ fn send_request(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
 /// Executes the nanny with the arguments and the environment of the child.
 fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(image.path());
-    command.arg0(NAME);
+    command.arg0(OsStr::from_bytes(NAME.to_bytes()));
     command.arg(errand.directory.map_or(OsStr::new(""), Path::as_os_str));
     command.arg(errand.program).arg(errand.program).args(errand.arguments);
     if errand.clear_environment {

@@ -1,0 +1,95 @@
+//! The cells that the supervisor shares with a handle. All other decisions are the supervisor's alone, so these are the
+//! only place where threads can interleave; `tests/interleavings.rs` compiles this very file with loom's atomics and goes
+//! through all of it.
+
+use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// The child was started, and nobody has stopped the run.
+    Running,
+    /// The run was asked to end, and has not ended.
+    Terminating,
+    /// The run has ended.
+    Terminated,
+}
+
+/// What the supervisor lets everybody know about a run.
+#[derive(Debug)]
+pub(crate) struct Board {
+    state: AtomicU8,
+    reaped: AtomicBool,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self { state: AtomicU8::new(State::Running as u8), reaped: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn post(&self, state: State) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget_pid(&self) {
+        self.reaped.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_pid(&self) -> bool {
+        !self.reaped.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        const TERMINATING: u8 = State::Terminating as u8;
+        const TERMINATED: u8 = State::Terminated as u8;
+        match self.state.load(Ordering::SeqCst) {
+            TERMINATED => State::Terminated,
+            TERMINATING => State::Terminating,
+            _ => State::Running,
+        }
+    }
+}
+
+/// Reading stops while this much is on its way to whoever takes it…
+pub(crate) const HIGH_WATER: usize = 512 * 1024;
+/// …until no more than this is left.
+pub(crate) const LOW_WATER: usize = 128 * 1024;
+
+/// How many bytes of a stream are on their way to whoever takes its events.
+///
+/// One for each stream: of two that wait at the same cell, one could take away the word that the other waits for.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    on_the_way: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Flow {
+    pub(crate) fn new() -> Self {
+        Self { on_the_way: AtomicUsize::new(0), stopped: AtomicBool::new(false) }
+    }
+
+    /// Counts bytes that were taken. True if the supervisor waits to hear of it.
+    pub(crate) fn took(&self, count: usize) -> bool {
+        let left = self.on_the_way.fetch_sub(count, Ordering::SeqCst) - count;
+        left <= LOW_WATER && self.stopped.swap(false, Ordering::SeqCst)
+    }
+
+    /// Counts bytes that are about to be sent; before they are, so that they cannot be taken uncounted.
+    pub(crate) fn sends(&self, count: usize) {
+        self.on_the_way.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// Whether to stop for now. If so, some later `took` will be true.
+    pub(crate) fn must_stop(&self) -> bool {
+        if self.on_the_way.load(Ordering::SeqCst) < HIGH_WATER {
+            return false;
+        }
+        self.stopped.swap(true, Ordering::SeqCst);
+        // Everything may have been taken between the two, and then nobody would tell us. A read-modify-write cannot miss
+        // that: either it sees what `took` has done, or `took` comes later and sees that we stopped.
+        let drained = self.on_the_way.fetch_add(0, Ordering::SeqCst) <= LOW_WATER;
+        !(drained && self.stopped.swap(false, Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,151 @@
+//! How a nanny comes to a command that was made with the standard library's builder. Such a command may carry what cannot
+//! be read from it (a user, a hook, another name), so it has to be started by that builder; the process that this forks
+//! becomes the nanny, and a child of that becomes the program.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::clean_start::clean_before_exec;
+use super::nanny::NAME;
+
+const NONE: RawFd = -1;
+
+/// A hook that makes the forked process the nanny. It is put into a command once and armed for each start.
+#[derive(Debug, Default)]
+pub(crate) struct Adoption {
+    hook: Option<Arc<Hook>>,
+}
+
+/// The descriptors that the hook needs; none of them when it is not armed.
+#[derive(Debug)]
+struct Hook {
+    channel: AtomicI32,
+    image: AtomicI32,
+    cgroup: AtomicI32,
+}
+
+impl Adoption {
+    /// Calls `spawn` with the hook armed.
+    pub(super) fn with_hook<T>(
+        &mut self,
+        command: &mut Command,
+        [channel, image]: [BorrowedFd<'_>; 2],
+        cgroup: Option<BorrowedFd<'_>>,
+        spawn: impl FnOnce(&mut Command) -> T,
+    ) -> T {
+        let hook = Arc::clone(self.hook.get_or_insert_with(|| put_into(command)));
+        hook.channel.store(channel.as_raw_fd(), Ordering::SeqCst);
+        hook.image.store(image.as_raw_fd(), Ordering::SeqCst);
+        hook.cgroup.store(cgroup.map_or(NONE, |cgroup| cgroup.as_raw_fd()), Ordering::SeqCst);
+        let result = spawn(command);
+        hook.channel.store(NONE, Ordering::SeqCst);
+        result
+    }
+}
+
+fn put_into(command: &mut Command) -> Arc<Hook> {
+    let none = || AtomicI32::new(NONE);
+    let hook = Arc::new(Hook { channel: none(), image: none(), cgroup: none() });
+    let armed = Arc::clone(&hook);
+    // SAFETY: between fork and exec the hook makes only system calls that are async-signal-safe; it neither allocates nor
+    // locks.
+    unsafe {
+        command.pre_exec(move || match armed.channel.load(Ordering::SeqCst) {
+            NONE => Ok(()),
+            channel => {
+                divide(channel, armed.image.load(Ordering::SeqCst), armed.cgroup.load(Ordering::SeqCst))
+            }
+        })
+    };
+    hook
+}
+
+/// Divides the forked process in two. Returns in the one that becomes the program.
+fn divide(channel: RawFd, image: RawFd, cgroup: RawFd) -> io::Result<()> {
+    super::clean_start::block_all_signals();
+    lead_session()?;
+    become_subreaper()?;
+    // SAFETY: without shared memory this is a fork, but for the handlers that libc would call and that nobody here needs.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, ptr::null::<u8>()) })?;
+    if pid == 0 { become_program(cgroup) } else { Err(become_nanny(channel, image, pid)) }
+}
+
+fn lead_session() -> io::Result<()> {
+    // SAFETY: these calls take and give numbers.
+    unsafe {
+        if libc::setsid() == -1 {
+            // Whoever leads a group cannot lead a session, so it goes to its parent's group first.
+            check(libc::setpgid(0, libc::getpgid(libc::getppid())).into())?;
+            check(libc::setsid().into())?;
+        }
+    }
+    Ok(())
+}
+
+fn become_subreaper() -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+fn become_program(cgroup: RawFd) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    check(unsafe { libc::setpgid(0, 0) }.into())?;
+    if cgroup != NONE {
+        enter(cgroup)?;
+    }
+    clean_before_exec()
+}
+
+fn enter(cgroup: RawFd) -> io::Result<()> {
+    // SAFETY: the path ends with a zero, and the byte is there to be read; "0" stands for the writer itself.
+    unsafe {
+        let procs =
+            check(libc::openat(cgroup, c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC).into())?;
+        check(libc::write(procs as RawFd, b"0".as_ptr().cast(), 1) as libc::c_long)?;
+        libc::close(procs as RawFd);
+    }
+    Ok(())
+}
+
+/// Only returns if it failed; then the other one is killed.
+fn become_nanny(channel: RawFd, image: RawFd, program: libc::c_long) -> io::Error {
+    const DIGITS: usize = 20;
+    let mut text = [0u8; DIGITS + 1];
+    let mut rest = program;
+    let mut start = DIGITS;
+    while rest > 0 && start > 0 {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let environment = [ptr::null::<libc::c_char>()];
+    let arguments = [NAME.as_ptr(), text[start..].as_ptr().cast(), ptr::null()];
+    let program = program as libc::pid_t;
+    // SAFETY: the arrays end with null pointers and their strings with zeros; the number is that of our child, which
+    // nobody else can reap.
+    unsafe {
+        if libc::dup2(channel, libc::STDIN_FILENO) != -1 {
+            libc::syscall(
+                libc::SYS_execveat,
+                image,
+                c"".as_ptr(),
+                arguments.as_ptr(),
+                environment.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
+        }
+        let error = io::Error::last_os_error();
+        libc::kill(program, libc::SIGKILL);
+        libc::waitpid(program, ptr::null_mut(), 0);
+        error
+    }
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

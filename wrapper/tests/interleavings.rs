@@ -1,0 +1,157 @@
+//! All interleavings of the cells that two threads share, gone through by loom. The code is the library's own file,
+//! compiled with loom's atomics; everything else about a run is decided by one thread.
+#![expect(unreachable_pub, reason = "in its own crate the file is not private")]
+
+use std::collections::VecDeque;
+
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+mod atomics {
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+}
+
+#[path = "../src/shared.rs"]
+mod shared;
+
+use shared::{Board, Flow, HIGH_WATER, LOW_WATER, State};
+
+/// The two letter boxes between the supervisor and a handle: chunks one way, "go on" the other.
+#[derive(Default)]
+struct Boxes {
+    chunks: Mutex<VecDeque<usize>>,
+    go_on: Mutex<usize>,
+}
+
+/// The supervisor's side for one stream, as `Intake::take` does it. True if it has to wait to be told to go on.
+fn sends(flow: &Flow, boxes: &Boxes, chunk: usize) -> bool {
+    flow.sends(chunk);
+    boxes.chunks.lock().unwrap().push_back(chunk);
+    flow.must_stop()
+}
+
+/// The handle's side, as `Run::poll_event` does it. False if there is nothing to take at this moment.
+fn takes(flow: &Flow, boxes: &Boxes) -> bool {
+    let Some(chunk) = boxes.chunks.lock().unwrap().pop_front() else { return false };
+    if flow.took(chunk) {
+        *boxes.go_on.lock().unwrap() += 1;
+    }
+    true
+}
+
+/// A handle that looks for something to take this many times.
+fn taking(flow: &Arc<Flow>, boxes: &Arc<Boxes>, times: usize) -> thread::JoinHandle<()> {
+    let (flow, boxes) = (Arc::clone(flow), Arc::clone(boxes));
+    thread::spawn(move || {
+        for _ in 0..times {
+            takes(&flow, &boxes);
+        }
+    })
+}
+
+/// Sends these chunks and stops when it must, while the other side takes as many times as there are chunks. Then the
+/// handle takes what is left, and whoever was stopped must have been told to go on.
+fn nobody_is_left_waiting(chunks: &'static [usize]) {
+    loom::model(move || {
+        let flow = Arc::new(Flow::new());
+        let boxes = Arc::new(Boxes::default());
+        let handle = taking(&flow, &boxes, chunks.len());
+        let mut told = 0;
+        let mut sent = 0;
+        let mut waits = false;
+        for chunk in chunks {
+            if waits {
+                let now = *boxes.go_on.lock().unwrap();
+                if now == told {
+                    break;
+                }
+                told = now;
+            }
+            waits = sends(&flow, &boxes, *chunk);
+            sent += 1;
+        }
+        handle.join().unwrap();
+        while takes(&flow, &boxes) {}
+        let told_since = *boxes.go_on.lock().unwrap() > told;
+        assert!(!waits || told_since, "nobody says that there is room again, after {sent} chunks");
+        assert!(!flow.must_stop(), "everything was taken, and the flow is said to be full");
+    });
+}
+
+#[test]
+fn a_stream_that_was_stopped_is_told_to_go_on_whatever_is_taken_meanwhile() {
+    nobody_is_left_waiting(&[HIGH_WATER]);
+    nobody_is_left_waiting(&[HIGH_WATER - 1, 1]);
+    nobody_is_left_waiting(&[LOW_WATER, HIGH_WATER, 1]);
+    nobody_is_left_waiting(&[HIGH_WATER, LOW_WATER + 1, HIGH_WATER]);
+}
+
+/// Why each stream has a flow of its own: one that finds everything taken goes on, and takes away the word that was for
+/// the other. Also shows that the model looks.
+#[test]
+#[should_panic(expected = "nobody says that there is room again")]
+fn the_model_finds_that_two_streams_must_not_share_a_flow() {
+    loom::model(|| {
+        let flow = Arc::new(Flow::new());
+        let boxes = Arc::new(Boxes::default());
+        let handle = taking(&flow, &boxes, 2);
+        let first_waits = sends(&flow, &boxes, HIGH_WATER);
+        let told = *boxes.go_on.lock().unwrap();
+        let second_waits = sends(&flow, &boxes, HIGH_WATER);
+        handle.join().unwrap();
+        while takes(&flow, &boxes) {}
+        let told_since = *boxes.go_on.lock().unwrap() > told;
+        let waits = second_waits || (first_waits && told == 0);
+        assert!(!waits || told_since, "nobody says that there is room again");
+    });
+}
+
+#[test]
+fn the_bytes_on_their_way_are_never_counted_below_zero() {
+    loom::model(|| {
+        let flow = Arc::new(Flow::new());
+        let boxes = Arc::new(Boxes::default());
+        // A count below zero is a subtraction that overflows, which panics.
+        let handle = taking(&flow, &boxes, 3);
+        for _ in 0..2 {
+            assert!(!sends(&flow, &boxes, 1));
+        }
+        handle.join().unwrap();
+    });
+}
+
+/// A mistake that the model must find, so that it is known to look: bytes that are counted after they were sent.
+#[test]
+#[should_panic(expected = "overflow")]
+fn the_model_finds_bytes_that_are_counted_too_late() {
+    loom::model(|| {
+        let flow = Arc::new(Flow::new());
+        let boxes = Arc::new(Boxes::default());
+        let handle = taking(&flow, &boxes, 1);
+        boxes.chunks.lock().unwrap().push_back(1);
+        flow.sends(1);
+        handle.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_sees_a_run_terminated_sees_no_pid_of_it_and_states_only_go_forward() {
+    loom::model(|| {
+        let board = Arc::new(Board::new());
+        let reader = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || {
+                let first = board.state();
+                let second = board.state();
+                assert!(first as u8 <= second as u8, "{first:?}, then {second:?}");
+                if second == State::Terminated {
+                    assert!(!board.has_pid());
+                }
+            })
+        };
+        board.post(State::Terminating);
+        board.forget_pid();
+        board.post(State::Terminated);
+        reader.join().unwrap();
+    });
+}
