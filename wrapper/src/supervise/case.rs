@@ -354,7 +354,8 @@ impl Case {
         if end.by_itself == Some(true) {
             // The request came too late: there was nothing left to stop.
             self.stop = None;
-        } else if end.lost && self.stop.is_none() {
+        } else if (end.lost || end.by_itself == Some(false)) && self.stop.is_none() {
+            // In the second case it has ended everybody without being told to: it took the owner for gone.
             self.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
         }
     }
