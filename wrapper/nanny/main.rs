@@ -31,7 +31,7 @@ use start::Start;
 use sys::{CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM};
 use table::{Act, Event, State, turn};
 use tree::Member;
-use wire::{Kind, NAMED, Order, Report, Request, Step};
+use wire::{Cause, Kind, NAMED, Order, Report, Request, Step};
 
 const SOCKET: Fd = 0;
 const FIRST_STRAY: Fd = 3;
@@ -221,6 +221,8 @@ struct Nanny {
     /// When to look again without an event, and the pause after that.
     look_again_ns: Option<u64>,
     pause_ns: u64,
+    /// When those that were asked have had their time.
+    grace_over_ns: Option<u64>,
     /// There may be somebody to reap of whom we will not hear again.
     unreaped: bool,
 }
@@ -232,7 +234,20 @@ impl Nanny {
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
         let (socket, unreaped) = (SOCKET, false);
-        Self { state, leader, socket, owner, listener, report, told, look_again_ns, pause_ns, unreaped }
+        let grace_over_ns = None;
+        Self {
+            state,
+            leader,
+            socket,
+            owner,
+            listener,
+            report,
+            told,
+            look_again_ns,
+            pause_ns,
+            grace_over_ns,
+            unreaped,
+        }
     }
 
     /// An owner that does not get to know of its child cannot want it. Nor can it want one that was adopted in vain.
@@ -263,6 +278,15 @@ impl Nanny {
         let (next, acts) = turn(self.state, event);
         if next != self.state {
             self.state = next;
+            if next == State::Killing {
+                self.grace_over_ns = None;
+                self.report.killed_because = match event {
+                    Event::LeaderEnded => Cause::LeaderEnded,
+                    Event::GraceOver => Cause::GraceOver,
+                    Event::KillOrdered => Cause::Ordered,
+                    _ => Cause::OwnerGone,
+                };
+            }
             self.pause_ns = FIRST_PAUSE_NS;
             self.look_again_ns = Some(sys::now_ns() + self.pause_ns);
         }
@@ -409,7 +433,7 @@ impl Nanny {
 
     /// The only place where the nanny blocks.
     fn wait(&mut self) {
-        let at_most = match self.look_again_ns {
+        let at_most = match [self.look_again_ns, self.grace_over_ns].into_iter().flatten().min() {
             _ if self.unreaped => Some(0),
             due => due.map(|due| due.saturating_sub(sys::now_ns())),
         };
@@ -439,9 +463,15 @@ impl Nanny {
     fn read_orders(&mut self) {
         loop {
             match sys::receive(self.socket) {
-                Packet::Byte(order) if order == Order::Ask as u8 => self.happen(Event::AskOrdered),
-                Packet::Byte(order) if order == Order::Kill as u8 => self.happen(Event::KillOrdered),
-                Packet::Byte(_) => {}
+                Packet::Order(order, grace_ns) if order == Order::Ask as u8 => {
+                    if self.state == State::Running {
+                        self.happen(Event::AskOrdered);
+                        // From here, so that everybody has all of it.
+                        self.grace_over_ns = sys::now_ns().checked_add(grace_ns);
+                    }
+                }
+                Packet::Order(order, _) if order == Order::Kill as u8 => self.happen(Event::KillOrdered),
+                Packet::Order(..) => {}
                 Packet::NothingYet => return,
                 Packet::End => {
                     self.socket = -1;
@@ -453,6 +483,10 @@ impl Nanny {
 
     fn look_again(&mut self) {
         let now = sys::now_ns();
+        if self.grace_over_ns.is_some_and(|due| due <= now) {
+            self.grace_over_ns = None;
+            self.happen(Event::GraceOver);
+        }
         if self.look_again_ns.is_none_or(|due| due > now) {
             return;
         }

@@ -284,19 +284,23 @@ pub fn send(socket: Fd, bytes: &[u8]) -> Result<(), Errno> {
 
 /// What a look at the socket brought.
 pub enum Packet {
-    Byte(u8),
+    /// A byte, and the number that followed it, if one did.
+    Order(u8, u64),
     NothingYet,
     End,
 }
 
-/// Takes one packet of one byte, without waiting for it.
+/// Takes one packet, without waiting for it.
 pub fn receive(socket: Fd) -> Packet {
     const MSG_DONTWAIT: usize = 0x40;
-    let mut byte = 0u8;
-    let place = ptr::from_mut(&mut byte) as usize;
-    match call(nr::RECVFROM, [socket as usize, place, 1, MSG_DONTWAIT, 0, 0]) {
+    let mut bytes = [0u8; 9];
+    let place = bytes.as_mut_ptr() as usize;
+    match call(nr::RECVFROM, [socket as usize, place, bytes.len(), MSG_DONTWAIT, 0, 0]) {
         Ok(0) => Packet::End,
-        Ok(_) => Packet::Byte(byte),
+        Ok(_) => {
+            let [order, number @ ..] = bytes;
+            Packet::Order(order, u64::from_ne_bytes(number))
+        }
         Err(EAGAIN | EINTR) => Packet::NothingYet,
         Err(_) => Packet::End,
     }

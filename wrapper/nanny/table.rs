@@ -7,7 +7,7 @@
 //! | `Running` | killed, owner gone | `Killing` | kill |
 //! | `Asked` | leader ended, child ended | `Asked` | ask newcomers |
 //! | `Asked` | time passed | `Asked` | ask newcomers, tell |
-//! | `Asked` | killed, owner gone | `Killing` | kill |
+//! | `Asked` | grace over, killed, owner gone | `Killing` | kill |
 //! | `Killing` | leader ended, child ended, killed | `Killing` | kill |
 //! | `Killing` | time passed | `Killing` | kill everybody, tell |
 //! | any | nobody left | `Empty` | tell |
@@ -42,6 +42,8 @@ pub(crate) enum Event {
     NobodyLeft,
     /// The owner wants everybody asked.
     AskOrdered,
+    /// The time is over that everybody was given when asked.
+    GraceOver,
     /// The owner wants everybody killed.
     KillOrdered,
     /// The owner has ended, or has let go of the nanny.
@@ -73,6 +75,7 @@ pub(crate) fn turn(state: State, event: Event) -> (State, &'static [Act]) {
         (S::Asked, E::LeaderEnded | E::ChildEnded) => (S::Asked, &[Act::AskNewcomers]),
         (S::Asked, E::TimePassed) => (S::Asked, &[Act::AskNewcomers, Act::Tell]),
         (S::Running | S::Asked, E::KillOrdered | E::OwnerGone) => (S::Killing, &[Act::Kill]),
+        (S::Asked, E::GraceOver) => (S::Killing, &[Act::Kill]),
         (S::Killing, E::LeaderEnded | E::ChildEnded | E::KillOrdered) => (S::Killing, &[Act::Kill]),
         (S::Killing, E::TimePassed) => (S::Killing, &[Act::KillEverybody, Act::Tell]),
         (stay, _) => (stay, &[]),
@@ -84,11 +87,12 @@ mod tests {
     use super::*;
 
     const STATES: [State; 4] = [State::Running, State::Asked, State::Killing, State::Empty];
-    const EVENTS: [(Event, &str); 7] = [
+    const EVENTS: [(Event, &str); 8] = [
         (Event::LeaderEnded, "leader ended"),
         (Event::ChildEnded, "child ended"),
         (Event::NobodyLeft, "nobody left"),
         (Event::AskOrdered, "asked"),
+        (Event::GraceOver, "grace over"),
         (Event::KillOrdered, "killed"),
         (Event::OwnerGone, "owner gone"),
         (Event::TimePassed, "time passed"),
@@ -160,11 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_killed_in_the_grace_but_by_order_or_because_the_owner_is_gone() {
+    fn nobody_is_killed_before_the_grace_is_over_but_by_order_or_because_the_owner_is_gone() {
         for (event, _) in EVENTS {
             let (_, acts) = turn(State::Asked, event);
             let kills = acts.iter().any(|act| matches!(act, Act::Kill | Act::KillEverybody));
-            assert_eq!(kills, matches!(event, Event::KillOrdered | Event::OwnerGone), "{event:?}");
+            assert_eq!(
+                kills,
+                matches!(event, Event::GraceOver | Event::KillOrdered | Event::OwnerGone),
+                "{event:?}"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the nanny and its owner say to each other. Compiled into both, so there is one version of it.
 //!
 //! One packet each, in the byte order of the machine that both run on. The owner sends one request, with descriptors
-//! and then orders of one byte. The nanny sends reports, each of which holds everything it knows: a later one replaces
+//! and then orders, of one byte or nine. The nanny sends reports, each of which holds everything it knows: a later one replaces
 //! an earlier one, and one that is lost is no loss.
 
 /// The owner's request is this byte, with a handle of the owner as the first descriptor, mostly the child's stdin as the
@@ -21,7 +21,8 @@ pub(crate) enum Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Order {
-    /// Ask everybody to end.
+    /// Ask everybody to end, and kill them when the grace is over, which follows as nanoseconds in eight bytes. It counts
+    /// from when they are asked, so that on a crowded machine nobody gets less of it.
     Ask = b'a',
     /// Kill everybody.
     Kill = b'k',
@@ -85,6 +86,20 @@ pub(crate) enum Step {
     Numbers = 18,
 }
 
+/// What made the nanny kill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Cause {
+    /// Nothing: it has killed nobody.
+    #[default]
+    None = 0,
+    /// The child had ended by itself.
+    LeaderEnded = 1,
+    GraceOver = 2,
+    Ordered = 3,
+    OwnerGone = 4,
+}
+
 /// How many numbers of processes a report names at most of each kind; the counts beside them go on.
 pub(crate) const NAMED: usize = 8;
 
@@ -130,6 +145,7 @@ pub(crate) struct Report {
     pub(crate) ended_after_signal: u64,
     pub(crate) asked_ns: u64,
     pub(crate) killed_ns: u64,
+    pub(crate) killed_because: Cause,
     pub(crate) empty_ns: u64,
     /// Who was asked to end.
     pub(crate) asked: Some8,
@@ -143,7 +159,7 @@ pub(crate) struct Report {
     pub(crate) not_asked: u64,
 }
 
-const PLAIN: usize = 14;
+const PLAIN: usize = 15;
 const GROUP: usize = NAMED + 1;
 const WORDS: usize = PLAIN + 3 * GROUP + NAMED + 1;
 
@@ -166,6 +182,7 @@ impl Report {
         for word in [self.errno, self.code, self.status, self.user_us, self.system_us, self.peak_kib] {
             put(word);
         }
+        put(self.killed_because as u64);
         for word in [self.ended_ns, self.ended_after_signal, self.asked_ns, self.killed_ns, self.empty_ns] {
             put(word);
         }
@@ -201,6 +218,11 @@ impl Report {
             &mut report.user_us,
             &mut report.system_us,
             &mut report.peak_kib,
+        ] {
+            *place = take();
+        }
+        report.killed_because = Cause::from_word(take())?;
+        for place in [
             &mut report.ended_ns,
             &mut report.ended_after_signal,
             &mut report.asked_ns,
@@ -224,6 +246,14 @@ impl Kind {
     fn from_word(word: u64) -> Option<Self> {
         use Kind::{Empty, Going, NotStarted, Started};
         [Started, NotStarted, Going, Empty].into_iter().find(|kind| *kind as u64 == word)
+    }
+}
+
+#[cfg(not(nanny))]
+impl Cause {
+    fn from_word(word: u64) -> Option<Self> {
+        use Cause::{GraceOver, LeaderEnded, None, Ordered, OwnerGone};
+        [None, LeaderEnded, GraceOver, Ordered, OwnerGone].into_iter().find(|cause| *cause as u64 == word)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use super::{Hold, Launch, LeaderEnd, Refusal, Remaining};
+use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining};
 use crate::outcome::{Left, Proof};
 use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Token};
 
@@ -88,10 +88,11 @@ impl Hold for Group {
         self.leader().is_none_or(|leader| !matches!(leader.look(), LeaderFate::Running))
     }
 
-    fn ask(&mut self) {
+    fn ask(&mut self, _: Duration) -> GraceKeptBy {
         if let Some(leader) = self.leader() {
             leader.ask_group();
         }
+        GraceKeptBy::Supervisor
     }
 
     fn kill(&mut self) {

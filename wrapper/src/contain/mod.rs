@@ -12,9 +12,9 @@ use std::fmt;
 use std::io;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::outcome::{Left, Proof, Signalled, Usage};
+use crate::outcome::{KillCause, Left, Proof, Signalled, Usage};
 #[cfg(has_nanny)]
 use crate::sys::Adoption;
 use crate::sys::{ChildEnd, CleanStart, Poller, Token};
@@ -200,6 +200,22 @@ impl ChildEnds {
     }
 }
 
+/// Who has an eye on the clock during a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GraceKeptBy {
+    /// The supervisor kills when the grace is over.
+    Supervisor,
+    /// The hold does; the supervisor only if the hold does not.
+    Hold,
+}
+
+/// When a stop was carried out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StopTimes {
+    pub(crate) asked: Option<Instant>,
+    pub(crate) killed: Option<(Instant, KillCause)>,
+}
+
 /// The end of a leader that was released.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LeaderEnd {
@@ -222,8 +238,8 @@ pub(crate) trait Hold: Send {
     /// Whether the leader has ended. Looks without reaping.
     fn leader_has_ended(&mut self) -> bool;
 
-    /// Asks everybody to end.
-    fn ask(&mut self);
+    /// Asks everybody to end. Says who kills them when the grace is over.
+    fn ask(&mut self, grace: Duration) -> GraceKeptBy;
 
     /// Kills everybody.
     fn kill(&mut self);
@@ -239,6 +255,11 @@ pub(crate) trait Hold: Send {
 
     /// Whether nobody is left for us to reap. Reaps whom it can.
     fn is_done(&mut self) -> bool;
+
+    /// When everybody was asked and killed, as far as the hold knows it better than the supervisor.
+    fn stop_times(&self) -> StopTimes {
+        StopTimes::default()
+    }
 
     /// Who was asked and who was killed, if the hold counts that.
     fn signalled(&self) -> Option<Signalled> {

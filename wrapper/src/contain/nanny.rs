@@ -2,10 +2,11 @@
 //! to it, and it outlives the owner for as long as it takes to end everybody.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use super::{Hold, Launch, LeaderEnd, Refusal, Remaining};
-use crate::outcome::{Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
-use crate::sys::{self, Errand, Image, Member, Nanny, NotStarted, Order, Some8, Token};
+use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining, StopTimes};
+use crate::outcome::{KillCause, Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
+use crate::sys::{self, Cause, Errand, Image, Member, Nanny, NotStarted, Some8, Token};
 
 const LOST: &str = "the nanny was killed; whoever was left in the child's session was killed as well, and whoever had \
                     left that session could not be found";
@@ -68,12 +69,13 @@ impl Hold for Nursed {
         self.nanny.report().ended_ns != 0 || self.nanny.is_gone()
     }
 
-    fn ask(&mut self) {
-        self.nanny.order(Order::Ask);
+    fn ask(&mut self, grace: Duration) -> GraceKeptBy {
+        self.nanny.order_to_ask(grace);
+        GraceKeptBy::Hold
     }
 
     fn kill(&mut self) {
-        self.nanny.order(Order::Kill);
+        self.nanny.order_to_kill();
     }
 
     fn release(&mut self) -> LeaderEnd {
@@ -139,6 +141,19 @@ impl Hold for Nursed {
             killed: processes(&report.killed),
             not_asked: report.not_asked,
         })
+    }
+
+    fn stop_times(&self) -> StopTimes {
+        let report = self.nanny.report();
+        let killed = match report.killed_because {
+            Cause::GraceOver => Some(KillCause::GraceOver),
+            Cause::Ordered => Some(KillCause::AskedAgain),
+            Cause::None | Cause::LeaderEnded | Cause::OwnerGone => None,
+        };
+        StopTimes {
+            asked: sys::instant_of(report.asked_ns),
+            killed: sys::instant_of(report.killed_ns).zip(killed),
+        }
     }
 }
 

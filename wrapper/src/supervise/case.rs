@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mail::{Door, Wish};
 use super::{Key, Source};
-use crate::contain::{Containment, Hold, Remaining};
+use crate::contain::{Containment, GraceKeptBy, Hold, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{
     Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
@@ -26,6 +26,9 @@ use crate::sys;
 
 /// The longest that anybody waits for a killed process to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(2);
+
+/// How long after the grace a hold that keeps it is taken to be hindered. Less than the bound, so that there is time left.
+const HINDERED: Duration = Duration::from_secs(1);
 
 /// How soon to look again for members whose end will not be reported.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -72,6 +75,8 @@ pub(crate) struct Case {
     /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
     deadline: Option<Instant>,
     look_again: Option<Instant>,
+    /// When those that were asked have had their time.
+    grace_over: Option<Instant>,
     /// When the idle time began: at the start, and anew with all output.
     last_output: Instant,
     cancels: u32,
@@ -127,6 +132,7 @@ impl Case {
             rung: Rung::Running,
             deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
+            grace_over: None,
             last_output: started,
             cancels: 0,
             abandoned: false,
@@ -294,7 +300,10 @@ impl Case {
             self.board.post(State::Terminating);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
-            self.deadline = Some(Instant::now() + KILL_BOUND);
+            // A hold that keeps the grace has killed them when that was over.
+            let now = Instant::now();
+            let killed = self.grace_over.filter(|over| *over < now).unwrap_or(now);
+            self.deadline = Some(killed + KILL_BOUND);
         }
         self.rung = next;
         for step in steps {
@@ -319,11 +328,15 @@ impl Case {
     }
 
     fn ask(&mut self) {
-        if let Some(hold) = &mut self.hold {
-            hold.ask();
-        }
+        let grace = self.limits.grace;
+        let kept_by = self.hold.as_mut().map(|hold| hold.ask(grace));
         // Counted from here, so that nobody is killed before the grace is over.
-        self.deadline = Instant::now().checked_add(self.limits.grace);
+        self.grace_over = Instant::now().checked_add(grace);
+        self.deadline = match kept_by {
+            // It kills in time, unless it is hindered.
+            Some(GraceKeptBy::Hold) => self.grace_over.and_then(|over| over.checked_add(HINDERED)),
+            Some(GraceKeptBy::Supervisor) | None => self.grace_over,
+        };
     }
 
     fn kill(&mut self, because: Happening) {
@@ -427,6 +440,11 @@ impl Case {
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
         let mut hold = self.hold.take();
         self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
+        if let (Some(hold), Some(stop)) = (&hold, &mut self.stop) {
+            let times = hold.stop_times();
+            stop.asked = times.asked.unwrap_or(stop.asked).max(stop.asked);
+            stop.killed = times.killed.or(stop.killed);
+        }
         self.board.forget_pid();
         self.board.post(State::Terminated);
         let late = hold.take_if(|hold| !hold.is_done());
@@ -439,13 +457,14 @@ impl Case {
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
-        let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let since_start = |instant| since(self.started, instant);
         let settled = self.settled.unwrap_or(now);
         let stop = self.stop.as_ref().map(|stop| StopReceipt {
             reason: stop.reason,
             asked_after: since_start(stop.asked),
-            killed: stop.killed.map(|(at, because)| Kill { after: at - stop.asked, because }),
-            took: settled - stop.asked,
+            killed: stop.killed.map(|(at, because)| Kill { after: since(stop.asked, at), because }),
+            took: since(stop.asked, settled),
         });
         let timings = Timings {
             exited: self.exited.map(since_start),

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::mail::Wish;
 use super::*;
-use crate::contain::{Containment, LeaderEnd, Remaining};
+use crate::contain::{Containment, GraceKeptBy, LeaderEnd, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
 use crate::output::{Intake, Overflow};
@@ -36,11 +36,12 @@ impl Hold for Puppet {
         self.ended.load(Ordering::SeqCst)
     }
 
-    fn ask(&mut self) {
+    fn ask(&mut self, _: Duration) -> GraceKeptBy {
         // Without the hook that would write a message to the test's output.
         if self.panics_when_asked {
             std::panic::resume_unwind(Box::new("a fault"));
         }
+        GraceKeptBy::Supervisor
     }
 
     fn kill(&mut self) {

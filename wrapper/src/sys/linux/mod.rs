@@ -32,7 +32,7 @@ pub(crate) use pipe::{
 };
 pub(crate) use poller::{Poller, Token};
 #[cfg(has_nanny)]
-pub(crate) use wire::{Order, Some8};
+pub(crate) use wire::{Cause, Some8};
 
 /// Has a supervisor hear of something without a process behind it.
 #[cfg(test)]

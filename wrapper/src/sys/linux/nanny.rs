@@ -83,7 +83,7 @@ pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
         .env_clear();
     let process = with_all_signals_blocked(|| command.spawn()).map_err(failed("execute it"))?;
     drop(command);
-    let answer = first_report(&ours);
+    let answer = first_report(&ours, None);
     reap_failed(process, ours);
     answer.map(drop)
 }
@@ -149,16 +149,17 @@ impl Nanny {
         token: Token,
     ) -> Result<Self, NotStarted> {
         const HOLD: &str = "take hold of the nanny";
-        let report = match first_report(&channel) {
+        let opened = child_pid(&process).and_then(|pid| Ok((pid, handle_of_child(pid)?)));
+        let (pid, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
+        };
+        let report = match first_report(&channel, pidfd.as_ref()) {
             Ok(report) => report,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let held = child_pid(&process).and_then(|pid| {
-            let pidfd = handle_of_child(pid)?;
-            Ok((pid, pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose()?))
-        });
-        let (pid, pidfd) = match held {
-            Ok(held) => held,
+        let pidfd = match pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose() {
+            Ok(pidfd) => pidfd,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
         };
         let channel = match Watch::readable(poller, channel, token) {
@@ -217,9 +218,22 @@ impl Nanny {
         self.is_gone && self.report.kind != Kind::Empty
     }
 
-    /// Gives the nanny an order. An order to one that is gone is lost.
-    pub(crate) fn order(&self, order: Order) {
-        let _ = send(&self.channel, &[order as u8], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    /// Has everybody asked to end, and killed when the grace is over.
+    pub(crate) fn order_to_ask(&self, grace: Duration) {
+        let mut order = [Order::Ask as u8; 9];
+        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+        order[1..].copy_from_slice(&grace_ns.to_ne_bytes());
+        self.order(&order);
+    }
+
+    /// Has everybody killed.
+    pub(crate) fn order_to_kill(&self) {
+        self.order(&[Order::Kill as u8]);
+    }
+
+    /// An order to a nanny that is gone is lost.
+    fn order(&self, order: &[u8]) {
+        let _ = send(&self.channel, order, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         // The only signal but for a kill that it cannot keep off is a stop, and who sends that to its parent hits it.
         if let Some(pidfd) = &self.pidfd {
             let _ = pidfd_send_signal(pidfd, Signal::CONT);
@@ -326,14 +340,23 @@ fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Chil
 }
 
 /// Waits for the nanny's answer.
-fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
+fn first_report(channel: &OwnedFd, nanny: Option<&OwnedFd>) -> Result<Report, NotStarted> {
     const ANSWER: &str = "get an answer from the nanny";
+    /// When a nanny is taken for stopped, which a child may do to it in its first moment.
+    const SLOW: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + START_BOUND;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|error| failed(ANSWER)(io::Error::other(error)))?;
+        let patience = left.min(SLOW);
+        let timeout =
+            Timespec::try_from(patience).map_err(|error| failed(ANSWER)(io::Error::other(error)))?;
         match poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Err(failed(ANSWER)(io::ErrorKind::TimedOut.into())),
+            Ok(0) if left.is_zero() => return Err(failed(ANSWER)(io::ErrorKind::TimedOut.into())),
+            Ok(0) => {
+                if let Some(nanny) = nanny {
+                    let _ = pidfd_send_signal(nanny, Signal::CONT);
+                }
+            }
             Ok(_) => break,
             Err(Errno::INTR) => {}
             Err(error) => return Err(failed(ANSWER)(error.into())),
