@@ -292,6 +292,11 @@ impl Case {
             Rung::Leaderless | Rung::Swept => self.look(),
             Rung::Gone => {}
         }
+        let has_killed = || self.hold.as_ref().is_some_and(|hold| hold.stop_times().killed.is_some());
+        if matches!(self.rung, Rung::Asked | Rung::Leaderless) && has_killed() {
+            // The hold has kept the grace. What is left to wait for has a bound from here.
+            self.happen(Happening::GraceOver);
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
