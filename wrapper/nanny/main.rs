@@ -88,9 +88,10 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: there are so many arguments, and the environment begins after the null that ends them.
     let (own, rest, environment) =
         unsafe { ([*arguments.add(1), *arguments.add(2)], arguments.add(OWN), arguments.add(count + 1)) };
-    let nanny = ready.and_then(|listener| {
-        if count == ADOPTING { adopt(listener, own[1]) } else { start_child(listener, own, rest, environment) }
-    });
+    let nanny = match ready {
+        ready if count == ADOPTING => Ok(adopt(ready, own[1])),
+        ready => ready.and_then(|listener| start_child(listener, own, rest, environment)),
+    };
     match nanny {
         Ok(mut nanny) => {
             nanny.tell_of_start();
@@ -209,27 +210,31 @@ impl Bounds {
 }
 
 /// Becomes the nanny of a child that was there before. Whatever is amiss from here on, the child must end.
-fn adopt(listener: Fd, number: *const c_char) -> Result<Nanny, (Step, Errno)> {
+fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
     // SAFETY: it is an argument, which the kernel has put there.
     let number = unsafe { CStr::from_ptr(number) }.to_bytes();
     let leader = number.iter().fold(0, |number: c_int, digit| {
         number.wrapping_mul(10).wrapping_add(c_int::from(digit.wrapping_sub(b'0')))
     });
-    let request = sys::receive_request(SOCKET).map_err(|errno| (Step::Receive, errno));
-    let [owner, cgroup, _] = match request {
-        Ok((request, fds)) if request == Request::Adopt as u8 => fds,
-        _ => [-1; sys::REQUEST_FDS],
-    };
-    let bounds = Bounds { cgroup, owners_proc: -1 };
+    let ready = ready.and_then(|listener| match sys::receive_request(SOCKET) {
+        Ok((request, [owner, cgroup, _])) if request == Request::Adopt as u8 && owner >= 0 => {
+            Ok((listener, owner, cgroup))
+        }
+        Ok(_) => Err((Step::Receive, EPROTO)),
+        Err(errno) => Err((Step::Receive, errno)),
+    });
     for fd in [1, 2] {
         sys::close(fd);
     }
     let _ = sys::change_directory(c"/");
-    let mut nanny = Nanny::new(leader, owner, listener, bounds);
-    if owner < 0 {
-        nanny.happen(Event::OwnerGone);
+    match ready {
+        Ok((listener, owner, cgroup)) => Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc: -1 }),
+        Err((step, errno)) => {
+            let mut nanny = Nanny::new(leader, -1, -1, Bounds { cgroup: -1, owners_proc: -1 });
+            (nanny.report.step, nanny.report.errno) = (step, errno.into());
+            nanny
+        }
     }
-    Ok(nanny)
 }
 
 struct Nanny {
@@ -275,14 +280,18 @@ impl Nanny {
         }
     }
 
+    /// An owner that does not get to know of its child cannot want it. Nor can it want one that was adopted in vain.
     fn tell_of_start(&mut self) {
-        // An owner that does not get to know of its child cannot want it.
-        if let Err(errno) = self.introduce() {
-            (self.report.step, self.report.errno) = (Step::Tell, errno.into());
-            self.happen(Event::OwnerGone);
-        }
+        let told = match self.report.errno {
+            0 => self.introduce().map_err(|errno| (Step::Tell, errno.into())),
+            errno => Err((self.report.step, errno)),
+        };
         self.report.kind = Kind::Going;
         self.told = self.report;
+        if let Err(lack) = told {
+            (self.report.step, self.report.errno) = lack;
+            self.happen(Event::OwnerGone);
+        }
     }
 
     fn serve(&mut self) -> ! {

@@ -67,7 +67,8 @@ pub enum Reason {
     Cancelled,
     /// The [`Run`](crate::Run) was dropped. Nobody gets an outcome with this reason.
     Dropped,
-    /// The containment was destroyed from outside: somebody killed the nanny. What could still be found was killed.
+    /// The containment was destroyed from outside: somebody killed the nanny. What could still be found was killed. Or it
+    /// could not go on, and ended everybody on its own account.
     ContainmentLost,
 }
 

@@ -27,6 +27,9 @@ use crate::sys;
 /// The longest that anybody waits for a killed process to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(2);
 
+/// How long after the grace a hold that keeps it is taken to be hindered. Less than the bound, so that there is time left.
+const HINDERED: Duration = Duration::from_secs(1);
+
 /// How soon to look again for members whose end will not be reported.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -72,6 +75,8 @@ pub(crate) struct Case {
     /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
     deadline: Option<Instant>,
     look_again: Option<Instant>,
+    /// When those that were asked have had their time.
+    grace_over: Option<Instant>,
     /// When the idle time began: at the start, and anew with all output.
     last_output: Instant,
     cancels: u32,
@@ -127,6 +132,7 @@ impl Case {
             rung: Rung::Running,
             deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
+            grace_over: None,
             last_output: started,
             cancels: 0,
             abandoned: false,
@@ -299,7 +305,10 @@ impl Case {
             self.board.post(State::Terminating);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
-            self.deadline = Some(Instant::now() + KILL_BOUND);
+            // A hold that keeps the grace has killed them when that was over.
+            let now = Instant::now();
+            let killed = self.grace_over.filter(|over| *over < now).unwrap_or(now);
+            self.deadline = Some(killed + KILL_BOUND);
         }
         self.rung = next;
         for step in steps {
@@ -325,13 +334,14 @@ impl Case {
 
     fn ask(&mut self) {
         let grace = self.limits.grace;
-        let wait = match self.hold.as_mut().map(|hold| hold.ask(grace)) {
-            // It kills in time, unless it is hindered.
-            Some(GraceKeptBy::Hold) => grace.checked_add(KILL_BOUND),
-            Some(GraceKeptBy::Supervisor) | None => Some(grace),
-        };
+        let kept_by = self.hold.as_mut().map(|hold| hold.ask(grace));
         // Counted from here, so that nobody is killed before the grace is over.
-        self.deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        self.grace_over = Instant::now().checked_add(grace);
+        self.deadline = match kept_by {
+            // It kills in time, unless it is hindered.
+            Some(GraceKeptBy::Hold) => self.grace_over.and_then(|over| over.checked_add(HINDERED)),
+            Some(GraceKeptBy::Supervisor) | None => self.grace_over,
+        };
     }
 
     fn kill(&mut self, because: Happening) {
@@ -362,7 +372,8 @@ impl Case {
         if end.by_itself == Some(true) {
             // The request came too late: there was nothing left to stop.
             self.stop = None;
-        } else if end.lost && self.stop.is_none() {
+        } else if (end.lost || end.by_itself == Some(false)) && self.stop.is_none() {
+            // In the second case it has ended everybody without being told to: it took the owner for gone.
             self.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
         }
     }

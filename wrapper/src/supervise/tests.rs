@@ -18,6 +18,8 @@ use crate::shared::Board;
 #[derive(Clone, Default)]
 struct Puppet {
     panics_when_asked: bool,
+    /// What it says of the leader's end.
+    by_itself: Option<bool>,
     /// Has an output that is open as long as this is.
     stdout: Option<Arc<Mutex<Vec<sys::ChildEnd>>>>,
     ended: Arc<AtomicBool>,
@@ -48,7 +50,7 @@ impl Hold for Puppet {
 
     fn release(&mut self) -> LeaderEnd {
         self.released.store(true, Ordering::SeqCst);
-        LeaderEnd::default()
+        LeaderEnd { by_itself: self.by_itself, ..LeaderEnd::default() }
     }
 
     fn is_done(&mut self) -> bool {
@@ -139,6 +141,16 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
         thread::yield_now();
     }
     drop(handle);
+    mailbox.close();
+}
+
+#[test]
+fn a_child_that_its_containment_ended_on_its_own_account_did_not_end_by_itself() {
+    let mailbox = own_supervisor();
+    let puppet = Puppet { by_itself: Some(false), ..Puppet::default() };
+    puppet.ended.store(true, Ordering::SeqCst);
+    let (_, events) = open(&mailbox, &puppet, Duration::ZERO);
+    assert_eq!(outcome(events).ended, Ended::Stopped(Reason::ContainmentLost));
     mailbox.close();
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use childminder::{Ended, Left, Proof, StreamEnd};
+use childminder::{Command, Ended, Left, Proof, StreamEnd};
 
 use crate::scene::{LONG_GRACE, assert_all_dead, lines, perl, pids, run, sh, start, within};
 
@@ -141,6 +141,22 @@ async fn signals_to_everybody_in_reach_do_not_hit_the_nanny() {
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(7));
     assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren));
+}
+
+#[tokio::test]
+async fn a_child_that_stops_its_parent_at_once_keeps_no_start_from_its_end() {
+    let before = Instant::now();
+    for _ in 0..50 {
+        // At times it is at it before the nanny has told of the start.
+        let mut command = Command::new("perl");
+        command.args(["-e", "kill 'STOP', getppid; sleep 100"]).grace(GRACE).require(crate::HELD_BY);
+        let run = start(&mut command);
+        run.cancel();
+        let mut run = run;
+        let outcome = within(run.wait()).await;
+        assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
+    }
+    assert!(before.elapsed() < Duration::from_secs(30), "took {:?}", before.elapsed());
 }
 
 #[tokio::test]

@@ -46,8 +46,10 @@ async fn nobody_survives_a_drop() {
 
 #[tokio::test]
 async fn whoever_is_left_by_a_child_that_ends_by_itself_is_killed() {
-    let mut run = start(&mut sh("sleep 100 & echo $!; exit 3"));
+    let mut run = start(sh("sleep 100 & echo $!; read line; exit 3").stdin(childminder::Input::Piped));
     let left = pids(&mut run, 1).await;
+    // The leader reads the end of its input, and ends.
+    drop(run.stdin());
     let outcome = within(run.wait()).await;
     assert_all_dead(&left);
     assert_eq!(outcome.ended, Ended::ByItself);

@@ -44,6 +44,7 @@ fn source(module: &str) -> &'static str {
         "status" => include_str!("status.rs"),
         "supervise" => include_str!("../../src/supervise/tests.rs"),
         "survivors" => include_str!("survivors.rs"),
+        "unbound" => include_str!("unbound.rs"),
         other => panic!("no module {other} of tests is known here"),
     }
 }

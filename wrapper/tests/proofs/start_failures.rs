@@ -30,6 +30,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             "group",
             &[Part::Owner, Part::Forked],
         ),
+        failing(
+            "a_start_of_a_converted_command_leaves_nothing_whichever_call_fails",
+            "converted",
+            &[Part::Owner, Part::Forked, Part::Nanny, Part::Child],
+        ),
+        trial_or_skip(
+            "a_start_of_a_converted_command_leaves_nothing_at_whichever_call_a_process_is_killed",
+            || each_call("converted", &[Part::Forked, Part::Nanny, Part::Child], &|_| vec![Mishap::Kill]),
+        ),
         trial_or_skip("a_start_leaves_nothing_at_whichever_call_a_process_of_it_is_killed", || {
             each_call("nanny", &[Part::Forked, Part::Nanny, Part::Child], &|_| vec![Mishap::Kill])
         }),
@@ -67,6 +76,10 @@ fn each_call(
         let calls = good.trace.calls.get(part).cloned().unwrap_or_default();
         for (nth, call) in calls.iter().enumerate() {
             if cannot_fail(*call) || !is_long() && is_one_of_many(&calls, nth) {
+                continue;
+            }
+            // The standard library waits for the child if it cannot hear whether it was executed, and panics.
+            if *part == Part::Owner && containment == "converted" && name_of(*call) == "recvfrom" {
                 continue;
             }
             for mut mishap in mishaps(nth) {
@@ -108,7 +121,7 @@ impl Tried {
     fn new(containment: &str, plan: Option<Plan>) -> Result<Self, Failed> {
         let mut owner = Owner::play("one start", &[containment]);
         owner.expect("ready")?;
-        let trace = trace_start(&mut owner, containment == "nanny", plan)
+        let trace = trace_start(&mut owner, containment != "group", plan)
             .map_err(|failed| Failed::from(format!("{plan:?}: {}", failed.message().unwrap_or_default())))?;
         let said = owner.rest()?;
         nobody_is_left(PATIENCE).map_err(|failed| {

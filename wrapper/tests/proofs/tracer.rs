@@ -23,7 +23,7 @@ pub(crate) enum Part {
     Forked,
     /// The nanny, for as long as the owner is between the markers.
     Nanny,
-    /// What the nanny has forked, until it executes the child.
+    /// What the nanny has forked, or whoever becomes the nanny, until it executes the child.
     Child,
 }
 
@@ -145,7 +145,7 @@ impl Tracer {
                 let new =
                     ptrace::getevent(pid).ok().and_then(|new| i32::try_from(new).ok()).map(Pid::from_raw);
                 let part = match self.tracees.get(&pid).map(|tracee| tracee.part) {
-                    Some(Part::Nanny) => Part::Child,
+                    Some(Part::Nanny | Part::Forked) => Part::Child,
                     _ => Part::Forked,
                 };
                 if let Some(new) = new {

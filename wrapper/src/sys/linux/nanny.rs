@@ -92,7 +92,7 @@ pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
         .env_clear();
     let process = with_all_signals_blocked(|| command.spawn()).map_err(failed("execute it"))?;
     drop(command);
-    let answer = first_report(&ours);
+    let answer = first_report(&ours, None);
     reap_failed(process, ours);
     answer.map(drop)
 }
@@ -221,16 +221,17 @@ impl Nanny {
         token: Token,
     ) -> Result<Self, NotStarted> {
         const HOLD: &str = "take hold of the nanny";
-        let (report, first) = match first_report(&channel) {
+        let opened = child_pid(&process).and_then(|pid| Ok((pid, handle_of_child(pid)?)));
+        let (pid, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
+        };
+        let (report, first) = match first_report(&channel, pidfd.as_ref()) {
             Ok(answer) => answer,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let held = child_pid(&process).and_then(|pid| {
-            let pidfd = handle_of_child(pid)?;
-            Ok((pid, pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose()?))
-        });
-        let (pid, pidfd) = match held {
-            Ok(held) => held,
+        let pidfd = match pidfd.map(|pidfd| Watch::readable(poller, pidfd, token)).transpose() {
+            Ok(pidfd) => pidfd,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
         };
         let channel = match Watch::readable(poller, channel, token) {
@@ -331,7 +332,8 @@ impl Nanny {
     /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
         let pidfd = self.pidfd.as_ref()?;
-        let is_unreaped = matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Ok(Some(_)));
+        // Also if nothing is told of it, as long as somebody traces it.
+        let is_unreaped = waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).is_ok();
         is_unreaped.then(|| OrphanedSession::led_by(self.pid, &self.poller))
     }
 }
@@ -421,14 +423,23 @@ fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Chil
 }
 
 /// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it.
-fn first_report(channel: &OwnedFd) -> Result<(Report, Option<OwnedFd>), NotStarted> {
+fn first_report(channel: &OwnedFd, nanny: Option<&OwnedFd>) -> Result<(Report, Option<OwnedFd>), NotStarted> {
     const ANSWER: &str = "get an answer from the nanny";
+    /// When a nanny is taken for stopped, which a child may do to it in its first moment.
+    const SLOW: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + START_BOUND;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|error| failed(ANSWER)(io::Error::other(error)))?;
+        let patience = left.min(SLOW);
+        let timeout =
+            Timespec::try_from(patience).map_err(|error| failed(ANSWER)(io::Error::other(error)))?;
         match poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Err(failed(ANSWER)(io::ErrorKind::TimedOut.into())),
+            Ok(0) if left.is_zero() => return Err(failed(ANSWER)(io::ErrorKind::TimedOut.into())),
+            Ok(0) => {
+                if let Some(nanny) = nanny {
+                    let _ = pidfd_send_signal(nanny, Signal::CONT);
+                }
+            }
             Ok(_) => break,
             Err(Errno::INTR) => {}
             Err(error) => return Err(failed(ANSWER)(error.into())),
