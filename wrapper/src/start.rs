@@ -84,6 +84,12 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         return Err(StartError::Unsupported(lack));
     }
     Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+    if command.has_zero {
+        let error =
+            io::Error::new(io::ErrorKind::InvalidInput, "a string for a program has a zero byte in it");
+        let doing = "pass the program its arguments and environment";
+        return Err(refused(command, Refusal::NotStarted { doing, error }));
+    }
     let containment = command.wanted.choose().map_err(StartError::Unavailable)?;
 
     // 2. The owner of the child is there before the child.

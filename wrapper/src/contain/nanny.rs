@@ -100,8 +100,8 @@ impl Hold for Nursed {
     fn name_survivors(&mut self) -> Left {
         self.nanny.listen();
         if self.nanny.is_lost() {
-            return match self.nanny.session().map(|session| session.survivors()) {
-                Some(Left::Survivors(survivors)) => Left::Survivors(survivors),
+            return match self.nanny.session().survivors() {
+                Left::Survivors(survivors) => Left::Survivors(survivors),
                 _ => Left::Unknown(LOST),
             };
         }
@@ -145,8 +145,7 @@ impl Nursed {
         if !self.left_alone.is_empty() {
             return Remaining::Somebody;
         }
-        let Some(session) = self.nanny.session() else { return Remaining::Unknown(LOST) };
-        let others = session.kill(self.token);
+        let others = self.nanny.session().kill(self.token);
         self.left_alone = others.members;
         match (others.unwatched, self.left_alone.is_empty()) {
             (true, _) => Remaining::LookAgainSoon,

@@ -2,6 +2,7 @@
 
 #[cfg(has_nanny)]
 mod adoption;
+mod birth;
 mod clean_start;
 mod group;
 #[cfg(has_nanny)]
@@ -20,12 +21,13 @@ mod wire;
 
 #[cfg(has_nanny)]
 pub(crate) use adoption::Adoption;
+pub(crate) use birth::{Newborn, NotStarted, start_leader};
 pub(crate) use clean_start::{CleanStart, block_all_signals};
 pub(crate) use group::{FormerGroup, Leader, LeaderFate, Member, kill_and_reap, lead_own_group};
 #[cfg(has_nanny)]
 pub(crate) use image::{Image, image};
 #[cfg(has_nanny)]
-pub(crate) use nanny::{Errand, Nanny, NotStarted, instant_of};
+pub(crate) use nanny::{Errand, Nanny, instant_of};
 pub(crate) use pipe::{
     AsyncWriteEnd, ChildEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
     some_child_is_starting,

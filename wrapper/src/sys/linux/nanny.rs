@@ -5,9 +5,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,14 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     recv, send, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, kill_process, pidfd_open, waitid,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::adoption::Adoption;
-use super::clean_start::with_all_signals_blocked;
-use super::group::{OrphanedSession, child_pid, is_alive, sweep_session};
+use super::birth::{Newborn, NotStarted, Strings, environment, failed, start_helper};
+use super::group::{OrphanedSession, is_alive, sweep_session};
 use super::image::Image;
 use super::pipe::ChildEnd;
 use super::poller::{Poller, Token, Watch};
@@ -57,30 +59,13 @@ pub(crate) struct Errand<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Why a nanny started nobody. Nothing is left of it.
-#[derive(Debug)]
-pub(crate) struct NotStarted {
-    /// What was tried, for people.
-    pub(crate) doing: &'static str,
-    pub(crate) error: io::Error,
-}
-
-fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotStarted {
-    move |error| NotStarted { doing, error }
-}
-
 /// Executes a nanny that starts nobody and only says whether it could.
 pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
     let (ours, theirs) = make_channel()?;
-    let mut command = Command::new(image.path());
-    command
-        .arg0(OsStr::from_bytes(NAME.to_bytes()))
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .env_clear();
-    let process = with_all_signals_blocked(|| command.spawn()).map_err(failed("execute it"))?;
-    drop(command);
+    let mut arguments = Strings::default();
+    arguments.push(&[OsStr::from_bytes(NAME.to_bytes())]).map_err(failed("name it"))?;
+    let ends = [ChildEnd::Fd(theirs), ChildEnd::Null, ChildEnd::Null];
+    let process = start_helper(&image.path(), arguments, Strings::default(), ends)?;
     let answer = first_report(&ours);
     reap_failed(process, ours);
     answer.map(drop)
@@ -94,7 +79,7 @@ fn make_channel() -> Result<(OwnedFd, OwnedFd), NotStarted> {
 /// A nanny that has started the child.
 #[derive(Debug)]
 pub(crate) struct Nanny {
-    process: Child,
+    pid: Pid,
     /// Reports the nanny's own end.
     pidfd: Watch,
     channel: Watch,
@@ -116,7 +101,7 @@ impl Nanny {
         let (ours, theirs) = make_channel()?;
         // The request waits in the channel, so the nanny need not wait for it.
         request_start(&ours, &errand).map_err(failed(CHANNEL))?;
-        let process = spawn(image, errand, theirs).map_err(failed("start the nanny"))?;
+        let process = spawn(image, errand, theirs)?;
         Self::take_hold(process, ours, poller, token)
     }
 
@@ -136,11 +121,11 @@ impl Nanny {
             .with_hook(command, [theirs.as_fd(), image.as_fd()], cgroup, Command::spawn)
             .map_err(failed("make the processes and execute the program"))?;
         drop(theirs);
-        Self::take_hold(process, ours, poller, token)
+        Self::take_hold(process.into(), ours, poller, token)
     }
 
     fn take_hold(
-        process: Child,
+        mut process: Newborn,
         channel: OwnedFd,
         poller: &Arc<Poller>,
         token: Token,
@@ -150,11 +135,15 @@ impl Nanny {
             Ok(report) => report,
             Err(lack) => return Err(give_up(process, channel, lack)),
         };
-        let pidfd = child_pid(&process)
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .and_then(|pidfd| Watch::readable(poller, pidfd, token));
-        let pidfd = match pidfd {
-            Ok(pidfd) => pidfd,
+        let pidfd = process.pid().and_then(|pid| {
+            let pidfd = match process.pidfd.take() {
+                Some(pidfd) => pidfd,
+                None => pidfd_open(pid, PidfdFlags::empty())?,
+            };
+            Ok((pid, Watch::readable(poller, pidfd, token)?))
+        });
+        let (pid, pidfd) = match pidfd {
+            Ok(held) => held,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
         };
         let channel = match Watch::readable(poller, channel, token) {
@@ -163,7 +152,7 @@ impl Nanny {
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
         let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        Ok(Self { process, pidfd, channel, channel_ended, is_gone, report, poller })
+        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, report, poller })
     }
 
     /// The number of the child.
@@ -221,12 +210,12 @@ impl Nanny {
     /// Reaps a nanny that is gone.
     pub(crate) fn reap(&mut self) {
         // It may have been reaped by somebody else in this process; its number is not needed any more.
-        let _ = self.process.try_wait();
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), REAP);
     }
 
     /// The session in which the nanny and its child were. To be used only as long as the nanny is not reaped.
-    pub(crate) fn session(&self) -> Option<OrphanedSession> {
-        child_pid(&self.process).ok().map(|leader| OrphanedSession::led_by(leader, &self.poller))
+    pub(crate) fn session(&self) -> OrphanedSession {
+        OrphanedSession::led_by(self.pid, &self.poller)
     }
 }
 
@@ -287,24 +276,20 @@ fn send_request(channel: &OwnedFd, request: Request, fds: &[BorrowedFd<'_>]) -> 
     Ok(())
 }
 
-/// Executes the nanny with the arguments and the environment of the child.
-fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Child> {
-    let mut command = Command::new(image.path());
-    command.arg0(OsStr::from_bytes(NAME.to_bytes()));
-    command.arg(errand.directory.map_or(OsStr::new(""), Path::as_os_str));
-    command.arg(errand.program).arg(errand.program).args(errand.arguments);
-    if errand.clear_environment {
-        command.env_clear();
+/// Executes the nanny with the arguments and the environment of the child. With all signals blocked: until it has a session
+/// of its own, a signal to our group or terminal would reach it.
+fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> Result<Newborn, NotStarted> {
+    const PASS: &str = "pass the program its arguments and environment";
+    let directory = errand.directory.map_or(OsStr::new(""), Path::as_os_str);
+    let own = [OsStr::from_bytes(NAME.to_bytes()), directory, errand.program, errand.program];
+    let mut arguments = Strings::default();
+    for argument in own.into_iter().chain(errand.arguments) {
+        arguments.push(&[argument]).map_err(failed(PASS))?;
     }
-    for (key, value) in errand.environment {
-        match value {
-            Some(value) => command.env(key, value),
-            None => command.env_remove(key),
-        };
-    }
-    command.stdin(Stdio::from(channel)).stdout(errand.stdout).stderr(errand.stderr);
-    // Until it has a session of its own, a signal to our group or terminal would reach it.
-    with_all_signals_blocked(|| command.spawn())
+    let changes = errand.environment.into_iter().collect();
+    let environment = environment(&changes, errand.clear_environment).map_err(failed(PASS))?;
+    let ends = [ChildEnd::Fd(channel), errand.stdout, errand.stderr];
+    start_helper(&image.path(), arguments, environment, ends)
 }
 
 /// Waits for the nanny's answer.
@@ -335,26 +320,28 @@ fn first_report(channel: &OwnedFd) -> Result<Report, NotStarted> {
 }
 
 /// Ends a start that failed. A nanny that has a child kills it when it sees the channel closed, and has time for that.
-fn give_up(process: Child, channel: impl Sized, lack: NotStarted) -> NotStarted {
+fn give_up(process: Newborn, channel: impl Sized, lack: NotStarted) -> NotStarted {
     reap_failed(process, channel);
     lack
 }
 
-fn reap_failed(mut process: Child, channel: impl Sized) {
+fn reap_failed(process: Newborn, channel: impl Sized) {
     drop(channel);
-    let Ok(pid) = child_pid(&process) else { return };
+    let Ok(pid) = process.pid() else { return };
     if !has_ended_within(pid, FAILED_START_BOUND) {
-        let _ = process.kill();
+        // It was not reaped, so the number is ours.
+        let _ = kill_process(pid, Signal::KILL);
         has_ended_within(pid, FAILED_START_BOUND);
     }
     // One that was killed itself may have left somebody. In this order: until it is reaped the session is surely its own.
     if !matches!(waitid(WaitId::Pid(pid), LOOK), Ok(Some(status)) if status.exit_status() == Some(0)) {
         sweep_session(pid, FAILED_START_BOUND);
     }
-    let _ = process.try_wait();
+    let _ = waitid(WaitId::Pid(pid), REAP);
 }
 
-const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
+const REAP: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
+const LOOK: WaitIdOptions = REAP.union(WaitIdOptions::NOWAIT);
 
 /// Waits for the end of a child without reaping it.
 fn has_ended_within(pid: Pid, bound: Duration) -> bool {
