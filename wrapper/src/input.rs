@@ -83,6 +83,10 @@ impl Feeder {
         Self { end: None, rest: Bytes::new() }
     }
 
+    pub(crate) fn has_more(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Writes what fits into the pipe, and closes it after the last byte or when the child wants no more.
     pub(crate) fn feed(&mut self) {
         let Some(end) = &self.end else { return };

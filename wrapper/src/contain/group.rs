@@ -96,6 +96,10 @@ impl Hold for Group {
         self.pid
     }
 
+    fn reports_leader(&self) -> bool {
+        matches!(&self.kept, Some(Kept::Led(leader)) if leader.is_watched())
+    }
+
     fn leader_has_ended(&mut self) -> bool {
         self.leader().is_none_or(|leader| !matches!(leader.look(), LeaderFate::Running))
     }

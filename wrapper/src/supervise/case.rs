@@ -72,6 +72,8 @@ pub(crate) struct Case {
     /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
     deadline: Option<Instant>,
     look_again: Option<Instant>,
+    /// The supervisor's note of the next of them.
+    pub(super) noted_deadline: Option<Instant>,
     /// When the idle time began: at the start, and anew with all output.
     last_output: Instant,
     cancels: u32,
@@ -127,6 +129,7 @@ impl Case {
             rung: Rung::Running,
             deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
+            noted_deadline: None,
             last_output: started,
             cancels: 0,
             abandoned: false,
@@ -141,6 +144,16 @@ impl Case {
             signalled: None,
             settled: None,
         }
+    }
+
+    /// Whether the supervisor must hear of it at once. Otherwise it need not before something happens, and then it is
+    /// waked by that.
+    pub(crate) fn needs_attention(&self) -> bool {
+        let is_reported = self.hold.as_ref().is_some_and(|hold| hold.reports_leader());
+        self.next_deadline().is_some()
+            || self.token.is_some()
+            || self.intakes.stdin.has_more()
+            || !is_reported
     }
 
     /// Does what needed somebody to watch over it.

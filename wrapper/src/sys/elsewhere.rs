@@ -179,6 +179,10 @@ impl Leader {
         match *self {}
     }
 
+    pub(crate) fn is_watched(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn look(&mut self) -> LeaderFate {
         match *self {}
     }

@@ -69,6 +69,11 @@ impl Leader {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// Whether its end is reported.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
     pub(crate) fn look(&mut self) -> LeaderFate {
         let fate = self.wait(WaitIdOptions::NOWAIT);
