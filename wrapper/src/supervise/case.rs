@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mail::{Door, Wish};
@@ -19,8 +18,8 @@ use crate::outcome::{
 };
 use crate::output::{Intake, OutputStream};
 use crate::room::Room;
-use crate::run::{Event, Report};
-use crate::shared::{Board, State};
+use crate::run::{Common, Event, Report};
+use crate::shared::State;
 use crate::stop::{Happening, Rung, Step, climb};
 use crate::sys;
 
@@ -59,8 +58,7 @@ pub(crate) struct Intakes {
 
 pub(crate) struct Case {
     door: Door,
-    board: Arc<Board>,
-    reports: UnboundedSender<Report>,
+    common: Arc<Common>,
     containment: Containment,
     /// `None` once the case is finished.
     hold: Option<Box<dyn Hold>>,
@@ -84,6 +82,13 @@ pub(crate) struct Case {
     saw_no_start: bool,
 
     started: Instant,
+    /// Made when there is something to note: most of its life a run has nothing of it.
+    ending: Option<Box<Ending>>,
+}
+
+/// What is known of a run's end.
+#[derive(Default)]
+struct Ending {
     stop: Option<Stop>,
     exit: Option<ExitStatus>,
     usage: Option<Usage>,
@@ -103,8 +108,7 @@ struct Stop {
 /// What the supervisor is given with a child that was just started.
 pub(crate) struct Opening {
     pub(crate) door: Door,
-    pub(crate) board: Arc<Board>,
-    pub(crate) reports: UnboundedSender<Report>,
+    pub(crate) common: Arc<Common>,
     pub(crate) containment: Containment,
     pub(crate) hold: Box<dyn Hold>,
     pub(crate) limits: Limits,
@@ -115,12 +119,11 @@ pub(crate) struct Opening {
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, board, reports, containment, hold, limits, intakes, token, started } = opening;
+        let Opening { door, common, containment, hold, limits, intakes, token, started } = opening;
         let waker = door.waker();
         Self {
             door,
-            board,
-            reports,
+            common,
             containment,
             hold: Some(hold),
             limits,
@@ -136,14 +139,12 @@ impl Case {
             draining: false,
             saw_no_start: false,
             started,
-            stop: None,
-            exit: None,
-            usage: None,
-            exited: None,
-            left: None,
-            signalled: None,
-            settled: None,
+            ending: None,
         }
+    }
+
+    fn ending(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
     }
 
     /// Whether the supervisor must hear of it at once. Otherwise it need not before something happens, and then it is
@@ -281,9 +282,9 @@ impl Case {
             self.notice_ends();
         }
         if self.rung == Rung::Running {
-            self.stop = Some(Stop { reason, asked: Instant::now(), killed: None });
+            self.ending().stop = Some(Stop { reason, asked: Instant::now(), killed: None });
             self.happen(Happening::StopAsked);
-            let _ = self.reports.send(Report::Event(Event::Stopping(reason)));
+            let _ = self.common.reports.put(Report::Event(Event::Stopping(reason)));
         }
     }
 
@@ -292,7 +293,7 @@ impl Case {
         match self.rung {
             Rung::Running | Rung::Asked | Rung::Killed => {
                 if self.hold.as_mut().is_some_and(|hold| hold.leader_has_ended()) {
-                    self.exited = Some(Instant::now());
+                    self.ending().exited = Some(Instant::now());
                     self.happen(Happening::LeaderEnded);
                 }
             }
@@ -304,7 +305,7 @@ impl Case {
     fn happen(&mut self, happening: Happening) {
         let (next, steps) = climb(self.rung, happening);
         if self.rung == Rung::Running && next != Rung::Running {
-            self.board.post(State::Terminating);
+            self.common.board.post(State::Terminating);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
             self.deadline = Some(Instant::now() + KILL_BOUND);
@@ -313,8 +314,8 @@ impl Case {
         for step in steps {
             self.take_step(*step, happening);
         }
-        if next == Rung::Gone && self.settled.is_none() {
-            self.settled = Some(Instant::now());
+        if next == Rung::Gone && self.ending().settled.is_none() {
+            self.ending().settled = Some(Instant::now());
             self.deadline = None;
             self.look_again = None;
         }
@@ -327,7 +328,7 @@ impl Case {
             Step::Sweep => self.sweep(),
             Step::Release => self.release(),
             Step::Look => self.look(),
-            Step::GiveUp => self.left = self.hold.as_mut().map(|hold| hold.name_survivors()),
+            Step::GiveUp => self.ending().left = self.hold.as_mut().map(|hold| hold.name_survivors()),
         }
     }
 
@@ -345,7 +346,7 @@ impl Case {
             Happening::StopUrged => KillCause::AskedAgain,
             _ => KillCause::GraceOver,
         };
-        if let Some(stop) = &mut self.stop {
+        if let Some(stop) = &mut self.ending().stop {
             stop.killed = Some((Instant::now(), cause));
         }
     }
@@ -358,17 +359,18 @@ impl Case {
 
     fn release(&mut self) {
         // In this order, so that nobody reads a pid that is not the child's any more.
-        self.board.forget_pid();
+        self.common.board.forget_pid();
         let Some(hold) = &mut self.hold else { return };
         let end = hold.release();
-        self.exit = end.status;
-        self.usage = end.usage;
-        self.exited = end.at.or(self.exited);
+        let ending = self.ending();
+        ending.exit = end.status;
+        ending.usage = end.usage;
+        ending.exited = end.at.or(ending.exited);
         if end.by_itself == Some(true) {
             // The request came too late: there was nothing left to stop.
-            self.stop = None;
-        } else if end.lost && self.stop.is_none() {
-            self.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
+            ending.stop = None;
+        } else if end.lost && ending.stop.is_none() {
+            ending.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
         }
     }
 
@@ -383,7 +385,7 @@ impl Case {
             Remaining::Nobody(proof) => Left::Nobody(proof),
             Remaining::Unknown(why) => Left::Unknown(why),
         };
-        self.left = Some(left);
+        self.ending().left = Some(left);
         self.happen(Happening::NobodyLeft);
     }
 
@@ -406,7 +408,8 @@ impl Case {
     }
 
     fn end_drain(&mut self, now: Instant, room: &mut Room) {
-        let waited = self.settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
+        let waited =
+            self.ending().settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
         let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
         // One clean look is not enough: a start counts as one a moment after it has got its copies, and until a moment
         // before it closes them.
@@ -438,40 +441,41 @@ impl Case {
     /// Sends the outcome. Hands back the hold if its leader is still to be reaped.
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
         let mut hold = self.hold.take();
-        self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
-        self.board.forget_pid();
-        self.board.post(State::Terminated);
+        self.ending().signalled = hold.as_ref().and_then(|hold| hold.signalled());
+        self.common.board.forget_pid();
+        self.common.board.post(State::Terminated);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
-        let _ = self.reports.send(Report::Event(Event::Ended(Box::new(outcome))));
+        let _ = self.common.reports.put(Report::Event(Event::Ended(Box::new(outcome))));
         hold.take_if(|hold| !hold.is_done())
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
+        let ending = self.ending.take().unwrap_or_default();
         let since_start = |instant: Instant| instant.saturating_duration_since(self.started);
-        let settled = self.settled.unwrap_or(now);
-        let stop = self.stop.as_ref().map(|stop| StopReceipt {
+        let settled = ending.settled.unwrap_or(now);
+        let stop = ending.stop.as_ref().map(|stop| StopReceipt {
             reason: stop.reason,
             asked_after: since_start(stop.asked),
             killed: stop.killed.map(|(at, because)| Kill { after: at - stop.asked, because }),
             took: settled - stop.asked,
         });
         let timings = Timings {
-            exited: self.exited.map(since_start),
+            exited: ending.exited.map(since_start),
             settled: since_start(settled),
             ended: since_start(now),
         };
         Outcome {
             ended: stop.map_or(Ended::ByItself, |stop| Ended::Stopped(stop.reason)),
-            exit: self.exit,
+            exit: ending.exit,
             stop,
-            left: self.left.take().unwrap_or(Left::Unknown("the supervisor ended early")),
+            left: ending.left.unwrap_or(Left::Unknown("the supervisor ended early")),
             containment: self.containment,
             stdout: take_capture(&mut self.intakes.stdout),
             stderr: take_capture(&mut self.intakes.stderr),
             timings,
-            signalled: self.signalled.take(),
-            usage: self.usage,
+            signalled: ending.signalled,
+            usage: ending.usage,
         }
     }
 }
@@ -490,7 +494,8 @@ impl Drop for Case {
     fn drop(&mut self) {
         let Some(hold) = &mut self.hold else { return };
         hold.kill();
-        self.exit = hold.release().status;
+        let exit = hold.release().status;
+        self.ending().exit = exit;
         self.finish();
     }
 }
