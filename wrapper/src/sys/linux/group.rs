@@ -86,29 +86,33 @@ impl Leader {
 
     /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
     pub(crate) fn ask_group(&self) {
-        self.signal_group(Signal::TERM);
-        self.signal_group(Signal::CONT);
+        self.signal_group(&[Signal::TERM, Signal::CONT]);
     }
 
     /// Kills everybody in the group at once: the kernel lets no member fork past it.
     pub(crate) fn kill_group(&self) {
-        self.signal_group(Signal::KILL);
+        self.signal_group(&[Signal::KILL]);
     }
 
-    fn signal_group(&self, signal: Signal) {
+    fn signal_group(&self, signals: &[Signal]) {
         let Some(watch) = &self.watch else { return };
         // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
-        match self.wait(WaitIdOptions::NOWAIT) {
-            // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
-            // loss: EPERM shows later as a survivor with its reason, and there is no other.
-            LeaderFate::Running | LeaderFate::Ended(_) => {
-                let _ = kill_process_group(self.pid, signal);
-            }
-            LeaderFate::Lost => signal_group_by_handle(watch, signal),
-        }
+        let fate = self.wait(WaitIdOptions::NOWAIT);
         // A leader may have moved to another group of its session, and is our child there as well.
-        if !Circle::Group(self.pid).contains(self.pid) {
-            let _ = pidfd_send_signal(watch, signal);
+        let is_elsewhere =
+            !matches!(fate, LeaderFate::Ended(_)) && !Circle::Group(self.pid).contains(self.pid);
+        for signal in signals.iter().copied() {
+            match fate {
+                // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
+                // loss: EPERM shows later as a survivor with its reason, and there is no other.
+                LeaderFate::Running | LeaderFate::Ended(_) => {
+                    let _ = kill_process_group(self.pid, signal);
+                }
+                LeaderFate::Lost => signal_group_by_handle(watch, signal),
+            }
+            if is_elsewhere {
+                let _ = pidfd_send_signal(watch, signal);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -85,8 +85,10 @@ pub(crate) struct Nanny {
     channel: Watch,
     channel_ended: bool,
     is_gone: bool,
-    /// The last one.
-    report: Report,
+    leader: u64,
+    /// The last one that said more than that the child was started. Boxed, because most of the time there is none, and it
+    /// is larger than all the rest of a run.
+    report: Option<Box<Report>>,
     poller: Arc<Poller>,
 }
 
@@ -152,12 +154,14 @@ impl Nanny {
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
         let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, report, poller })
+        let leader = report.leader;
+        let report = (report != Report { leader, ..Report::default() }).then(|| Box::new(report));
+        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, leader, report, poller })
     }
 
     /// The number of the child.
     pub(crate) fn leader(&self) -> u32 {
-        u32::try_from(self.report.leader).unwrap_or(0)
+        u32::try_from(self.leader).unwrap_or(0)
     }
 
     /// Takes in what the nanny has said, and whether it is gone.
@@ -169,7 +173,7 @@ impl Nanny {
             match recv(&self.channel, &mut packet, RecvFlags::DONTWAIT) {
                 Ok((length @ 1.., _)) => {
                     if let Some(report) = packet.get(..length).and_then(Report::decode) {
-                        self.report = report;
+                        self.report = Some(Box::new(report));
                     }
                 }
                 // A nanny that leaves with an order unread resets the channel, and that is told first, once.
@@ -189,7 +193,8 @@ impl Nanny {
 
     /// What the nanny has said last.
     pub(crate) fn report(&self) -> &Report {
-        &self.report
+        static NOTHING_YET: LazyLock<Report> = LazyLock::new(Report::default);
+        self.report.as_deref().unwrap_or(&NOTHING_YET)
     }
 
     /// Whether the nanny has ended.
@@ -199,7 +204,7 @@ impl Nanny {
 
     /// Whether the nanny has ended without having seen the end of everybody.
     pub(crate) fn is_lost(&self) -> bool {
-        self.is_gone && self.report.kind != Kind::Empty
+        self.is_gone && self.report().kind != Kind::Empty
     }
 
     /// Gives the nanny an order. An order to one that is gone is lost.
