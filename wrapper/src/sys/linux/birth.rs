@@ -13,6 +13,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+#[cfg(has_nanny)]
 use std::path::Path;
 use std::process::{Child, Command};
 use std::ptr;
@@ -91,6 +92,7 @@ pub(crate) fn start_leader(
 
 /// Executes a helper of our own, with all signals blocked. It is left to itself to reset dispositions and to close what
 /// it does not need.
+#[cfg(has_nanny)]
 pub(super) fn start_helper(
     image: &Path,
     arguments: Strings,
@@ -196,11 +198,12 @@ fn paths(
 }
 
 /// How a process is to face the world.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Bearing {
     /// Clean, and in a group of its own.
     Leader,
     /// All signals blocked, and otherwise as it comes.
+    #[cfg(has_nanny)]
     Helper,
 }
 
@@ -335,9 +338,14 @@ fn prepare(plan: &Plan<'_>) -> Result<(), Failed> {
             check("give the child its standard streams", unsafe { libc::dup2(*end, number) })?;
         }
     }
-    if plan.bearing == Bearing::Helper {
-        return Ok(());
+    match plan.bearing {
+        Bearing::Leader => prepare_leader(plan),
+        #[cfg(has_nanny)]
+        Bearing::Helper => Ok(()),
     }
+}
+
+fn prepare_leader(plan: &Plan<'_>) -> Result<(), Failed> {
     // SAFETY: the call takes numbers.
     check("give the child a group of its own", unsafe { libc::setpgid(0, 0) })?;
     if let Some(directory) = plan.directory {
