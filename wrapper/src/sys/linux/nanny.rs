@@ -85,11 +85,10 @@ pub(crate) struct Nanny {
     channel: Watch,
     channel_ended: bool,
     is_gone: bool,
-    leader: u64,
+    leader: u32,
     /// The last one that said more than that the child was started. Boxed, because most of the time there is none, and it
     /// is larger than all the rest of a run.
     report: Option<Box<Report>>,
-    poller: Arc<Poller>,
 }
 
 impl Nanny {
@@ -153,15 +152,16 @@ impl Nanny {
             // That has closed the channel.
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
-        let (channel_ended, is_gone, poller) = (false, false, Arc::clone(poller));
-        let leader = report.leader;
-        let report = (report != Report { leader, ..Report::default() }).then(|| Box::new(report));
-        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, leader, report, poller })
+        let (channel_ended, is_gone) = (false, false);
+        let leader = u32::try_from(report.leader).unwrap_or(0);
+        let report =
+            (report != Report { leader: report.leader, ..Report::default() }).then(|| Box::new(report));
+        Ok(Self { pid, pidfd, channel, channel_ended, is_gone, leader, report })
     }
 
     /// The number of the child.
     pub(crate) fn leader(&self) -> u32 {
-        u32::try_from(self.leader).unwrap_or(0)
+        self.leader
     }
 
     /// Takes in what the nanny has said, and whether it is gone.
@@ -220,7 +220,7 @@ impl Nanny {
 
     /// The session in which the nanny and its child were. To be used only as long as the nanny is not reaped.
     pub(crate) fn session(&self) -> OrphanedSession {
-        OrphanedSession::led_by(self.pid, &self.poller)
+        OrphanedSession::led_by(self.pid, self.pidfd.poller())
     }
 }
 

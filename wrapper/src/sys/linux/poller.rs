@@ -91,6 +91,11 @@ impl Watch {
         Ok(watch)
     }
 
+    #[cfg(has_nanny)]
+    pub(super) fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
     /// Stops reporting; the descriptor stays open.
     pub(crate) fn pause(&mut self) {
         if self.watching {
