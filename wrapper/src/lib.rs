@@ -91,8 +91,8 @@
 //!   reach, and each [`Outcome`] names its containment.
 //! - A process that was forked after everybody was asked is not asked as long as its parent lives: it is the parent's
 //!   business, until the grace is over.
-//! - With `group`, if another thread of the owner makes a descriptor that is not close-on-exec during a start, the child
-//!   inherits it.
+//! - With `group` and a command that was converted from another builder, if another thread of the owner makes a descriptor
+//!   that is not close-on-exec during a start, the child inherits it.
 //! - A process of another user (a set-uid program) cannot be killed; it is named as a survivor.
 //! - With `group`, an owner that ignores SIGCHLD, or waits for any child, takes exit statuses away from us. Then there is
 //!   an outcome without one, and before Linux 6.9 whoever such a child left behind is not killed.

@@ -65,7 +65,10 @@ pub(crate) struct Case {
     containment: Containment,
     /// `None` once the case is finished.
     hold: Option<Box<dyn Hold>>,
-    limits: Limits,
+    /// The limits that are still needed when the run was started.
+    idle: Option<Duration>,
+    grace: Duration,
+    drain: Duration,
     intakes: Intakes,
     token: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Waker)>,
 
@@ -125,17 +128,20 @@ pub(crate) struct Opening {
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
         let Opening { door, common, containment, hold, limits, intakes, token, started } = opening;
-        let waker = door.waker();
+        let Limits { timeout, idle, grace, drain } = limits;
+        let token = token.map(|token| (Box::pin(token.cancelled_owned()), door.waker()));
         Self {
             door,
             common,
             containment,
             hold: Some(hold),
-            limits,
+            idle,
+            grace,
+            drain,
             intakes,
-            token: token.map(|token| (Box::pin(token.cancelled_owned()), waker)),
+            token,
             rung: Rung::Running,
-            deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
+            deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
             grace_over: None,
             noted_deadline: None,
@@ -182,7 +188,7 @@ impl Case {
     /// Nobody can tell whether a child is silent whose output nobody takes.
     fn idle_deadline(&self) -> Option<Instant> {
         let held_up = self.intakes.stdout.is_held_up() || self.intakes.stderr.is_held_up();
-        let idle = self.limits.idle.filter(|_| self.rung == Rung::Running && !held_up)?;
+        let idle = self.idle.filter(|_| self.rung == Rung::Running && !held_up)?;
         self.last_output.checked_add(idle)
     }
 
@@ -348,7 +354,7 @@ impl Case {
     }
 
     fn ask(&mut self) {
-        let grace = self.limits.grace;
+        let grace = self.grace;
         let kept_by = self.hold.as_mut().map(|hold| hold.ask(grace));
         // Counted from here, so that nobody is killed before the grace is over.
         self.grace_over = Instant::now().checked_add(grace);
@@ -423,7 +429,7 @@ impl Case {
             self.intakes.stdin.close();
             self.intakes.stdout.take_the_rest(room);
             self.intakes.stderr.take_the_rest(room);
-            self.deadline = Instant::now().checked_add(self.limits.drain);
+            self.deadline = Instant::now().checked_add(self.drain);
         }
         if self.abandoned {
             self.cut_output();
@@ -434,7 +440,7 @@ impl Case {
     fn end_drain(&mut self, now: Instant, room: &mut Room) {
         let waited =
             self.ending().settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
-        let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
+        let may_be_a_start = self.drain < LONGER_THAN_A_START && waited < START_BOUND;
         // One clean look is not enough: a start counts as one a moment after it has got its copies, and until a moment
         // before it closes them.
         if may_be_a_start {

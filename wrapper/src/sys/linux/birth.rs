@@ -23,7 +23,8 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::clean_start::{
-    keep_descriptors_from_exec, restore_dispositions, unblock_all_signals, with_all_signals_blocked,
+    keep_descriptors_from_exec, last_errno, restore_dispositions, unblock_all_signals,
+    with_all_signals_blocked,
 };
 use super::group::signalable;
 use super::pipe::ChildEnd;
@@ -250,7 +251,9 @@ impl Recipe {
             failed: None,
         };
         // Until the child has dispositions of its own, a handler of the owner's would run in it, in the owner's memory.
-        let born = with_all_signals_blocked(|| bear(&mut plan)).map_err(failed("make a process"))?;
+        let born = with_all_signals_blocked(|| bear(&mut plan))
+            .map_err(|errno| failed("block signals")(errno.into()))?
+            .map_err(failed("make a process"))?;
         let Some((doing, errno)) = plan.failed else { return Ok(born) };
         // It ends at once after it has said so.
         if let Some(pidfd) = &born.pidfd {
@@ -353,16 +356,13 @@ fn prepare_leader(plan: &Plan<'_>) -> Result<(), Failed> {
         check("enter the child's directory", unsafe { libc::chdir(directory.as_ptr()) })?;
     }
     keep_descriptors_from_exec();
-    restore_dispositions();
+    // Before any signal is let in: a handler of the owner's would run in the owner's memory.
+    restore_dispositions().map_err(|errno| ("restore signal dispositions", errno))?;
     unblock_all_signals().map_err(|errno| ("unblock the child's signals", errno))
 }
 
 fn check(doing: &'static str, result: libc::c_int) -> Result<(), Failed> {
     if result == -1 { Err((doing, last_errno())) } else { Ok(()) }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// Comes back with the reason, or not at all.

@@ -43,7 +43,7 @@ impl CleanStart {
 /// To be called in the forked child. Makes only system calls that are async-signal-safe.
 pub(super) fn clean_before_exec() -> io::Result<()> {
     keep_descriptors_from_exec();
-    restore_dispositions();
+    restore_dispositions()?;
     Ok(unblock_all_signals()?)
 }
 
@@ -59,12 +59,15 @@ pub(crate) fn block_all_signals() {
 
 /// Calls something with all signals of this thread blocked, which a child that it starts inherits. Also those that libc
 /// keeps for itself: a child that shares our memory must not run its handlers.
-pub(super) fn with_all_signals_blocked<T>(act: impl FnOnce() -> T) -> T {
-    // It cannot fail for a set of the kernel's own size.
-    let before = set_mask(SignalSet::MAX).unwrap_or_default();
+///
+/// # Errors
+/// They could not be blocked, so it was not called.
+pub(super) fn with_all_signals_blocked<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
+    let before = set_mask(SignalSet::MAX)?;
     let result = act();
+    // The mask is one that the kernel gave, so it takes it back.
     let _ = set_mask(before);
-    result
+    Ok(result)
 }
 
 /// To be called in the child, before its exec. Makes a system call only.
@@ -88,7 +91,7 @@ fn set_mask(mask: SignalSet) -> Result<SignalSet, Errno> {
     if result == 0 {
         return Ok(before);
     }
-    Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    Err(last_errno())
 }
 
 fn this_thread_blocks_signals() -> bool {
@@ -151,13 +154,12 @@ pub(super) fn keep_descriptors_from_exec() {
 
 /// Restores the default dispositions of all signals; those that libc keeps for itself are ignored in some owners. To be
 /// called in the child, before its exec. Makes system calls only.
-pub(super) fn restore_dispositions() {
+pub(super) fn restore_dispositions() -> Result<(), Errno> {
     /// Larger than the structure of any architecture; all zero is the default disposition, with no flags.
     const DEFAULT: [u64; 8] = [0; 8];
-    for signal in 1..=LAST_SIGNAL {
-        // It is refused for SIGKILL and SIGSTOP only.
+    for signal in (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
         // SAFETY: the call reads the structure; this runs in the child, so it changes nobody else.
-        unsafe {
+        let result = unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,
@@ -166,5 +168,14 @@ pub(super) fn restore_dispositions() {
                 size_of::<SignalSet>(),
             )
         };
+        if result != 0 {
+            return Err(last_errno());
+        }
     }
+    Ok(())
+}
+
+/// Why the last system call failed.
+pub(super) fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

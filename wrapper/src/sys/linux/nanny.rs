@@ -147,11 +147,10 @@ pub(crate) struct Nanny {
     first: Option<OwnedFd>,
     channel_ended: bool,
     is_gone: bool,
-    leader: u64,
+    leader: u32,
     /// The last one that said more than that the child was started. Boxed, because most of the time there is none, and it
     /// is larger than all the rest of a run.
     report: Option<Box<Report>>,
-    poller: Arc<Poller>,
 }
 
 impl Nanny {
@@ -225,15 +224,16 @@ impl Nanny {
             // That has closed the channel.
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
-        let (channel_ended, is_gone, poller) = (false, pidfd.is_none(), Arc::clone(poller));
-        let leader = report.leader;
-        let report = (report != Report { leader, ..Report::default() }).then(|| Box::new(report));
-        Ok(Self { pid, pidfd, channel, first, channel_ended, is_gone, leader, report, poller })
+        let (channel_ended, is_gone) = (false, pidfd.is_none());
+        let leader = u32::try_from(report.leader).unwrap_or(0);
+        let report =
+            (report != Report { leader: report.leader, ..Report::default() }).then(|| Box::new(report));
+        Ok(Self { pid, pidfd, channel, first, channel_ended, is_gone, leader, report })
     }
 
     /// The number of the child.
     pub(crate) fn leader(&self) -> u32 {
-        u32::try_from(self.leader).unwrap_or(0)
+        self.leader
     }
 
     /// Takes in what the nanny has said, and whether it is gone.
@@ -323,7 +323,7 @@ impl Nanny {
         let pidfd = self.pidfd.as_ref()?;
         // Also if nothing is told of it, as long as somebody traces it.
         let is_unreaped = waitid(WaitId::PidFd(pidfd.as_fd()), LOOK).is_ok();
-        is_unreaped.then(|| OrphanedSession::led_by(self.pid, &self.poller))
+        is_unreaped.then(|| OrphanedSession::led_by(self.pid, pidfd.poller()))
     }
 }
 

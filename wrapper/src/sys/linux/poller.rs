@@ -33,8 +33,16 @@ impl Poller {
 
     /// Ends the current wait, or the next one if nobody waits. Never blocks.
     pub(crate) fn wake(&self) {
-        // EAGAIN means that the counter is full, so the wake-up is already pending; there is no other failure.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        /// A wake-up that is lost is a run that nobody looks after, so nothing is left to chance.
+        const TRIES: usize = 3;
+        for _ in 0..TRIES {
+            match rustix::io::write(&self.wake, &1u64.to_ne_bytes()) {
+                // EAGAIN means that the counter is full, so the wake-up is already pending.
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => return,
+                // There is no other failure that we know of.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits for events, at most for `timeout`, and puts the tokens of what is ready into `ready`.
@@ -89,6 +97,11 @@ impl Watch {
         let mut watch = Self { fd, poller: Arc::clone(poller), token, interest, watching: false };
         watch.resume()?;
         Ok(watch)
+    }
+
+    #[cfg(has_nanny)]
+    pub(super) fn poller(&self) -> &Arc<Poller> {
+        &self.poller
     }
 
     /// Stops reporting; the descriptor stays open.
