@@ -281,6 +281,10 @@ impl From<std::process::Command> for Command {
     ///
     /// Because it may carry these, it is started by a fork, which is slower than the start of a command that was made
     /// here, and takes the longer the more memory the owner has.
+    ///
+    /// With a nanny the hooks run before the process is divided into the nanny and the program. A signal that a hook asks
+    /// for when the parent dies (`PR_SET_PDEATHSIG`) is kept from the nanny; the program gets it when the nanny dies, and
+    /// not when the thread that started it ends. The end of the owner ends everybody as always, which is by SIGKILL.
     fn from(mut inner: std::process::Command) -> Self {
         let clears_environment = clears_environment(&mut inner);
         Self::holding(inner, clears_environment, true)

@@ -70,9 +70,27 @@ fn divide(channel: RawFd, image: RawFd, cgroup: RawFd) -> io::Result<()> {
     super::clean_start::block_all_signals();
     lead_session()?;
     become_subreaper()?;
+    let death_signal = give_up_death_signal()?;
     // SAFETY: without shared memory this is a fork, but for the handlers that libc would call and that nobody here needs.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, ptr::null::<u8>()) })?;
-    if pid == 0 { become_program(cgroup) } else { Err(become_nanny(channel, image, pid)) }
+    if pid == 0 { become_program(cgroup, death_signal) } else { Err(become_nanny(channel, image, pid)) }
+}
+
+/// Takes off the signal that a hook of the user's may have asked for when the parent dies: the nanny has to outlive that
+/// one. Returns it, 0 if there is none.
+fn give_up_death_signal() -> io::Result<libc::c_int> {
+    let mut signal: libc::c_int = 0;
+    // SAFETY: the call writes one number, for which there is room.
+    check(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, ptr::from_mut(&mut signal)) }.into())?;
+    if signal != 0 {
+        ask_for_death_signal(0)?;
+    }
+    Ok(signal)
+}
+
+fn ask_for_death_signal(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).map(drop)
 }
 
 fn lead_session() -> io::Result<()> {
@@ -92,7 +110,11 @@ fn become_subreaper() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }.into()).map(drop)
 }
 
-fn become_program(cgroup: RawFd) -> io::Result<()> {
+fn become_program(cgroup: RawFd, death_signal: libc::c_int) -> io::Result<()> {
+    // Its parent is the nanny now. While that lives it sees to the purpose, whoever of the owner's threads ends.
+    if death_signal != 0 {
+        ask_for_death_signal(death_signal)?;
+    }
     // SAFETY: the call takes numbers.
     check(unsafe { libc::setpgid(0, 0) }.into())?;
     if cgroup != NONE {

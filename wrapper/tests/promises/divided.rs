@@ -1,0 +1,59 @@
+//! What a hook of a converted command may do before the process is divided into a nanny and the program.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use childminder::{Command, Ended, Left, Outcome, Reason};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+
+use crate::HELD_BY;
+use crate::scene::{assert_all_dead, pids, start, within};
+
+/// A command of the standard library's whose forked process calls `hook`, which must be async-signal-safe.
+fn hooked(script: &str, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]);
+    #[expect(unsafe_code, reason = "a hook cannot be had otherwise")]
+    // SAFETY: the hooks of these tests make system calls only.
+    unsafe {
+        command.pre_exec(hook)
+    };
+    let mut command = Command::from(command);
+    command.require(HELD_BY);
+    command
+}
+
+#[tokio::test]
+async fn a_death_signal_that_a_hook_asks_for_does_not_reach_the_nanny_when_the_starting_thread_ends() {
+    let hook = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+    let mut command = hooked("sleep 100 & echo $!; echo $$; wait", hook);
+    command.grace(Duration::from_millis(100));
+    let runtime = tokio::runtime::Handle::current();
+    // The parent of what it forks is this thread, which is gone when it is joined.
+    let starter = std::thread::spawn(move || {
+        let _inside = runtime.enter();
+        start(&mut command)
+    });
+    let mut run = starter.join().expect("it starts");
+    let tree = pids(&mut run, 2).await;
+    run.cancel();
+    let outcome: Outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled), "the nanny was there: {outcome:?}");
+    assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_death_signal_that_a_hook_asks_for_is_the_programs() {
+    let hook = || Ok(set_pdeathsig(Signal::SIGUSR1)?);
+    // 157 is prctl, 2 is PR_GET_PDEATHSIG.
+    let script = "exec perl -e 'my $s = pack \"i\", 0; syscall(157, 2, $s) == 0 or die; print unpack(\"i\", $s), \"\\n\"'";
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let outcome = crate::scene::run(&mut hooked(script, hook)).await;
+    let told = String::from_utf8_lossy(&outcome.stdout.bytes).trim().to_owned();
+    assert_eq!(told, (Signal::SIGUSR1 as i32).to_string(), "{outcome:?}");
+}
