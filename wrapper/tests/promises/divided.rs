@@ -7,9 +7,10 @@ use std::time::Duration;
 use childminder::{Command, Ended, Left, Outcome, Reason};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::unistd::{Pid, setsid};
 
 use crate::HELD_BY;
-use crate::scene::{assert_all_dead, pids, start, within};
+use crate::scene::{assert_all_dead, lines, pids, start, within};
 
 /// A command of the standard library's whose forked process calls `hook`, which must be async-signal-safe.
 fn hooked(script: &str, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
@@ -56,4 +57,21 @@ async fn a_death_signal_that_a_hook_asks_for_is_the_programs() {
     let outcome = crate::scene::run(&mut hooked(script, hook)).await;
     let told = String::from_utf8_lossy(&outcome.stdout.bytes).trim().to_owned();
     assert_eq!(told, (Signal::SIGUSR1 as i32).to_string(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_a_hook_leads_is_the_nannys_and_the_program_leads_its_own_group_in_it() {
+    let hook = || Ok(setsid().map(drop)?);
+    let script = "sleep 100 & echo $!; echo $$; cut -d' ' -f 5,6 /proc/$$/stat; wait";
+    let mut run = start(hooked(script, hook).grace(Duration::from_millis(100)));
+    let said = lines(&mut run, 3).await;
+    let tree: Vec<u32> = said[..2].iter().map(|line| line.parse().expect("a pid")).collect();
+    let (group, session) = said[2].split_once(' ').expect("two numbers");
+    assert_eq!(group, said[1], "the group is the program's");
+    let leader = Pid::from_raw(session.parse().expect("a session"));
+    assert_ne!(leader.to_string(), said[1], "the session is the nanny's");
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    assert_all_dead(&tree);
+    assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
 }
