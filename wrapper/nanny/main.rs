@@ -223,6 +223,10 @@ fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
         Ok(_) => Err((Step::Receive, EPROTO)),
         Err(errno) => Err((Step::Receive, errno)),
     });
+    // The program waits for the end of what is our stdout, and must not run if it cannot be held.
+    if ready.is_err() {
+        let _ = sys::signal(leader, SIGKILL);
+    }
     for fd in [1, 2] {
         sys::close(fd);
     }

@@ -1,10 +1,8 @@
 //! Owners in odd circumstances: every start is a contained run or an error that says why, and leaves nothing.
 
-use std::process::Command;
-
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::stage::{Owner, PATIENCE, PLAY, check, nobody_is_left, rounds, trial, trial_or_skip};
+use crate::stage::{self, Owner, PATIENCE, check, nobody_is_left, rounds, trial, trial_or_skip};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -50,11 +48,8 @@ fn without_streams() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A disposition that is inherited needs nobody who sets it in this process.
 fn ignoring_children() -> Result<(), Failed> {
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(std::env::current_exe()?);
-    command.args([PLAY, "circumstance", "ignoring children", &number(30, 500)]);
+    let mut command = stage::ignoring_children("circumstance", &["ignoring children", &number(30, 500)]);
     is_good(&Owner::start(&mut command))
 }
 

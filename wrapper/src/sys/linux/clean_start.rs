@@ -125,12 +125,8 @@ fn keep_descriptors_from_exec() {
 
 fn reset_signals() -> io::Result<()> {
     for signal in (1..=LAST_SIGNAL).filter(|signal| is_ignored(*signal)) {
-        // SAFETY: a zeroed action is the default disposition with an empty mask and no flags. This runs in the
-        // forked child, so it changes nobody else.
-        unsafe {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &default, ptr::null_mut());
-        }
+        // It cannot fail for one whose disposition was read.
+        let _ = reset_signal(signal);
     }
     let mut none = MaybeUninit::uninit();
     // SAFETY: `sigemptyset` initialises the set that `pthread_sigmask` reads.
@@ -139,4 +135,15 @@ fn reset_signals() -> io::Result<()> {
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut())
     };
     if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
+
+/// To be called in the forked child. Makes only a system call that is async-signal-safe.
+pub(super) fn reset_signal(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: a zeroed action is the default disposition with an empty mask and no flags. This runs in the forked child,
+    // so it changes nobody else.
+    let failed = unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &default, ptr::null_mut())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
