@@ -161,7 +161,7 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
 
 fn look_at_proc() -> Result<(), (Step, Errno)> {
     tree::look_for_self().map_err(|errno| (Step::OwnProc, errno))?;
-    tree::open_children_of_self().map(drop).map_err(|errno| (Step::Children, errno))
+    tree::open_children_of_self().map(sys::close).map_err(|errno| (Step::Children, errno))
 }
 
 fn start_child(
@@ -223,6 +223,8 @@ fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
         Ok(_) => Err((Step::Receive, EPROTO)),
         Err(errno) => Err((Step::Receive, errno)),
     });
+    // A hook of the command's may have gone where there is none.
+    let ready = ready.and_then(|request| look_at_proc().map(|()| request));
     // The program waits for the end of what is our stdout, and must not run if it cannot be held.
     if ready.is_err() {
         let _ = sys::signal(leader, SIGKILL);

@@ -1,13 +1,17 @@
 //! What a hook of a converted command may do before the process is divided into a nanny and the program.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use childminder::{Command, Ended, Left, Outcome, Reason};
+use childminder::{Command, Ended, Left, Outcome, Reason, StartError};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, Uid, setsid};
 
 use crate::HELD_BY;
 use crate::scene::{assert_all_dead, lines, pids, start, within};
@@ -74,4 +78,27 @@ async fn a_session_that_a_hook_leads_is_the_nannys_and_the_program_leads_its_own
     let outcome = within(run.wait()).await;
     assert_all_dead(&tree);
     assert!(matches!(outcome.left, Left::Nobody(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_a_hook_keeps_from_proc_is_refused_and_executes_nothing() {
+    if !Uid::effective().is_root() {
+        eprintln!("not run: only root may have mounts of its own");
+        return;
+    }
+    let hook = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&CStr>;
+        mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        Ok(mount(none, c"/proc", Some(c"tmpfs"), MsFlags::empty(), none)?)
+    };
+    let witness = std::env::temp_dir().join(format!("childminder-without-proc-{}", std::process::id()));
+    // One that a process of this number has left.
+    let _ = std::fs::remove_file(&witness);
+    let mut command = hooked(&format!("setsid touch {}", witness.display()), hook);
+    let refused = command.start();
+    let Err(StartError::Spawn { doing, source, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(doing, "find the nanny in /proc", "{source:?}");
+    assert_eq!(source.raw_os_error(), Some(Errno::ENOENT as i32));
+    assert!(!witness.exists(), "it was executed");
 }
