@@ -35,7 +35,7 @@ use core::ptr;
 
 use start::Start;
 use sys::{
-    CLD_KILLED, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
+    CLD_KILLED, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
 use tree::Member;
@@ -54,6 +54,12 @@ const FIRST_PAUSE_NS: u64 = MS;
 const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
 /// …and while a death is awaited.
 const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
+
+/// The pause after which a nanny gives up that cannot list its children, and has no owner.
+const LAST_BLIND_PAUSE_NS: u64 = 1024 * MS;
+
+/// The exit code of a nanny that has not seen the end of everybody.
+const GIVEN_UP: c_int = 70;
 
 /// The number of arguments of a nanny whose child was started before it: the name, a word, the child's number.
 const ADOPTING: usize = 3;
@@ -259,6 +265,8 @@ struct Nanny {
     grace_over_ns: Option<u64>,
     /// There may be somebody to reap of whom we will not hear again.
     unreaped: bool,
+    /// There is no list of children any more.
+    is_blind: bool,
 }
 
 impl Nanny {
@@ -268,7 +276,7 @@ impl Nanny {
         let told = Report::default();
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
-        let (socket, unreaped) = (SOCKET, false);
+        let (socket, unreaped, is_blind) = (SOCKET, false, false);
         let grace_over_ns = None;
         Self {
             state,
@@ -283,6 +291,7 @@ impl Nanny {
             pause_ns,
             grace_over_ns,
             unreaped,
+            is_blind,
         }
     }
 
@@ -446,6 +455,8 @@ impl Nanny {
         }
         if self.leader > 0 {
             let _ = sys::signal(-self.leader, SIGKILL);
+            // Without /proc nobody is listed, and it may have left its group.
+            let _ = sys::signal(self.leader, SIGKILL);
         }
         let _ = tree::each_child(|number| {
             // What fails shows as somebody who is left.
@@ -464,13 +475,14 @@ impl Nanny {
         self.kill();
         // Somebody may have come back to it.
         self.kill_cgroup();
-        let _ = tree::each_child(|number| {
+        let listed = tree::each_child(|number| {
             let Some(child) = tree::look_at_child(number) else { return };
             tree::each_below(&child, &mut |member| {
                 let _ = sys::signal_group_by_handle(member.handle, SIGKILL);
                 let _ = sys::signal_by_handle(member.handle, SIGKILL);
             });
         });
+        self.is_blind = listed == Err(ENOENT);
     }
 
     fn tell(&mut self) {
@@ -565,6 +577,11 @@ impl Nanny {
             State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
             State::Running => return self.look_again_ns = None,
         };
+        let nobody_cares = self.owner < 0 || self.socket < 0;
+        if self.is_blind && self.leader < 0 && nobody_cares && self.pause_ns >= LAST_BLIND_PAUSE_NS {
+            // Whoever is left cannot be found, and whoever is told of it is gone.
+            sys::exit(GIVEN_UP)
+        }
         self.pause_ns = (self.pause_ns * 2).min(longest);
         self.look_again_ns = Some(now + self.pause_ns);
     }
@@ -603,5 +620,5 @@ global_asm!(".globl rust_eh_personality", ".set rust_eh_personality, 0");
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     // The owner sees the nanny gone without a last report, and sweeps.
-    sys::exit(70)
+    sys::exit(GIVEN_UP)
 }

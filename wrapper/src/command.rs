@@ -288,7 +288,7 @@ impl From<std::process::Command> for Command {
     /// session that a hook leads is the nanny's; the program is in it and leads a group, but it is not the one that a
     /// terminal takes for the foreground. A hook must leave the nanny the `/proc` of the owner's pid namespace, where it
     /// finds the tree: after one that hides it, as by a change of root, the start is refused and nothing is executed. What
-    /// takes `/proc` away later leaves only those to be killed who are in the program's group.
+    /// takes `/proc` away later leaves only the program and its group to be killed.
     fn from(mut inner: std::process::Command) -> Self {
         let clears_environment = clears_environment(&mut inner);
         Self::holding(inner, clears_environment, true)
