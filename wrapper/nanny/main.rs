@@ -8,7 +8,7 @@
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
 //! and the program's stdin comes with the request. With a word and the number of a child instead, it becomes the nanny of
-//! that. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
+//! that, which executes nothing before 1 is closed. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
 //! another nanny, it only looks at `/proc`, and its exit code says whether that is as it must be.
 //!
 //! The run may be held by more than the nanny: by a control group, whose switch is the first thing that a kill throws, or
