@@ -35,10 +35,9 @@ use core::ptr;
 
 use start::Start;
 use sys::{
-    CLD_KILLED, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
+    CLD_KILLED, EAGAIN, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
-use tree::Member;
 use wire::{Cause, Kind, NAMED, Order, Report, Request, Step};
 
 const SOCKET: Fd = 0;
@@ -101,8 +100,8 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     match nanny {
         Ok(mut nanny) => {
             nanny.tell_of_start();
-            // SAFETY: the child has its environment, and nobody reads this one.
-            unsafe { forget_start(environment) };
+            // SAFETY: the child has its arguments and its environment, and nobody reads these.
+            unsafe { forget_start(arguments, environment) };
             nanny.serve()
         }
         Err((step, errno)) => {
@@ -112,26 +111,32 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     }
 }
 
-/// Gives back what the start has used: a nanny is there for as long as its run.
+/// Forgets what the start has used: the program may have its reasons to hide its arguments and its environment, and a nanny
+/// is there, with all its memory, for as long as its run.
 ///
 /// # Safety
-/// As the kernel gave it, and not used after this.
+/// As the kernel gave them, and not used after this but for the first argument.
 #[inline(never)]
-unsafe fn forget_start(environment: *const *const c_char) {
+unsafe fn forget_start(arguments: *const *const c_char, environment: *const *const c_char) {
     /// More than the deepest call up to now has used.
     const STACK: usize = 64 * 1024;
     /// What the next call may be using.
     const IN_USE: usize = 1024;
-    let mut last = environment;
-    // SAFETY: the array ends with a null pointer, and its strings lie in its order, in one piece.
+    // SAFETY: there are two arguments at least; the arrays end with null pointers, and their strings lie in their order, in
+    // one piece, and may be written.
     unsafe {
-        let first = *environment;
-        while !(*last).is_null() {
-            last = last.add(1);
+        let first = *arguments.add(1);
+        let mut last = first;
+        for mut array in [arguments.add(1), environment] {
+            while !(*array).is_null() {
+                last = *array;
+                array = array.add(1);
+            }
         }
-        if last != environment {
-            sys::forget(first as usize, *last.sub(1) as usize);
-        }
+        let end = last.add(CStr::from_ptr(last).count_bytes());
+        let length = end as usize - first as usize;
+        core::slice::from_raw_parts_mut(first.cast_mut().cast::<u8>(), length).fill(0);
+        sys::forget(first as usize, end as usize);
         // Below the frames of those who wait for this call nothing is alive.
         let here = ptr::from_ref(&last) as usize - IN_USE;
         sys::forget(here - STACK, here);
@@ -150,6 +155,7 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     if leads_no_session {
         sys::lead_session().map_err(at(Step::Session))?;
     }
+    sys::set_name(c"nanny");
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
@@ -377,7 +383,7 @@ impl Nanny {
                 Ok(Some(pid)) if pid == self.leader => self.leader_ended(),
                 Ok(Some(pid)) => {
                     somebody = true;
-                    self.reap(pid);
+                    self.reap(pid, self.state == State::Killing);
                 }
                 Err(ECHILD) => return self.happen(Event::NobodyLeft),
                 Ok(None) => {
@@ -400,9 +406,11 @@ impl Nanny {
     fn leader_ended(&mut self) {
         self.report.ended_ns = sys::now_ns();
         self.report.ended_after_signal = (self.state != State::Running).into();
+        // Whoever ends before we kill was killed by somebody else.
+        let by_us = self.state == State::Killing;
         // Before it is reaped: its group is surely its group only as long as it is there.
         self.happen(Event::LeaderEnded);
-        if let Some(ended) = self.reap(self.leader) {
+        if let Some(ended) = self.reap(self.leader, by_us) {
             self.report.code = ended.code;
             self.report.status = ended.status;
             self.report.user_us = ended.user_us;
@@ -413,13 +421,13 @@ impl Nanny {
         self.leader = -1;
     }
 
-    fn reap(&mut self, pid: c_int) -> Option<sys::Ended> {
+    fn reap(&mut self, pid: c_int, by_us: bool) -> Option<sys::Ended> {
         // It has a number there only as long as it is not reaped.
-        let is_to_be_named = self.state == State::Killing && self.report.killed.count < NAMED as u64;
+        let is_to_be_named = by_us && self.report.killed.count < NAMED as u64;
         let known_as = if is_to_be_named { self.bounds.number_outside(pid) } else { 0 };
         let ended = sys::reap(pid).ok()?;
         memory::ASKED.remove(pid);
-        if self.state == State::Killing && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
+        if by_us && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
             self.report.killed.add(known_as);
         }
         Some(ended)
@@ -435,10 +443,19 @@ impl Nanny {
             if memory::ASKED.contains(number) {
                 return;
             }
-            let Some(child) = tree::look_at_child(number) else { return };
-            ask_one(&child, bounds, report);
+            // By its number, which is its own until we reap it.
+            let ask = |signal| sys::signal(number, signal);
+            let Some(child) = tree::look_at_child(number) else {
+                ask_one((number, b'?'), ask, bounds, report);
+                report.not_asked += u64::from(everybody);
+                return;
+            };
+            ask_one((number, child.state), ask, bounds, report);
             if everybody {
-                report.not_asked += tree::each_below(&child, &mut |member| ask_one(member, bounds, report));
+                report.not_asked += tree::each_below(&child, &mut |member| {
+                    let ask = |signal| sys::signal_by_handle(member.handle, signal);
+                    ask_one((member.number, member.state), ask, bounds, report);
+                });
             }
         });
         if listed.is_err() {
@@ -493,7 +510,21 @@ impl Nanny {
         } else if self.state == State::Killing {
             self.count_left();
         }
-        if self.report != self.told && sys::send(self.socket, &self.report.encode()).is_ok() {
+        if self.report == self.told {
+            return;
+        }
+        let packet = self.report.encode();
+        let mut sent = sys::send(self.socket, &packet);
+        // An owner that was stopped may have left the channel full. What comes later replaces all of that but the last.
+        while self.state == State::Empty && sent == Err(EAGAIN) && self.owner >= 0 {
+            let mut polls = [Poll::writable(self.socket), Poll::readable(self.owner)];
+            let waited = sys::poll(&mut polls, None);
+            if polls[1].is_ready() || !matches!(waited, Ok(_) | Err(EINTR)) {
+                return;
+            }
+            sent = sys::send(self.socket, &packet);
+        }
+        if sent.is_ok() {
             self.told = self.report;
         }
     }
@@ -545,13 +576,18 @@ impl Nanny {
         loop {
             match sys::receive(self.socket) {
                 Packet::Order(order, grace_ns) if order == Order::Ask as u8 => {
+                    // Who came first is settled here as well: it may have ended since we looked.
+                    self.notice_ends();
                     if self.state == State::Running {
                         self.happen(Event::AskOrdered);
                         // From here, so that everybody has all of it.
                         self.grace_over_ns = sys::now_ns().checked_add(grace_ns);
                     }
                 }
-                Packet::Order(order, _) if order == Order::Kill as u8 => self.happen(Event::KillOrdered),
+                Packet::Order(order, _) if order == Order::Kill as u8 => {
+                    self.notice_ends();
+                    self.happen(Event::KillOrdered);
+                }
                 Packet::Order(..) => {}
                 Packet::NothingYet => return,
                 Packet::End => {
@@ -587,20 +623,25 @@ impl Nanny {
     }
 }
 
-fn ask_one(member: &Member, bounds: &Bounds, report: &mut Report) {
+fn ask_one(
+    (number, state): (c_int, u8),
+    ask: impl Fn(c_int) -> Result<(), Errno>,
+    bounds: &Bounds,
+    report: &mut Report,
+) {
     const ZOMBIE: u8 = b'Z';
     // The state of a process is a zombie's already when its first thread has ended, so it does not spare the signal.
-    if !memory::ASKED.insert(member.number) {
+    if !memory::ASKED.insert(number) {
         return;
     }
     // Before it may obey, and be gone.
     let is_to_be_named = report.asked.count < NAMED as u64;
-    let known_as = if is_to_be_named { bounds.number_outside(member.number) } else { 0 };
-    let asked = sys::signal_by_handle(member.handle, SIGTERM);
+    let known_as = if is_to_be_named { bounds.number_outside(number) } else { 0 };
+    let asked = ask(SIGTERM);
     // A stopped process would not notice.
-    let _ = sys::signal_by_handle(member.handle, SIGCONT);
+    let _ = ask(SIGCONT);
     match asked {
-        Ok(()) if member.state != ZOMBIE => report.asked.add(known_as),
+        Ok(()) if state != ZOMBIE => report.asked.add(known_as),
         Ok(()) | Err(ESRCH) => {}
         Err(_) => report.not_asked += 1,
     }

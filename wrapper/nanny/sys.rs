@@ -101,6 +101,13 @@ pub fn lead_group() -> Result<(), Errno> {
     call3(nr::SETPGID, 0, 0, 0).map(drop)
 }
 
+/// What people see in a short list of processes.
+pub fn set_name(name: &CStr) {
+    const PR_SET_NAME: usize = 15;
+    // Without a name it does its work as well.
+    let _ = call(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]);
+}
+
 pub fn become_subreaper() -> Result<(), Errno> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     call(nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]).map(drop)
@@ -313,6 +320,12 @@ impl Poll {
         Self { fd, events: POLLIN, happened: 0 }
     }
 
+    /// Waits for room to write.
+    pub const fn writable(fd: Fd) -> Self {
+        const POLLOUT: i16 = 4;
+        Self { fd, events: POLLOUT, happened: 0 }
+    }
+
     pub fn is_ready(&self) -> bool {
         self.happened != 0
     }
@@ -321,8 +334,9 @@ impl Poll {
 /// Waits until one is ready, at most for so many nanoseconds. Returns how many are ready.
 pub fn poll(polls: &mut [Poll], at_most_ns: Option<u64>) -> Result<usize, Errno> {
     const SECOND: u64 = 1_000_000_000;
-    let time = at_most_ns.map(|ns| [ns / SECOND, ns % SECOND]);
-    let time = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
+    // The kernel writes the rest of it back.
+    let mut time = at_most_ns.map(|ns| [ns / SECOND, ns % SECOND]);
+    let time = time.as_mut().map_or(0, |time| time.as_mut_ptr() as usize);
     call(nr::PPOLL, [polls.as_mut_ptr() as usize, polls.len(), time, 0, MASK_BYTES, 0])
 }
 
@@ -471,6 +485,8 @@ const P_ALL: usize = 0;
 const P_PID: usize = 1;
 const WNOHANG: usize = 1;
 const WEXITED: usize = 4;
+/// Also those whose end is told by another signal than SIGCHLD, or by none.
+const WALL: usize = 0x4000_0000;
 const WNOWAIT: usize = 0x0100_0000;
 
 /// Looks for a child that has ended and leaves it. `None` if all live; `ECHILD` if there are none.
@@ -498,7 +514,7 @@ fn wait(who: usize, pid: c_int, how: usize) -> Result<Ended, Errno> {
     let mut info = [0i32; 32];
     let mut usage = [0u64; 18];
     let (info_at, usage_at) = (info.as_mut_ptr() as usize, usage.as_mut_ptr() as usize);
-    call(nr::WAITID, [who, pid as usize, info_at, how, usage_at, 0])?;
+    call(nr::WAITID, [who, pid as usize, info_at, how | WALL, usage_at, 0])?;
     let [user_s, user_us, system_s, system_us, peak_kib, ..] = usage;
     Ok(Ended {
         code: info[2] as u64,
@@ -554,7 +570,7 @@ pub unsafe fn clone_and_wait(
 ) -> Result<c_int, Errno> {
     let flags = CLONE_VM | CLONE_VFORK;
     // The stack pointer must be a multiple of 16.
-    let top = (stack.as_ptr_range().end as usize) & !15;
+    let top = (stack.as_mut_ptr_range().end as usize) & !15;
     let result = if cgroup < 0 {
         // SAFETY: the new stack is ours, large enough and used by nobody else while the child runs; the rest is the
         // caller's promise.

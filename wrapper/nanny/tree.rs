@@ -4,7 +4,7 @@
 
 use core::ffi::c_int;
 
-use crate::sys::{self, EMFILE, ESRCH, Errno, Fd};
+use crate::sys::{self, EMFILE, ENOENT, ESRCH, Errno, Fd};
 use crate::text::Text;
 
 /// How deep the walk goes. Whoever is deeper is not asked; to be killed it need not be found, because it becomes a child
@@ -69,7 +69,10 @@ fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
     if single {
         return below_thread(parent, parent.number, depth, visit);
     }
-    let Ok(directory) = with_room(|| sys::open_at(parent.handle, c"task")) else { return 0 };
+    let directory = match with_room(|| sys::open_at(parent.handle, c"task")) {
+        Ok(directory) => directory,
+        Err(errno) => return is_hidden(errno).into(),
+    };
     let mut unseen = 0;
     let mut entries = [0u64; 32];
     while let Ok(length @ 1..) = sys::read_entries(directory, &mut entries) {
@@ -87,7 +90,10 @@ fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
 
 fn below_thread(parent: &Member, thread: c_int, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
     let path = Text::new().text(b"task/").number(thread.unsigned_abs()).text(b"/children");
-    let Ok(list) = with_room(|| sys::open_at(parent.handle, path.as_c())) else { return 0 };
+    let list = match with_room(|| sys::open_at(parent.handle, path.as_c())) {
+        Ok(list) => list,
+        Err(errno) => return is_hidden(errno).into(),
+    };
     let mut unseen = 0;
     let mut numbers = Numbers::of(list);
     while let Some(number) = numbers.next() {
@@ -111,7 +117,7 @@ fn below_thread(parent: &Member, thread: c_int, depth: usize, visit: &mut dyn Fn
 fn look_at_member(number: c_int, parent: &Member) -> Result<Option<Member>, Errno> {
     let handle = match with_room(|| open_process(number)) {
         Ok(handle) => handle,
-        Err(EMFILE) => return Err(EMFILE),
+        Err(errno) if is_hidden(errno) => return Err(errno),
         Err(_) => return Ok(None),
     };
     let found = read_state(handle).map(|(state, its_parent)| (Member { number, handle, state }, its_parent));
@@ -119,9 +125,15 @@ fn look_at_member(number: c_int, parent: &Member) -> Result<Option<Member>, Errn
         sys::close(handle);
         return Ok(None);
     };
-    // In this order: the parent's number was the parent's own when the child named it, if the parent is there now.
-    let is_ours = its_parent == parent.number && sys::signal_by_handle(parent.handle, 0).is_ok();
+    // In this order: the parent's number was the parent's own when the child named it, if the parent is there now. That
+    // is read from its own directory, because we may not be allowed to signal it.
+    let is_ours = its_parent == parent.number && read_state(parent.handle).is_some();
     Ok(is_ours.then_some(member))
+}
+
+/// Whether something is there that we cannot look at; else it has ended.
+fn is_hidden(errno: Errno) -> bool {
+    !matches!(errno, ENOENT | ESRCH)
 }
 
 fn open_process(number: c_int) -> Result<Fd, Errno> {

@@ -60,6 +60,9 @@ pub struct Command {
     pub(crate) wanted: Wanted,
     /// The standard library's builder does not tell.
     pub(crate) clears_environment: bool,
+    /// Whether it was given a string that no program can be given. The standard library's builder puts another in its place,
+    /// and does not tell either.
+    pub(crate) has_zero: bool,
     /// Whether `inner` was made elsewhere and may carry what cannot be read from it.
     pub(crate) is_converted: bool,
     #[cfg(has_nanny)]
@@ -70,7 +73,8 @@ pub struct Command {
 impl Command {
     /// A command for `program`, which is looked up in `PATH` if it has no slash.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self::holding(std::process::Command::new(program), false, false)
+        let inner = std::process::Command::new(&program);
+        Self { has_zero: has_zero(program), ..Self::holding(inner, false, false) }
     }
 
     fn holding(inner: std::process::Command, clears_environment: bool, is_converted: bool) -> Self {
@@ -86,6 +90,7 @@ impl Command {
             cancel_on: None,
             wanted: Wanted::Preferred(Containment::default()),
             clears_environment,
+            has_zero: false,
             is_converted,
             #[cfg(has_nanny)]
             adoption: Adoption::default(),
@@ -95,18 +100,22 @@ impl Command {
 
     /// Adds an argument.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.has_zero |= has_zero(&arg);
         self.inner.arg(arg);
         self
     }
 
     /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = A>) -> &mut Self {
-        self.inner.args(args);
+        for arg in args {
+            self.arg(arg);
+        }
         self
     }
 
     /// Sets an environment variable of the child.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.has_zero |= has_zero(&key) || has_zero(&value);
         self.inner.env(key, value);
         self
     }
@@ -117,7 +126,9 @@ impl Command {
         K: AsRef<OsStr>,
         V: AsRef<OsStr>,
     {
-        self.inner.envs(vars);
+        for (key, value) in vars {
+            self.env(key, value);
+        }
         self
     }
 
@@ -136,6 +147,7 @@ impl Command {
 
     /// Sets the directory in which the child starts.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.has_zero |= has_zero(dir.as_ref());
         self.inner.current_dir(dir);
         self
     }
@@ -300,6 +312,10 @@ impl From<tokio::process::Command> for Command {
     fn from(command: tokio::process::Command) -> Self {
         command.into_std().into()
     }
+}
+
+fn has_zero(text: impl AsRef<OsStr>) -> bool {
+    text.as_ref().as_encoded_bytes().contains(&0)
 }
 
 /// Whether a command keeps the owner's environment from the child: then there is nothing to remove, and nothing is noted

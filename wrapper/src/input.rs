@@ -70,25 +70,33 @@ impl AsyncWrite for ChildStdin {
 /// The supervisor's side of `Input::Bytes`.
 pub(crate) struct Feeder {
     /// `None` when there is nothing more to write.
-    end: Option<WriteEnd>,
-    rest: Bytes,
+    rest: Option<Box<Rest>>,
+}
+
+struct Rest {
+    end: WriteEnd,
+    bytes: Bytes,
 }
 
 impl Feeder {
     pub(crate) fn new(end: WriteEnd, bytes: Bytes) -> Self {
-        Self { end: Some(end), rest: bytes }
+        Self { rest: Some(Box::new(Rest { end, bytes })) }
     }
 
     pub(crate) fn none() -> Self {
-        Self { end: None, rest: Bytes::new() }
+        Self { rest: None }
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Writes what fits into the pipe, and closes it after the last byte or when the child wants no more.
     pub(crate) fn feed(&mut self) {
-        let Some(end) = &self.end else { return };
-        while !self.rest.is_empty() {
-            match end.write(&self.rest) {
-                Sent::Bytes(count) => self.rest.advance(count),
+        let Some(rest) = &mut self.rest else { return };
+        while !rest.bytes.is_empty() {
+            match rest.end.write(&rest.bytes) {
+                Sent::Bytes(count) => rest.bytes.advance(count),
                 Sent::NotYet => return,
                 Sent::Refused => break,
             }
@@ -97,7 +105,6 @@ impl Feeder {
     }
 
     pub(crate) fn close(&mut self) {
-        self.end = None;
-        self.rest = Bytes::new();
+        self.rest = None;
     }
 }

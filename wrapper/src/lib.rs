@@ -126,6 +126,7 @@ mod run;
 
 // What the handle and the owner of the child both touch.
 mod atomics {
+    pub(crate) use std::sync::Mutex;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 }
 mod shared;

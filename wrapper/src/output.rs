@@ -7,11 +7,10 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::outcome::{Capture, StreamEnd};
 use crate::room::{ROOM, Room};
-use crate::run::Report;
+use crate::run::{Common, Report};
 use crate::shared::Flow;
 use crate::sys::{Got, ReadEnd};
 
@@ -83,7 +82,7 @@ pub(crate) struct Intake {
 enum Fate {
     Head { bytes: Vec<u8>, limit: usize },
     Tail { bytes: VecDeque<u8>, limit: usize },
-    Sent { stream: OutputStream, reports: UnboundedSender<Report>, flow: Arc<Flow> },
+    Sent { stream: OutputStream, common: Arc<Common>, flow: Arc<Flow> },
     Dropped,
 }
 
@@ -103,13 +102,8 @@ impl Intake {
         Self { stops_the_run: overflow == Overflow::Stop, ..Self::new(Some(end), fate, StreamEnd::Closed) }
     }
 
-    pub(crate) fn sent(
-        end: ReadEnd,
-        stream: OutputStream,
-        reports: UnboundedSender<Report>,
-        flow: Arc<Flow>,
-    ) -> Self {
-        Self::new(Some(end), Fate::Sent { stream, reports, flow }, StreamEnd::Closed)
+    pub(crate) fn sent(end: ReadEnd, stream: OutputStream, common: Arc<Common>, flow: Arc<Flow>) -> Self {
+        Self::new(Some(end), Fate::Sent { stream, common, flow }, StreamEnd::Closed)
     }
 
     /// For a stream that does not come to us.
@@ -258,11 +252,11 @@ impl Intake {
                 beyond.len()
             }
             Fate::Tail { bytes, limit } => keep_tail(bytes, *limit, chunk),
-            Fate::Sent { stream, reports, flow } => {
+            Fate::Sent { stream, common, flow } => {
                 flow.sends(count);
-                let sent = reports.send(Report::Output(*stream, room.hand_out(count)));
+                let is_sent = common.reports.put(Report::Output(*stream, room.hand_out(count)));
                 // It cannot be sent to a run that was dropped; the message that says so is on its way.
-                if sent.is_ok() { 0 } else { count }
+                if is_sent { 0 } else { count }
             }
             Fate::Dropped => count,
         };
@@ -272,9 +266,9 @@ impl Intake {
     fn close(&mut self, finish: StreamEnd) {
         self.finish = finish;
         self.end = None;
-        if let Fate::Sent { stream, reports, .. } = &self.fate {
+        if let Fate::Sent { stream, common, .. } = &self.fate {
             // Nobody may be there to take it.
-            let _ = reports.send(Report::Closed(*stream));
+            let _ = common.reports.put(Report::Closed(*stream));
         }
     }
 }

@@ -7,14 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::contain::Containment;
 use crate::input::ChildStdin;
 use crate::lines::{Line, Splitter};
 use crate::outcome::{Capture, Outcome, Reason};
 use crate::output::OutputStream;
-use crate::shared::{Board, Flow, State};
+use crate::shared::{Board, Flow, Queue, State};
 use crate::supervise::{Door, Key, Wish};
 
 /// A child that was started, with everything it starts.
@@ -27,8 +26,9 @@ pub struct Run {
     pid: u32,
     containment: Containment,
     door: Door,
-    board: Arc<Board>,
-    reports: UnboundedReceiver<Report>,
+    common: Arc<Common>,
+    /// Whether its start was told.
+    is_announced: bool,
     stdin: Option<ChildStdin>,
     stdout: Taker,
     stderr: Taker,
@@ -58,7 +58,21 @@ pub enum Event {
     Ended(Box<Outcome>),
 }
 
+/// What the supervisor and the handle of a run have in common.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) board: Board,
+    pub(crate) reports: Queue<Report>,
+}
+
+impl Common {
+    pub(crate) fn new() -> Self {
+        Self { board: Board::new(), reports: Queue::new() }
+    }
+}
+
 /// What the supervisor tells a handle.
+#[derive(Debug)]
 pub(crate) enum Report {
     Event(Event),
     Output(OutputStream, Bytes),
@@ -78,7 +92,7 @@ enum Taking {
     /// It does not come by here: it is captured, or not read at all.
     Nothing,
     Chunks(Arc<Flow>),
-    Lines(Arc<Flow>, Splitter),
+    Lines(Arc<Flow>, Box<Splitter>),
 }
 
 impl Taker {
@@ -91,7 +105,7 @@ impl Taker {
     }
 
     pub(crate) fn lines(flow: Arc<Flow>, splitter: Splitter) -> Self {
-        Self { taking: Taking::Lines(flow, splitter), handed_out: 0 }
+        Self { taking: Taking::Lines(flow, Box::new(splitter)), handed_out: 0 }
     }
 
     /// Takes a chunk, and hands it back unless it is to be cut into lines. Also says whether the supervisor waits to
@@ -144,8 +158,7 @@ pub(crate) struct Parts {
     pub(crate) pid: u32,
     pub(crate) containment: Containment,
     pub(crate) door: Door,
-    pub(crate) board: Arc<Board>,
-    pub(crate) reports: UnboundedReceiver<Report>,
+    pub(crate) common: Arc<Common>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Taker,
     pub(crate) stderr: Taker,
@@ -153,8 +166,9 @@ pub(crate) struct Parts {
 
 impl Run {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, containment, door, board, reports, stdin, stdout, stderr } = parts;
-        Self { pid, containment, door, board, reports, stdin, stdout, stderr, ended: None, outcome: None }
+        let Parts { pid, containment, door, common, stdin, stdout, stderr } = parts;
+        let (is_announced, ended, outcome) = (false, None, None);
+        Self { pid, containment, door, common, is_announced, stdin, stdout, stderr, ended, outcome }
     }
 
     /// The name of this run.
@@ -167,7 +181,7 @@ impl Run {
     /// Nothing keeps it from being reaped right after this call, so do not signal it; [`cancel`](Self::cancel)
     /// cannot miss.
     pub fn pid(&self) -> Option<u32> {
-        self.board.has_pid().then_some(self.pid)
+        self.common.board.has_pid().then_some(self.pid)
     }
 
     /// What holds the run.
@@ -177,7 +191,7 @@ impl Run {
 
     /// Where the run stands.
     pub fn state(&self) -> State {
-        self.board.state()
+        self.common.board.state()
     }
 
     /// Takes the other end of the child's stdin, if that is [`Piped`](crate::Input::Piped). The child waits for the
@@ -196,7 +210,7 @@ impl Run {
 
     /// A handle that cancels the run from anywhere, also from another thread. It does not keep the run alive.
     pub fn canceller(&self) -> Canceller {
-        Canceller { door: self.door.clone(), board: Arc::clone(&self.board) }
+        Canceller { door: self.door.clone(), common: Arc::clone(&self.common) }
     }
 
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe: no event is lost if the future is dropped.
@@ -235,6 +249,9 @@ impl Run {
 
     /// The next event, which is not handed out yet.
     fn poll_uncounted(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        if !std::mem::replace(&mut self.is_announced, true) {
+            return Poll::Ready(Some(Event::Started { pid: self.pid }));
+        }
         loop {
             if let Some(line) = self.stdout.next_line().or_else(|| self.stderr.next_line()) {
                 return Poll::Ready(Some(Event::Line(line)));
@@ -245,8 +262,11 @@ impl Run {
             if self.outcome.is_some() {
                 return Poll::Ready(None);
             }
-            let report = ready!(self.reports.poll_recv(context));
-            match report.expect("a case sends its outcome before it is dropped") {
+            // Whoever takes the events of a flood in a loop must let other tasks have their turn.
+            let turn = ready!(tokio::task::coop::poll_proceed(context));
+            let report = ready!(self.common.reports.poll_take(context));
+            turn.made_progress();
+            match report {
                 Report::Event(Event::Ended(outcome)) => {
                     self.stdout.close();
                     self.stderr.close();
@@ -305,6 +325,7 @@ impl Drop for Run {
         if self.state() != State::Terminated {
             self.door.stop(Wish::Drop);
         }
+        self.common.reports.abandon();
     }
 }
 
@@ -312,13 +333,13 @@ impl Drop for Run {
 #[derive(Clone, Debug)]
 pub struct Canceller {
     door: Door,
-    board: Arc<Board>,
+    common: Arc<Common>,
 }
 
 impl Canceller {
     /// See [`Run::cancel`]; all cancellers of a run, and the run itself, count together.
     pub fn cancel(&self) {
-        if self.board.state() != State::Terminated {
+        if self.common.board.state() != State::Terminated {
             self.door.stop(Wish::Cancel);
         }
     }

@@ -2,7 +2,82 @@
 //! only place where threads can interleave; `tests/interleavings.rs` compiles this very file with loom's atomics and goes
 //! through all of it.
 
-use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering};
+
+/// What is on its way from the supervisor to the one handle of a run.
+///
+/// Not tokio's channel, which takes two KiB of memory for the first message; most runs have one message at a time, and many
+/// have none for most of their life.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    waiting: Mutex<Waiting<T>>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    items: VecDeque<T>,
+    /// Who found nothing and waits.
+    waker: Option<Waker>,
+    /// Nobody will take anything any more.
+    is_abandoned: bool,
+}
+
+/// Room for so many is kept when the queue is empty.
+const SPARE_ITEMS: usize = 16;
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self { waiting: Mutex::new(Waiting { items: VecDeque::new(), waker: None, is_abandoned: false }) }
+    }
+
+    /// Puts an item into the queue, and wakes whoever waits for it. False if nobody will ever take it.
+    pub(crate) fn put(&self, item: T) -> bool {
+        let waker = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_abandoned {
+                return false;
+            }
+            waiting.items.push_back(item);
+            waiting.waker.take()
+        };
+        // Not under the lock: it runs what is somebody else's.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Takes the oldest item, or has the next one wake the caller.
+    pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<T> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(item) = waiting.items.pop_front() {
+            if waiting.items.is_empty() {
+                waiting.items.shrink_to(SPARE_ITEMS);
+            }
+            return Poll::Ready(item);
+        }
+        if !waiting.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            let before = waiting.waker.replace(context.waker().clone());
+            drop(waiting);
+            drop(before);
+        }
+        Poll::Pending
+    }
+
+    /// Drops what is in the queue, and whatever is put into it later.
+    pub(crate) fn abandon(&self) {
+        let (items, waker) = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.is_abandoned = true;
+            (std::mem::take(&mut waiting.items), waiting.waker.take())
+        };
+        drop((items, waker));
+    }
+}
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::command::Command;
 use crate::contain::{ChildEnds, Launch, Refusal, Unavailable};
 use crate::input::{ChildStdin, Feeder, Input};
 use crate::lines::Splitter;
 use crate::output::{Intake, Output, OutputStream};
-use crate::run::{Event, Parts, Report, Run, Taker};
-use crate::shared::{Board, Flow};
+use crate::run::{Common, Parts, Run, Taker};
+use crate::shared::Flow;
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys::{self, ChildEnd};
 
@@ -84,6 +83,12 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         return Err(StartError::Unsupported(lack));
     }
     Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+    if command.has_zero {
+        let error =
+            io::Error::new(io::ErrorKind::InvalidInput, "a string for a program has a zero byte in it");
+        let doing = "pass the program its arguments and environment";
+        return Err(refused(command, Refusal::NotStarted { doing, error }));
+    }
     let containment = command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)?;
 
     // 2. The owner of the child is there before the child.
@@ -91,8 +96,8 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let door = Door::new(Arc::clone(&mailbox), mailbox.new_key());
 
     // 3. The pipes are made and watched. Should the start fail, dropping them closes and forgets them.
-    let (sender, reports) = unbounded_channel();
-    let wires = Wires { mailbox: &mailbox, key: door.key(), reports: &sender };
+    let common = Arc::new(Common::new());
+    let wires = Wires { mailbox: &mailbox, key: door.key(), common: &common };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
     // 4. From here on there is a child.
@@ -116,13 +121,9 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();
-    let board = Arc::new(Board::new());
-    // The receiver is in our hands, so this arrives.
-    let _ = sender.send(Report::Event(Event::Started { pid }));
     let case = Case::open(Opening {
         door: door.clone(),
-        board: Arc::clone(&board),
-        reports: sender,
+        common: Arc::clone(&common),
         containment,
         hold,
         limits: command.limits,
@@ -132,7 +133,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     });
     mailbox.send(Message::Watch(Box::new(case)));
     let Plumbing { stdin, stdout, stderr, .. } = plumbing;
-    Ok(Run::new(Parts { pid, containment, door, board, reports, stdin, stdout, stderr }))
+    Ok(Run::new(Parts { pid, containment, door, common, stdin, stdout, stderr }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
@@ -147,7 +148,7 @@ fn refused(command: &Command, refusal: Refusal) -> StartError {
 struct Wires<'a> {
     mailbox: &'a Mailbox,
     key: Key,
-    reports: &'a UnboundedSender<Report>,
+    common: &'a Arc<Common>,
 }
 
 /// Both ends of everything.
@@ -208,7 +209,7 @@ fn lay_output(
         return Ok((child_end, intake, Taker::none()));
     }
     let flow = Arc::new(Flow::new());
-    let intake = Intake::sent(end, stream, wires.reports.clone(), Arc::clone(&flow));
+    let intake = Intake::sent(end, stream, Arc::clone(wires.common), Arc::clone(&flow));
     let taker = if output == Output::Lines {
         Taker::lines(flow, Splitter::new(stream, command.line_limit))
     } else {

@@ -3,18 +3,22 @@
 #![expect(unreachable_pub, reason = "in its own crate the file is not private")]
 
 use std::collections::VecDeque;
+use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
+use atomics::{AtomicBool, Ordering};
+
 mod atomics {
+    pub(crate) use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 }
 
 #[path = "../src/shared.rs"]
 mod shared;
 
-use shared::{Board, Flow, HIGH_WATER, LOW_WATER, State};
+use shared::{Board, Flow, HIGH_WATER, LOW_WATER, Queue, State};
 
 /// The two letter boxes between the supervisor and a handle: chunks one way, "go on" the other.
 #[derive(Default)]
@@ -153,5 +157,78 @@ fn whoever_sees_a_run_terminated_sees_no_pid_of_it_and_states_only_go_forward() 
         board.forget_pid();
         board.post(State::Terminated);
         reader.join().unwrap();
+    });
+}
+
+/// A waker that notes that it was called.
+struct Note(AtomicBool);
+
+impl Wake for Note {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Note {
+    fn new() -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self(AtomicBool::new(false)))
+    }
+
+    fn was_called(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn poll(queue: &Queue<u8>, note: &std::sync::Arc<Note>) -> Poll<u8> {
+    queue.poll_take(&mut Context::from_waker(&Waker::from(std::sync::Arc::clone(note))))
+}
+
+#[test]
+fn whoever_finds_the_queue_empty_is_waked_and_everything_comes_in_order() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new());
+        let sender = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || assert!(queue.put(1) && queue.put(2)))
+        };
+        let mut taken = Vec::new();
+        // Another waker each time, as of a handle that goes from task to task; only the last one counts.
+        let mut waits_for: Option<std::sync::Arc<Note>> = None;
+        for _ in 0..3 {
+            let note = Note::new();
+            match poll(&queue, &note) {
+                Poll::Ready(item) => {
+                    taken.push(item);
+                    waits_for = None;
+                }
+                Poll::Pending => waits_for = Some(note),
+            }
+        }
+        sender.join().unwrap();
+        let left = 2 - taken.len();
+        assert!(left == 0 || waits_for.is_none_or(|note| note.was_called()), "it waits for ever");
+        while let Poll::Ready(item) = poll(&queue, &Note::new()) {
+            taken.push(item);
+        }
+        assert_eq!(taken, [1, 2]);
+    });
+}
+
+#[test]
+fn what_is_put_into_an_abandoned_queue_is_told_to_be_lost_or_is_dropped() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::new());
+        let item = std::sync::Arc::new(());
+        let sender = {
+            let (queue, item) = (Arc::clone(&queue), std::sync::Arc::clone(&item));
+            thread::spawn(move || {
+                queue.put(std::sync::Arc::clone(&item));
+                queue.put(item)
+            })
+        };
+        queue.abandon();
+        sender.join().unwrap();
+        assert!(!queue.put(std::sync::Arc::clone(&item)));
+        assert_eq!(std::sync::Arc::strong_count(&item), 1, "somebody keeps what nobody will take");
     });
 }

@@ -1,12 +1,12 @@
 //! The floor of all containments: a process group. It needs nothing, and it holds nobody who leaves it.
 
 use std::io;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining};
 use crate::outcome::{Left, Proof};
-use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Token};
+use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Newborn, NotStarted, Token};
 
 const LOST: &str =
     "somebody else in this process took the child's exit status, so its group is not ours to look at";
@@ -15,21 +15,33 @@ const LOST: &str =
 const FAILED_START_BOUND: Duration = Duration::from_secs(2);
 
 pub(super) fn start(launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
-    let Launch { command, clean_start, ends, poller, token, .. } = launch;
+    let (poller, token) = (launch.poller, launch.token);
+    let newborn = if launch.is_converted { start_converted(launch)? } else { start_built(launch)? };
+    let leader = Leader::take_hold(newborn, poller, token).map_err(give_up)?;
+    let pid = leader.pid();
+    Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
+}
+
+fn start_built(launch: Launch<'_>) -> Result<Newborn, Refusal> {
+    let Launch { command, clears_environment, ends, .. } = launch;
+    sys::start_leader(command, clears_environment, [ends.stdin, ends.stdout, ends.stderr])
+        .map_err(|NotStarted { doing, error }| Refusal::NotStarted { doing, error })
+}
+
+/// A command may carry what only the standard library can do.
+fn start_converted(launch: Launch<'_>) -> Result<Newborn, Refusal> {
+    let Launch { command, clean_start, ends, .. } = launch;
     sys::lead_own_group(command);
     clean_start.prepare(command);
     let child = ends
         .lent_to(command, Command::spawn)
         .map_err(|error| Refusal::not_started("make a process and execute the program", error))?;
-    let leader = Leader::take_hold(child, poller, token).map_err(give_up)?;
-    let pid = leader.pid();
-    Ok(Box::new(Group { pid, token, kept: Some(Kept::Led(leader)), members: Vec::new(), lost: false }))
+    Ok(child.into())
 }
 
-fn give_up((error, child): (io::Error, Child)) -> Refusal {
-    let pid = child.id();
-    sys::kill_and_reap(child, FAILED_START_BOUND);
-    Refusal::NotHeld { pid, error }
+fn give_up((error, child): (io::Error, Newborn)) -> Refusal {
+    sys::kill_and_reap(&child, FAILED_START_BOUND);
+    Refusal::NotHeld { pid: child.id, error }
 }
 
 struct Group {
@@ -82,6 +94,10 @@ impl Group {
 impl Hold for Group {
     fn leader_pid(&self) -> u32 {
         self.pid
+    }
+
+    fn reports_leader(&self) -> bool {
+        matches!(&self.kept, Some(Kept::Led(leader)) if leader.is_watched())
     }
 
     fn leader_has_ended(&mut self) -> bool {

@@ -338,6 +338,11 @@ pub(crate) trait Hold: Send {
     /// The pid of the leader, which is the process that was asked for.
     fn leader_pid(&self) -> u32;
 
+    /// Whether the leader's end is reported by the token of the hold, also if it has ended already.
+    fn reports_leader(&self) -> bool {
+        true
+    }
+
     /// Whether the leader has ended. Looks without reaping.
     fn leader_has_ended(&mut self) -> bool;
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mail::{Door, Wish};
@@ -19,8 +18,8 @@ use crate::outcome::{
 };
 use crate::output::{Intake, OutputStream};
 use crate::room::Room;
-use crate::run::{Event, Report};
-use crate::shared::{Board, State};
+use crate::run::{Common, Event, Report};
+use crate::shared::State;
 use crate::stop::{Happening, Rung, Step, climb};
 use crate::sys;
 
@@ -62,8 +61,7 @@ pub(crate) struct Intakes {
 
 pub(crate) struct Case {
     door: Door,
-    board: Arc<Board>,
-    reports: UnboundedSender<Report>,
+    common: Arc<Common>,
     containment: Containment,
     /// `None` once the case is finished.
     hold: Option<Box<dyn Hold>>,
@@ -77,6 +75,8 @@ pub(crate) struct Case {
     look_again: Option<Instant>,
     /// When those that were asked have had their time.
     grace_over: Option<Instant>,
+    /// The supervisor's note of the next of them.
+    pub(super) noted_deadline: Option<Instant>,
     /// When the idle time began: at the start, and anew with all output.
     last_output: Instant,
     cancels: u32,
@@ -87,6 +87,13 @@ pub(crate) struct Case {
     saw_no_start: bool,
 
     started: Instant,
+    /// Made when there is something to note: most of its life a run has nothing of it.
+    ending: Option<Box<Ending>>,
+}
+
+/// What is known of a run's end.
+#[derive(Default)]
+struct Ending {
     stop: Option<Stop>,
     exit: Option<ExitStatus>,
     usage: Option<Usage>,
@@ -106,8 +113,7 @@ struct Stop {
 /// What the supervisor is given with a child that was just started.
 pub(crate) struct Opening {
     pub(crate) door: Door,
-    pub(crate) board: Arc<Board>,
-    pub(crate) reports: UnboundedSender<Report>,
+    pub(crate) common: Arc<Common>,
     pub(crate) containment: Containment,
     pub(crate) hold: Box<dyn Hold>,
     pub(crate) limits: Limits,
@@ -118,12 +124,11 @@ pub(crate) struct Opening {
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, board, reports, containment, hold, limits, intakes, token, started } = opening;
+        let Opening { door, common, containment, hold, limits, intakes, token, started } = opening;
         let waker = door.waker();
         Self {
             door,
-            board,
-            reports,
+            common,
             containment,
             hold: Some(hold),
             limits,
@@ -133,20 +138,29 @@ impl Case {
             deadline: limits.timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
             grace_over: None,
+            noted_deadline: None,
             last_output: started,
             cancels: 0,
             abandoned: false,
             draining: false,
             saw_no_start: false,
             started,
-            stop: None,
-            exit: None,
-            usage: None,
-            exited: None,
-            left: None,
-            signalled: None,
-            settled: None,
+            ending: None,
         }
+    }
+
+    fn ending(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
+    }
+
+    /// Whether the supervisor must hear of it at once. Otherwise it need not before something happens, and then it is
+    /// waked by that.
+    pub(crate) fn needs_attention(&self) -> bool {
+        let is_reported = self.hold.as_ref().is_some_and(|hold| hold.reports_leader());
+        self.next_deadline().is_some()
+            || self.token.is_some()
+            || self.intakes.stdin.has_more()
+            || !is_reported
     }
 
     /// Does what needed somebody to watch over it.
@@ -274,9 +288,9 @@ impl Case {
             self.notice_ends();
         }
         if self.rung == Rung::Running {
-            self.stop = Some(Stop { reason, asked: Instant::now(), killed: None });
+            self.ending().stop = Some(Stop { reason, asked: Instant::now(), killed: None });
             self.happen(Happening::StopAsked);
-            let _ = self.reports.send(Report::Event(Event::Stopping(reason)));
+            let _ = self.common.reports.put(Report::Event(Event::Stopping(reason)));
         }
     }
 
@@ -285,12 +299,13 @@ impl Case {
         match self.rung {
             Rung::Running | Rung::Asked | Rung::Killed => {
                 if self.hold.as_mut().is_some_and(|hold| hold.leader_has_ended()) {
-                    self.exited = Some(Instant::now());
+                    self.ending().exited = Some(Instant::now());
                     self.happen(Happening::LeaderEnded);
                 }
             }
             Rung::Leaderless | Rung::Swept => self.look(),
-            Rung::Gone => {}
+            // Whoever is left may still be told of, and that must be taken or it is told without end.
+            Rung::Gone => _ = self.hold.as_mut().map(|hold| hold.is_done()),
         }
         let has_killed = || self.hold.as_ref().is_some_and(|hold| hold.stop_times().killed.is_some());
         if matches!(self.rung, Rung::Asked | Rung::Leaderless) && has_killed() {
@@ -302,7 +317,7 @@ impl Case {
     fn happen(&mut self, happening: Happening) {
         let (next, steps) = climb(self.rung, happening);
         if self.rung == Rung::Running && next != Rung::Running {
-            self.board.post(State::Terminating);
+            self.common.board.post(State::Terminating);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
             // A hold that keeps the grace has killed them when that was over.
@@ -314,8 +329,8 @@ impl Case {
         for step in steps {
             self.take_step(*step, happening);
         }
-        if next == Rung::Gone && self.settled.is_none() {
-            self.settled = Some(Instant::now());
+        if next == Rung::Gone && self.ending().settled.is_none() {
+            self.ending().settled = Some(Instant::now());
             self.deadline = None;
             self.look_again = None;
         }
@@ -328,7 +343,7 @@ impl Case {
             Step::Sweep => self.sweep(),
             Step::Release => self.release(),
             Step::Look => self.look(),
-            Step::GiveUp => self.left = self.hold.as_mut().map(|hold| hold.name_survivors()),
+            Step::GiveUp => self.ending().left = self.hold.as_mut().map(|hold| hold.name_survivors()),
         }
     }
 
@@ -350,7 +365,7 @@ impl Case {
             Happening::StopUrged => KillCause::AskedAgain,
             _ => KillCause::GraceOver,
         };
-        if let Some(stop) = &mut self.stop {
+        if let Some(stop) = &mut self.ending().stop {
             stop.killed = Some((Instant::now(), cause));
         }
     }
@@ -363,22 +378,27 @@ impl Case {
 
     fn release(&mut self) {
         // In this order, so that nobody reads a pid that is not the child's any more.
-        self.board.forget_pid();
+        self.common.board.forget_pid();
         let Some(hold) = &mut self.hold else { return };
         let end = hold.release();
-        self.exit = end.status;
-        self.usage = end.usage;
-        self.exited = end.at.or(self.exited);
+        let ending = self.ending();
+        ending.exit = end.status;
+        ending.usage = end.usage;
+        ending.exited = end.at.or(ending.exited);
         if end.by_itself == Some(true) {
             // The request came too late: there was nothing left to stop.
-            self.stop = None;
-        } else if (end.lost || end.by_itself == Some(false)) && self.stop.is_none() {
+            ending.stop = None;
+        } else if (end.lost || end.by_itself == Some(false)) && ending.stop.is_none() {
             // In the second case it has ended everybody without being told to: it took the owner for gone.
-            self.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
+            ending.stop = Some(Stop { reason: Reason::ContainmentLost, asked: Instant::now(), killed: None });
         }
     }
 
     fn look(&mut self) {
+        // Whoever is there is killed in a moment, and to find out who is can take a look at all processes.
+        if self.rung == Rung::Leaderless && self.deadline.is_some_and(|due| due <= Instant::now()) {
+            return;
+        }
         let Some(hold) = &mut self.hold else { return };
         let left = match hold.look() {
             Remaining::Somebody => return,
@@ -389,7 +409,7 @@ impl Case {
             Remaining::Nobody(proof) => Left::Nobody(proof),
             Remaining::Unknown(why) => Left::Unknown(why),
         };
-        self.left = Some(left);
+        self.ending().left = Some(left);
         self.happen(Happening::NobodyLeft);
     }
 
@@ -412,7 +432,8 @@ impl Case {
     }
 
     fn end_drain(&mut self, now: Instant, room: &mut Room) {
-        let waited = self.settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
+        let waited =
+            self.ending().settled.map_or(START_BOUND, |settled| now.saturating_duration_since(settled));
         let may_be_a_start = self.limits.drain < LONGER_THAN_A_START && waited < START_BOUND;
         // One clean look is not enough: a start counts as one a moment after it has got its copies, and until a moment
         // before it closes them.
@@ -444,49 +465,51 @@ impl Case {
     /// Sends the outcome. Hands back the hold if its leader is still to be reaped.
     pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
         let mut hold = self.hold.take();
-        self.signalled = hold.as_ref().and_then(|hold| hold.signalled());
-        if let (Some(hold), Some(stop)) = (&hold, &mut self.stop) {
+        let ending = self.ending();
+        ending.signalled = hold.as_ref().and_then(|hold| hold.signalled());
+        if let (Some(hold), Some(stop)) = (&hold, &mut ending.stop) {
             let times = hold.stop_times();
             stop.asked = times.asked.unwrap_or(stop.asked).max(stop.asked);
             stop.killed = times.killed.or(stop.killed);
         }
-        self.board.forget_pid();
-        self.board.post(State::Terminated);
+        self.common.board.forget_pid();
+        self.common.board.post(State::Terminated);
         let late = hold.take_if(|hold| !hold.is_done());
         // Before anybody hears of the end: after that there is no zombie and no descriptor of the run.
         drop(hold);
         let outcome = self.outcome(Instant::now());
         // Nobody may be there to take it.
-        let _ = self.reports.send(Report::Event(Event::Ended(Box::new(outcome))));
+        let _ = self.common.reports.put(Report::Event(Event::Ended(Box::new(outcome))));
         late
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
+        let ending = self.ending.take().unwrap_or_default();
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let since_start = |instant| since(self.started, instant);
-        let settled = self.settled.unwrap_or(now);
-        let stop = self.stop.as_ref().map(|stop| StopReceipt {
+        let settled = ending.settled.unwrap_or(now);
+        let stop = ending.stop.as_ref().map(|stop| StopReceipt {
             reason: stop.reason,
             asked_after: since_start(stop.asked),
             killed: stop.killed.map(|(at, because)| Kill { after: since(stop.asked, at), because }),
             took: since(stop.asked, settled),
         });
         let timings = Timings {
-            exited: self.exited.map(since_start),
+            exited: ending.exited.map(since_start),
             settled: since_start(settled),
             ended: since_start(now),
         };
         Outcome {
             ended: stop.map_or(Ended::ByItself, |stop| Ended::Stopped(stop.reason)),
-            exit: self.exit,
+            exit: ending.exit,
             stop,
-            left: self.left.take().unwrap_or(Left::Unknown("the supervisor ended early")),
+            left: ending.left.unwrap_or(Left::Unknown("the supervisor ended early")),
             containment: self.containment,
             stdout: take_capture(&mut self.intakes.stdout),
             stderr: take_capture(&mut self.intakes.stderr),
             timings,
-            signalled: self.signalled.take(),
-            usage: self.usage,
+            signalled: ending.signalled,
+            usage: ending.usage,
         }
     }
 }
@@ -505,7 +528,8 @@ impl Drop for Case {
     fn drop(&mut self) {
         let Some(hold) = &mut self.hold else { return };
         hold.kill();
-        self.exit = hold.release().status;
+        let exit = hold.release().status;
+        self.ending().exit = exit;
         self.finish();
     }
 }

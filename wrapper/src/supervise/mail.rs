@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::{Case, Key};
@@ -33,9 +33,16 @@ pub(crate) enum Wish {
 /// The supervisor's letter box. Sending never blocks for longer than another sender holds the lock.
 pub(crate) struct Mailbox {
     poller: Arc<Poller>,
-    queue: Mutex<Vec<Message>>,
+    queue: Mutex<Queue>,
     next_key: AtomicU64,
     closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Message>,
+    /// Somebody wakes the supervisor, or has, and it has not come to the box yet.
+    is_rung: bool,
 }
 
 impl Mailbox {
@@ -58,19 +65,32 @@ impl Mailbox {
     }
 
     pub(crate) fn send(&self, message: Message) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let must_wake = match &message {
+            // Every start would cost a wake-up.
+            Message::Watch(case) => case.needs_attention(),
+            Message::Stop(..) | Message::TokenRang(_) | Message::Resume(_) => true,
+        };
+        let mut queue = self.queue();
         if self.is_closed() {
             // Outside the lock, because a case kills what it holds when it is dropped.
             drop(queue);
             return drop(message);
         }
-        queue.push(message);
+        queue.messages.push(message);
+        let wakes = must_wake && !queue.is_rung;
+        queue.is_rung |= wakes;
         drop(queue);
-        self.poller.wake();
+        if wakes {
+            self.poller.wake();
+        }
     }
 
     pub(super) fn take_all(&self) -> Vec<Message> {
-        std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.queue()).messages
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -8,7 +8,7 @@ mod mail;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,18 +50,27 @@ impl Source {
 /// How long what is kept for further runs is kept when there is none.
 const LINGER: Duration = Duration::from_millis(250);
 
-static CURRENT: Mutex<Option<Arc<Mailbox>>> = Mutex::new(None);
+/// The mailbox of the process with this number. A fork of it has the mailbox and not the thread.
+static CURRENT: Mutex<Option<(u32, Arc<Mailbox>)>> = Mutex::new(None);
 
 /// The supervisor's mailbox; starts its thread if it does not run yet.
 pub(crate) fn supervisor() -> io::Result<Arc<Mailbox>> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(mailbox) = current.as_ref().filter(|mailbox| !mailbox.is_closed()) {
-        return Ok(Arc::clone(mailbox));
+    let process = std::process::id();
+    match &*current {
+        Some((owner, mailbox)) if *owner == process && !mailbox.is_closed() => {
+            return Ok(Arc::clone(mailbox));
+        }
+        Some((owner, mailbox)) if *owner != process => {
+            // What is in it belongs to the process that we were forked from, so it is not dropped: a case would kill.
+            std::mem::forget(Arc::clone(mailbox));
+        }
+        _ => {}
     }
     let mailbox = Arc::new(Mailbox::new()?);
     let mine = Arc::clone(&mailbox);
     thread::Builder::new().name("childminder".into()).spawn(move || supervise(&mine))?;
-    *current = Some(Arc::clone(&mailbox));
+    *current = Some((process, Arc::clone(&mailbox)));
     Ok(mailbox)
 }
 
@@ -76,7 +85,7 @@ fn supervise(mailbox: &Mailbox) {
             supervisor.read_mail(mailbox);
             supervisor.serve_ready();
             supervisor.serve_deadlines();
-            supervisor.bury();
+            supervisor.settle_touched();
             supervisor.tidy_up();
         }
     }));
@@ -84,25 +93,36 @@ fn supervise(mailbox: &Mailbox) {
 }
 
 struct Supervisor {
-    cases: HashMap<Key, Case>,
+    cases: HashMap<Key, Box<Case>>,
     /// Those that outlived their kill and their run: reaped when they end at last.
     late: HashMap<Key, Box<dyn Hold>>,
     /// When to remove what is kept for further runs, and after which pause that was.
     tidy: Option<(Instant, Duration)>,
+    /// The next deadline of each case that has one, so that nobody has to go through all cases to find it.
+    deadlines: BTreeSet<(Instant, Key)>,
     ready: Vec<Token>,
+    /// To whom something has happened. Only they can be over, or have another deadline than before.
+    touched: Vec<Key>,
     room: Room,
 }
 
 impl Supervisor {
     fn new() -> Self {
-        Self { cases: HashMap::new(), late: HashMap::new(), tidy: None, ready: Vec::new(), room: Room::new() }
+        Self {
+            cases: HashMap::new(),
+            late: HashMap::new(),
+            tidy: None,
+            deadlines: BTreeSet::new(),
+            ready: Vec::new(),
+            touched: Vec::new(),
+            room: Room::new(),
+        }
     }
 
     fn wait(&mut self, mailbox: &Mailbox) {
-        let now = Instant::now();
-        let tidy = self.tidy.map(|(due, _)| due);
-        let next = self.cases.values().filter_map(Case::next_deadline).chain(tidy).min();
-        let timeout = next.map(|deadline| deadline.saturating_duration_since(now));
+        let next = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let next = next.into_iter().chain(self.tidy.map(|(due, _)| due)).min();
+        let timeout = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if mailbox.poller().wait(&mut self.ready, timeout).is_err() {
             // It cannot fail for any reason that we know of. If it did, this would be a busy loop.
             thread::sleep(Duration::from_millis(1));
@@ -112,7 +132,7 @@ impl Supervisor {
     fn read_mail(&mut self, mailbox: &Mailbox) {
         for message in mailbox.take_all() {
             match message {
-                Message::Watch(case) => self.adopt(*case),
+                Message::Watch(case) => self.adopt(case),
                 Message::Stop(key, wish) => self.with(key, |case| case.wish(wish)),
                 Message::TokenRang(key) => self.with(key, Case::ask_token),
                 Message::Resume(key) => self.with(key, Case::resume_output),
@@ -120,8 +140,9 @@ impl Supervisor {
         }
     }
 
-    fn adopt(&mut self, mut case: Case) {
+    fn adopt(&mut self, mut case: Box<Case>) {
         case.begin();
+        self.touched.push(case.key());
         self.cases.insert(case.key(), case);
     }
 
@@ -129,14 +150,16 @@ impl Supervisor {
         // No such case: the run has ended, and whoever wrote did not know it yet.
         if let Some(case) = self.cases.get_mut(&key) {
             act(case);
+            self.touched.push(key);
         }
     }
 
     fn serve_ready(&mut self) {
-        for token in std::mem::take(&mut self.ready) {
+        for token in self.ready.drain(..) {
             let (key, source) = Source::of(token);
             if let Some(case) = self.cases.get_mut(&key) {
                 case.serve(source, &mut self.room);
+                self.touched.push(key);
             } else if let Some(hold) = self.late.get_mut(&key) {
                 if hold.is_done() {
                     self.late.remove(&key);
@@ -146,9 +169,15 @@ impl Supervisor {
     }
 
     fn serve_deadlines(&mut self) {
+        if self.deadlines.is_empty() {
+            return;
+        }
         let now = Instant::now();
-        for case in self.cases.values_mut() {
-            case.serve_deadline(now, &mut self.room);
+        for (_, key) in self.deadlines.range(..=(now, Key::MAX)) {
+            if let Some(case) = self.cases.get_mut(key) {
+                case.serve_deadline(now, &mut self.room);
+                self.touched.push(*key);
+            }
         }
     }
 
@@ -171,19 +200,24 @@ impl Supervisor {
         }
     }
 
-    /// Lets go of the runs that have ended.
-    fn bury(&mut self) {
-        let room = &mut self.room;
-        let late = &mut self.late;
-        self.cases.retain(|key, case| {
-            if !case.is_over(room) {
-                return true;
+    /// Lets go of the runs that have ended, and notes when to look after the others.
+    fn settle_touched(&mut self) {
+        for key in self.touched.drain(..) {
+            // It may be among them twice, and be gone the second time.
+            let Some(case) = self.cases.get_mut(&key) else { continue };
+            let is_over = case.is_over(&mut self.room);
+            let next = if is_over { None } else { case.next_deadline() };
+            let noted = std::mem::replace(&mut case.noted_deadline, next);
+            if noted != next {
+                noted.map(|deadline| self.deadlines.remove(&(deadline, key)));
+                next.map(|deadline| self.deadlines.insert((deadline, key)));
             }
-            if let Some(hold) = case.finish() {
-                late.insert(*key, hold);
+            if is_over {
+                let hold = case.finish();
+                self.cases.remove(&key);
+                hold.map(|hold| self.late.insert(key, hold));
             }
-            false
-        });
+        }
         if self.cases.is_empty() {
             self.room.tidy();
         }

@@ -3,16 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
 use super::mail::Wish;
 use super::*;
 use crate::contain::{Containment, GraceKeptBy, LeaderEnd, Remaining};
 use crate::input::Feeder;
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
 use crate::output::{Intake, Overflow};
-use crate::run::{Event, Report};
-use crate::shared::Board;
+use crate::run::{Common, Event, Report};
 
 /// A hold without any process.
 #[derive(Clone, Default)]
@@ -70,8 +67,8 @@ impl Hold for Puppet {
     }
 }
 
-fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, UnboundedReceiver<Report>) {
-    let (sender, events) = unbounded_channel();
+fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Arc<Common>) {
+    let common = Arc::new(Common::new());
     let door = Door::new(Arc::clone(mailbox), mailbox.new_key());
     let stdout = match &puppet.stdout {
         Some(held) => {
@@ -84,8 +81,7 @@ fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Unbo
     };
     let case = Case::open(Opening {
         door: door.clone(),
-        board: Arc::new(Board::new()),
-        reports: sender,
+        common: Arc::clone(&common),
         containment: Containment::Group,
         hold: Box::new(puppet.clone()),
         limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
@@ -94,18 +90,20 @@ fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Unbo
         started: Instant::now(),
     });
     mailbox.send(Message::Watch(Box::new(case)));
-    (door, events)
+    (door, common)
 }
 
 /// The supervisor keeps every bound by itself, so this ends.
-fn outcome(mut events: UnboundedReceiver<Report>) -> Outcome {
-    loop {
-        match events.blocking_recv() {
-            Some(Report::Event(Event::Ended(outcome))) => return *outcome,
-            Some(_) => {}
-            None => panic!("no outcome"),
+fn outcome(common: Arc<Common>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        loop {
+            let report = std::future::poll_fn(|context| common.reports.poll_take(context)).await;
+            if let Report::Event(Event::Ended(outcome)) = report {
+                return *outcome;
+            }
         }
-    }
+    })
 }
 
 fn own_supervisor() -> Arc<Mailbox> {
@@ -149,7 +147,9 @@ fn a_child_that_its_containment_ended_on_its_own_account_did_not_end_by_itself()
     let mailbox = own_supervisor();
     let puppet = Puppet { by_itself: Some(false), ..Puppet::default() };
     puppet.ended.store(true, Ordering::SeqCst);
-    let (_, events) = open(&mailbox, &puppet, Duration::ZERO);
+    let (door, events) = open(&mailbox, &puppet, Duration::ZERO);
+    // It has no descriptor that would wake anybody.
+    door.resume();
     assert_eq!(outcome(events).ended, Ended::Stopped(Reason::ContainmentLost));
     mailbox.close();
 }

@@ -175,3 +175,30 @@ async fn an_owner_that_ignores_the_end_of_children_loses_no_status() {
     let outcome = run(&mut sh("trap '' CHLD; sh -c 'exit 9'; echo $?")).await;
     assert_eq!(&outcome.stdout.bytes[..], b"9\n");
 }
+
+#[tokio::test]
+async fn a_kill_by_somebody_else_is_not_counted_as_ours() {
+    let outcome = run(&mut sh("kill -KILL $$")).await;
+    assert_eq!(outcome.ended, Ended::ByItself);
+    assert_eq!(outcome.signalled.map(|signalled| signalled.killed.count), Some(0));
+}
+
+#[tokio::test]
+async fn the_nanny_does_not_show_what_the_child_was_told() {
+    const SECRET: &str = "a-word-for-the-child-alone";
+    let mut command = sh("echo $PPID; read line");
+    command.arg(SECRET).env("CHILDMINDER_TEST_SECRET", SECRET).stdin(childminder::Input::Piped);
+    let mut run = start(&mut command);
+    lines(&mut run, 1).await;
+    // In a pid namespace the child knows its nanny by another number.
+    let child = run.pid().expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).expect("its status");
+    let nanny =
+        status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("its parent").trim().to_owned();
+    for file in ["cmdline", "environ"] {
+        let shown = std::fs::read(format!("/proc/{nanny}/{file}")).expect("what it shows");
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert!(!shown.contains(SECRET), "{file}: {shown:?}");
+    }
+    assert_eq!(std::fs::read_to_string(format!("/proc/{nanny}/comm")).expect("its name").trim(), "nanny");
+}

@@ -31,6 +31,49 @@ async fn a_directory_that_is_not_there_is_a_start_error() {
     assert_eq!(kind_of(&error), Some(io::ErrorKind::NotFound));
 }
 
+#[tokio::test]
+async fn a_start_error_says_which_step_failed() {
+    let step = |command: &mut Command| match command.start() {
+        Err(StartError::Spawn { doing, .. }) => doing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(step(&mut Command::new("/nowhere/at/all")), "execute the program");
+    assert_eq!(step(&mut Command::new("nowhere-at-all")), "execute the program");
+    assert_eq!(step(&mut Command::new("")), "execute the program");
+    assert_eq!(step(sh("exit 0").current_dir("/nowhere/at/all")), "enter the child's directory");
+    let passing = "pass the program its arguments and environment";
+    assert_eq!(step(Command::new("true").arg("a\0b")), passing);
+    assert_eq!(step(Command::new("true").env("A", "a\0b")), passing);
+}
+
+#[tokio::test]
+async fn a_program_without_a_slash_is_looked_up_in_the_path_of_the_child() {
+    let directory = std::env::temp_dir().join(format!("childminder-path-{}", crate::HELD_BY));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let _ = std::fs::remove_file(directory.join("mine-alone"));
+    std::os::unix::fs::symlink("/bin/sh", directory.join("mine-alone")).expect("a link");
+    let mut command = Command::new("mine-alone");
+    command.args(["-c", "echo found"]).require(crate::HELD_BY);
+    let error = command.start().expect_err("it is not in our own path");
+    assert_eq!(kind_of(&error), Some(io::ErrorKind::NotFound));
+    // Also behind a place that is none, and one where nobody may look for it.
+    command.env("PATH", format!("/nowhere:/etc/passwd:{}", directory.display()));
+    assert_eq!(&run(&mut command).await.stdout.bytes[..], b"found\n");
+    std::fs::remove_dir_all(&directory).expect("it was made here");
+    // A file that is found and may not be executed is the reason, if nothing else is found.
+    let error = Command::new("passwd").env("PATH", "/etc:/nowhere").start().expect_err("no program");
+    assert_eq!(kind_of(&error), Some(io::ErrorKind::PermissionDenied));
+    // Without any path there is one all the same.
+    let outcome = run(Command::new("sh").args(["-c", "echo found"]).env_remove("PATH")).await;
+    assert_eq!(&outcome.stdout.bytes[..], b"found\n");
+}
+
+#[tokio::test]
+async fn a_program_with_a_slash_is_looked_up_from_the_directory_of_the_child() {
+    let outcome = run(Command::new("./sh").args(["-c", "pwd -P"]).current_dir("/bin")).await;
+    assert!(String::from_utf8_lossy(&outcome.stdout.bytes).ends_with("/bin\n"), "{outcome:?}");
+}
+
 #[test]
 fn a_start_outside_a_runtime_is_an_error_before_anything_is_started() {
     let witness = std::env::temp_dir().join(format!("childminder-witness-{}", std::process::id()));

@@ -23,9 +23,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::birth::NotStarted;
 use super::group::{signalable, why_alive};
 use super::image::Image;
-use super::nanny::{NotStarted, Within, rehearse};
+use super::nanny::{Within, rehearse};
 use crate::outcome::{Left, Survivor};
 
 /// What the names of our directories begin with.

@@ -1,8 +1,9 @@
 //! What a child inherits beyond its command: signal mask, signal dispositions, stray descriptors.
 //!
-//! The standard library hands the calling thread's mask and every ignored signal (but SIGPIPE) on to the child, and
-//! so do descriptors that somebody made without close-on-exec. In most owners there is none of these, and then
-//! nothing is done, because a hook between fork and exec would cost the fast way of spawning.
+//! A command that was built here is started so that nothing of that kind is passed on. For one of the standard library's,
+//! that library hands the calling thread's mask and every ignored signal (but SIGPIPE) on to the child, and so do
+//! descriptors that somebody made without close-on-exec. In most owners there is none of these, and then nothing is done,
+//! because a hook between fork and exec would cost the fast way of spawning.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,11 +12,16 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 
-/// The highest signal number of Linux on the architectures where it is not 64 is larger; those few more signals
-/// are not used by anybody.
-const LAST_SIGNAL: libc::c_int = 64;
+use rustix::io::Errno;
 
-/// Sees to it that a child starts with an empty signal mask, default dispositions and no descriptor but 0, 1 and 2.
+/// A set of signals as the kernel has it, and the number of the last one.
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
+type SignalSet = u64;
+#[cfg(any(target_arch = "mips", target_arch = "mips64"))]
+type SignalSet = u128;
+const LAST_SIGNAL: libc::c_int = SignalSet::BITS as libc::c_int;
+
+/// Sees to it that a child of the standard library's starts with an empty signal mask, default dispositions and no descriptor but 0, 1 and 2.
 #[derive(Debug, Default)]
 pub(crate) struct CleanStart {
     /// A hook cannot be taken back, and one is enough.
@@ -37,7 +43,8 @@ impl CleanStart {
 /// To be called in the forked child. Makes only system calls that are async-signal-safe.
 pub(super) fn clean_before_exec() -> io::Result<()> {
     keep_descriptors_from_exec();
-    reset_signals()
+    restore_dispositions();
+    Ok(unblock_all_signals()?)
 }
 
 /// Keeps the owner's signal handlers off this thread, and SIGPIPE from ending the process on account of it.
@@ -50,19 +57,38 @@ pub(crate) fn block_all_signals() {
     }
 }
 
-/// Calls something with all signals of this thread blocked, which a child that it starts inherits.
-pub(crate) fn with_all_signals_blocked<T>(act: impl FnOnce() -> T) -> T {
-    let mut before = MaybeUninit::uninit();
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: `sigfillset` initialises the set that `pthread_sigmask` reads, and that writes the old one.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
+/// Calls something with all signals of this thread blocked, which a child that it starts inherits. Also those that libc
+/// keeps for itself: a child that shares our memory must not run its handlers.
+pub(super) fn with_all_signals_blocked<T>(act: impl FnOnce() -> T) -> T {
+    // It cannot fail for a set of the kernel's own size.
+    let before = set_mask(SignalSet::MAX).unwrap_or_default();
     let result = act();
-    // SAFETY: it was written above; `act` cannot change that.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    let _ = set_mask(before);
     result
+}
+
+/// To be called in the child, before its exec. Makes a system call only.
+pub(super) fn unblock_all_signals() -> Result<(), Errno> {
+    set_mask(0).map(drop)
+}
+
+/// Sets the mask of this thread, without libc, which leaves out what it keeps for itself. Returns the one before.
+fn set_mask(mask: SignalSet) -> Result<SignalSet, Errno> {
+    let mut before: SignalSet = 0;
+    // SAFETY: the two sets have the size that is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut before,
+            size_of::<SignalSet>(),
+        )
+    };
+    if result == 0 {
+        return Ok(before);
+    }
+    Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }
 
 fn this_thread_blocks_signals() -> bool {
@@ -106,7 +132,7 @@ fn survives_exec(fd: RawFd) -> bool {
 }
 
 /// Marks every descriptor above 2 close-on-exec. To be called in the forked child, whose table is its own.
-fn keep_descriptors_from_exec() {
+pub(super) fn keep_descriptors_from_exec() {
     const FIRST: libc::c_int = libc::STDERR_FILENO + 1;
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 1 << 2;
     /// Before Linux 5.11 one has to go through them; more than this is not looked at.
@@ -123,18 +149,24 @@ fn keep_descriptors_from_exec() {
     }
 }
 
-fn reset_signals() -> io::Result<()> {
-    for signal in (1..=LAST_SIGNAL).filter(|signal| is_ignored(*signal)) {
-        // It cannot fail for one whose disposition was read.
-        let _ = reset_signal(signal);
+/// Restores the default dispositions of all signals; those that libc keeps for itself are ignored in some owners. To be
+/// called in the child, before its exec. Makes system calls only.
+pub(super) fn restore_dispositions() {
+    /// Larger than the structure of any architecture; all zero is the default disposition, with no flags.
+    const DEFAULT: [u64; 8] = [0; 8];
+    for signal in 1..=LAST_SIGNAL {
+        // It is refused for SIGKILL and SIGSTOP only.
+        // SAFETY: the call reads the structure; this runs in the child, so it changes nobody else.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<SignalSet>(),
+            )
+        };
     }
-    let mut none = MaybeUninit::uninit();
-    // SAFETY: `sigemptyset` initialises the set that `pthread_sigmask` reads.
-    let failed = unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut())
-    };
-    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
 }
 
 /// To be called in the forked child. Makes only a system call that is async-signal-safe.

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use rustix::process::{
     pidfd_send_signal, test_kill_process, test_kill_process_group, waitid,
 };
 
+use super::birth::Newborn;
 use super::poller::{Poller, Token, Watch};
 use crate::outcome::{Left, Proof, Survivor, WhyAlive};
 
@@ -45,12 +46,16 @@ pub(crate) enum LeaderFate {
 impl Leader {
     /// Takes hold of a child that was just started and leads its own group. If that fails the child is handed back.
     pub(crate) fn take_hold(
-        child: Child,
+        mut child: Newborn,
         poller: &Arc<Poller>,
         token: Token,
-    ) -> Result<Self, (io::Error, Child)> {
-        let opened = child_pid(&child).and_then(|pid| {
-            let watch = match pidfd_open(pid, PidfdFlags::empty()) {
+    ) -> Result<Self, (io::Error, Newborn)> {
+        let opened = child.pid().and_then(|pid| {
+            let pidfd = match child.pidfd.take() {
+                Some(pidfd) => Ok(pidfd),
+                None => pidfd_open(pid, PidfdFlags::empty()),
+            };
+            let watch = match pidfd {
                 Ok(pidfd) => Some(Watch::readable(poller, pidfd, token)?),
                 Err(Errno::SRCH) => None,
                 Err(error) => return Err(error.into()),
@@ -62,6 +67,11 @@ impl Leader {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether its end is reported.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// Looks without reaping. Once it is told that the leader has ended, its end is not reported any more.
@@ -76,29 +86,33 @@ impl Leader {
 
     /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
     pub(crate) fn ask_group(&self) {
-        self.signal_group(Signal::TERM);
-        self.signal_group(Signal::CONT);
+        self.signal_group(&[Signal::TERM, Signal::CONT]);
     }
 
     /// Kills everybody in the group at once: the kernel lets no member fork past it.
     pub(crate) fn kill_group(&self) {
-        self.signal_group(Signal::KILL);
+        self.signal_group(&[Signal::KILL]);
     }
 
-    fn signal_group(&self, signal: Signal) {
+    fn signal_group(&self, signals: &[Signal]) {
         let Some(watch) = &self.watch else { return };
         // Not by `look`, which would keep the supervisor from hearing of an end that was noticed here.
-        match self.wait(WaitIdOptions::NOWAIT) {
-            // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
-            // loss: EPERM shows later as a survivor with its reason, and there is no other.
-            LeaderFate::Running | LeaderFate::Ended(_) => {
-                let _ = kill_process_group(self.pid, signal);
-            }
-            LeaderFate::Lost => signal_group_by_handle(watch, signal),
-        }
+        let fate = self.wait(WaitIdOptions::NOWAIT);
         // A leader may have moved to another group of its session, and is our child there as well.
-        if !Circle::Group(self.pid).contains(self.pid) {
-            let _ = pidfd_send_signal(watch, signal);
+        let is_elsewhere =
+            !matches!(fate, LeaderFate::Ended(_)) && !Circle::Group(self.pid).contains(self.pid);
+        for signal in signals.iter().copied() {
+            match fate {
+                // The number is ours as long as the leader is our child and not reaped, zombie or not. A failure is no
+                // loss: EPERM shows later as a survivor with its reason, and there is no other.
+                LeaderFate::Running | LeaderFate::Ended(_) => {
+                    let _ = kill_process_group(self.pid, signal);
+                }
+                LeaderFate::Lost => signal_group_by_handle(watch, signal),
+            }
+            if is_elsewhere {
+                let _ = pidfd_send_signal(watch, signal);
+            }
         }
     }
 
@@ -342,20 +356,15 @@ pub(super) fn signalable(number: i32) -> Option<Pid> {
     if number > 1 { Pid::from_raw(number) } else { None }
 }
 
-pub(super) fn child_pid(child: &Child) -> io::Result<Pid> {
-    let number = i32::try_from(child.id()).ok();
-    number.and_then(signalable).ok_or_else(|| io::Error::other("the child has no pid that may be signalled"))
-}
-
 /// Ends a child that leads its own group and that nobody has hold of; waits at most for `bound`.
-pub(crate) fn kill_and_reap(mut child: Child, bound: Duration) {
-    // `Child` remembers whether it was reaped, and it was not, so the number is ours.
-    if let Ok(group) = child_pid(&child) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
+pub(crate) fn kill_and_reap(child: &Newborn, bound: Duration) {
+    // It was not reaped, so the number is ours.
+    let Ok(pid) = child.pid() else { return };
+    let _ = kill_process_group(pid, Signal::KILL);
     // There may be no descriptor left to wait with, which is how one gets here, so the wait is a bounded poll.
     let deadline = Instant::now() + bound;
-    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    while matches!(waitid(WaitId::Pid(pid), look), Ok(None)) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

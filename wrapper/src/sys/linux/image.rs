@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, memfd_create, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use super::nanny::{NotStarted, try_out};
+use super::birth::NotStarted;
+use super::nanny::try_out;
 
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nanny"));
 

@@ -2,6 +2,7 @@
 
 #[cfg(has_nanny)]
 mod adoption;
+mod birth;
 #[cfg(has_nanny)]
 mod cgroup;
 mod clean_start;
@@ -22,6 +23,7 @@ mod wire;
 
 #[cfg(has_nanny)]
 pub(crate) use adoption::Adoption;
+pub(crate) use birth::{Newborn, NotStarted, start_leader};
 #[cfg(has_nanny)]
 pub(crate) use cgroup::{Cgroup, cgroups, keeps_cgroups, tidy_up};
 pub(crate) use clean_start::{CleanStart, block_all_signals};
@@ -29,7 +31,7 @@ pub(crate) use group::{FormerGroup, Leader, LeaderFate, Member, kill_and_reap, l
 #[cfg(has_nanny)]
 pub(crate) use image::{Image, image};
 #[cfg(has_nanny)]
-pub(crate) use nanny::{Errand, Nanny, NotStarted, Within, instant_of, namespaces};
+pub(crate) use nanny::{Errand, Nanny, Within, instant_of, namespaces};
 pub(crate) use pipe::{
     AsyncWriteEnd, ChildEnd, Got, ReadEnd, Sent, WriteEnd, child_reads, child_reads_async, child_writes,
     some_child_is_starting,

@@ -5,10 +5,10 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,13 +19,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, kill_process, pidfd_open, pidfd_send_signal,
+    waitid,
 };
 use rustix::time::{ClockId, clock_gettime};
 
 use super::adoption::Adoption;
-use super::clean_start::with_all_signals_blocked;
-use super::group::{OrphanedSession, child_pid, is_alive, sweep_session};
+use super::birth::{Newborn, NotStarted, Strings, environment, failed, start_helper};
+use super::group::{OrphanedSession, is_alive, sweep_session};
 use super::image::Image;
 use super::pipe::ChildEnd;
 use super::poller::{Poller, Token, Watch};
@@ -68,30 +69,13 @@ pub(crate) enum Within<'a> {
     Namespace,
 }
 
-/// Why a nanny started nobody. Nothing is left of it.
-#[derive(Debug)]
-pub(crate) struct NotStarted {
-    /// What was tried, for people.
-    pub(crate) doing: &'static str,
-    pub(crate) error: io::Error,
-}
-
-fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotStarted {
-    move |error| NotStarted { doing, error }
-}
-
 /// Executes a nanny that starts nobody and only says whether it could.
 pub(super) fn try_out(image: &Image) -> Result<(), NotStarted> {
     let (ours, theirs) = make_channel()?;
-    let mut command = Command::new(image.path());
-    command
-        .arg0(OsStr::from_bytes(NAME.to_bytes()))
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .env_clear();
-    let process = with_all_signals_blocked(|| command.spawn()).map_err(failed("execute it"))?;
-    drop(command);
+    let mut arguments = Strings::default();
+    arguments.push(&[OsStr::from_bytes(NAME.to_bytes())]).map_err(failed("name it"))?;
+    let ends = [ChildEnd::Fd(theirs), ChildEnd::Null, ChildEnd::Null];
+    let process = start_helper(&image.path(), arguments, Strings::default(), ends)?;
     let answer = first_report(&ours, None);
     reap_failed(process, ours);
     answer.map(drop)
@@ -163,8 +147,10 @@ pub(crate) struct Nanny {
     first: Option<OwnedFd>,
     channel_ended: bool,
     is_gone: bool,
-    /// The last one.
-    report: Report,
+    leader: u64,
+    /// The last one that said more than that the child was started. Boxed, because most of the time there is none, and it
+    /// is larger than all the rest of a run.
+    report: Option<Box<Report>>,
     poller: Arc<Poller>,
 }
 
@@ -179,7 +165,7 @@ impl Nanny {
         let (ours, theirs) = make_channel()?;
         // The request waits in the channel, so the nanny need not wait for it.
         request_start(&ours, &errand).map_err(failed(CHANNEL))?;
-        let process = spawn(image, errand, theirs).map_err(failed("start the nanny"))?;
+        let process = spawn(image, errand, theirs)?;
         Self::take_hold(process, ours, poller, token)
     }
 
@@ -211,17 +197,17 @@ impl Nanny {
             .with_hook(command, [theirs.as_fd(), image.as_fd()], cgroup, Command::spawn)
             .map_err(failed("make the processes and execute the program"))?;
         drop(theirs);
-        Self::take_hold(process, ours, poller, token)
+        Self::take_hold(process.into(), ours, poller, token)
     }
 
     fn take_hold(
-        process: Child,
+        mut process: Newborn,
         channel: OwnedFd,
         poller: &Arc<Poller>,
         token: Token,
     ) -> Result<Self, NotStarted> {
         const HOLD: &str = "take hold of the nanny";
-        let opened = child_pid(&process).and_then(|pid| Ok((pid, handle_of_child(pid)?)));
+        let opened = handle_of_child(&mut process);
         let (pid, pidfd) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(give_up(process, channel, failed(HOLD)(error))),
@@ -240,12 +226,14 @@ impl Nanny {
             Err(error) => return Err(give_up(process, (), failed(HOLD)(error))),
         };
         let (channel_ended, is_gone, poller) = (false, pidfd.is_none(), Arc::clone(poller));
-        Ok(Self { pid, pidfd, channel, first, channel_ended, is_gone, report, poller })
+        let leader = report.leader;
+        let report = (report != Report { leader, ..Report::default() }).then(|| Box::new(report));
+        Ok(Self { pid, pidfd, channel, first, channel_ended, is_gone, leader, report, poller })
     }
 
     /// The number of the child.
     pub(crate) fn leader(&self) -> u32 {
-        u32::try_from(self.report.leader).unwrap_or(0)
+        u32::try_from(self.leader).unwrap_or(0)
     }
 
     /// Takes in what the nanny has said, and whether it is gone.
@@ -257,7 +245,7 @@ impl Nanny {
             match recv(&self.channel, &mut packet, RecvFlags::DONTWAIT) {
                 Ok((length @ 1.., _)) => {
                     if let Some(report) = packet.get(..length).and_then(Report::decode) {
-                        self.report = report;
+                        self.report = Some(Box::new(report));
                     }
                 }
                 // A nanny that leaves with an order unread resets the channel, and that is told first, once.
@@ -277,7 +265,8 @@ impl Nanny {
 
     /// What the nanny has said last.
     pub(crate) fn report(&self) -> &Report {
-        &self.report
+        static NOTHING_YET: LazyLock<Report> = LazyLock::new(Report::default);
+        self.report.as_deref().unwrap_or(&NOTHING_YET)
     }
 
     /// Whether the nanny has ended.
@@ -287,7 +276,7 @@ impl Nanny {
 
     /// Whether the nanny has ended without having seen the end of everybody.
     pub(crate) fn is_lost(&self) -> bool {
-        self.is_gone && self.report.kind != Kind::Empty
+        self.is_gone && self.report().kind != Kind::Empty
     }
 
     /// Has everybody asked to end, and killed when the grace is over.
@@ -402,24 +391,20 @@ fn send_request(channel: &OwnedFd, request: Request, fds: &[BorrowedFd<'_>]) -> 
     Ok(())
 }
 
-/// Executes the nanny with the arguments and the environment of the child.
-fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> io::Result<Child> {
-    let mut command = Command::new(image.path());
-    command.arg0(OsStr::from_bytes(NAME.to_bytes()));
-    command.arg(errand.directory.map_or(OsStr::new(""), Path::as_os_str));
-    command.arg(errand.program).arg(errand.program).args(errand.arguments);
-    if errand.clear_environment {
-        command.env_clear();
+/// Executes the nanny with the arguments and the environment of the child. With all signals blocked: until it has a session
+/// of its own, a signal to our group or terminal would reach it.
+fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> Result<Newborn, NotStarted> {
+    const PASS: &str = "pass the program its arguments and environment";
+    let directory = errand.directory.map_or(OsStr::new(""), Path::as_os_str);
+    let own = [OsStr::from_bytes(NAME.to_bytes()), directory, errand.program, errand.program];
+    let mut arguments = Strings::default();
+    for argument in own.into_iter().chain(errand.arguments) {
+        arguments.push(&[argument]).map_err(failed(PASS))?;
     }
-    for (key, value) in errand.environment {
-        match value {
-            Some(value) => command.env(key, value),
-            None => command.env_remove(key),
-        };
-    }
-    command.stdin(Stdio::from(channel)).stdout(errand.stdout).stderr(errand.stderr);
-    // Until it has a session of its own, a signal to our group or terminal would reach it.
-    with_all_signals_blocked(|| command.spawn())
+    let changes = errand.environment.into_iter().collect();
+    let environment = environment(&changes, errand.clear_environment).map_err(failed(PASS))?;
+    let ends = [ChildEnd::Fd(channel), errand.stdout, errand.stderr];
+    start_helper(&image.path(), arguments, environment, ends)
 }
 
 /// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it.
@@ -475,16 +460,17 @@ fn first_report(channel: &OwnedFd, nanny: Option<&OwnedFd>) -> Result<(Report, O
 }
 
 /// Ends a start that failed. A nanny that has a child kills it when it sees the channel closed, and has time for that.
-fn give_up(process: Child, channel: impl Sized, lack: NotStarted) -> NotStarted {
+fn give_up(process: Newborn, channel: impl Sized, lack: NotStarted) -> NotStarted {
     reap_failed(process, channel);
     lack
 }
 
-fn reap_failed(mut process: Child, channel: impl Sized) {
+fn reap_failed(process: Newborn, channel: impl Sized) {
     drop(channel);
-    let Ok(pid) = child_pid(&process) else { return };
+    let Ok(pid) = process.pid() else { return };
     if !has_ended_within(pid, FAILED_START_BOUND) {
-        let _ = process.kill();
+        // It was not reaped, so the number is ours.
+        let _ = kill_process(pid, Signal::KILL);
         has_ended_within(pid, FAILED_START_BOUND);
     }
     match waitid(WaitId::Pid(pid), LOOK) {
@@ -494,22 +480,28 @@ fn reap_failed(mut process: Child, channel: impl Sized) {
         // Somebody else in this process has reaped it, so its number may be a stranger's.
         Err(_) => return,
     }
-    let _ = process.try_wait();
+    let _ = waitid(WaitId::Pid(pid), REAP);
 }
 
 /// A handle of a child. `None` if somebody else in this process has reaped it; its number may be a stranger's by now.
-fn handle_of_child(pid: Pid) -> io::Result<Option<OwnedFd>> {
-    match pidfd_open(pid, PidfdFlags::empty()) {
+fn handle_of_child(process: &mut Newborn) -> io::Result<(Pid, Option<OwnedFd>)> {
+    let pid = process.pid()?;
+    let opened = match process.pidfd.take() {
+        Some(pidfd) => Ok(pidfd),
+        None => pidfd_open(pid, PidfdFlags::empty()),
+    };
+    match opened {
         Ok(pidfd) => {
             let is_ours = !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), LOOK), Err(Errno::CHILD));
-            Ok(is_ours.then_some(pidfd))
+            Ok((pid, is_ours.then_some(pidfd)))
         }
-        Err(Errno::SRCH) => Ok(None),
+        Err(Errno::SRCH) => Ok((pid, None)),
         Err(error) => Err(error.into()),
     }
 }
 
-const LOOK: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG).union(WaitIdOptions::NOWAIT);
+const REAP: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
+const LOOK: WaitIdOptions = REAP.union(WaitIdOptions::NOWAIT);
 
 /// Waits for the end of a child without reaping it.
 fn has_ended_within(pid: Pid, bound: Duration) -> bool {
