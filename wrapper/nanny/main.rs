@@ -8,7 +8,7 @@
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
 //! and the program's stdin comes with the request. With a word and the number of a child instead, it becomes the nanny of
-//! that. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
+//! that, which executes nothing before 1 is closed. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
 //! another nanny, it only looks at `/proc`, and its exit code says whether that is as it must be.
 //!
 //! The run may be held by more than the nanny: by a control group, whose switch is the first thing that a kill throws, or
@@ -35,7 +35,7 @@ use core::ptr;
 
 use start::Start;
 use sys::{
-    CLD_KILLED, EAGAIN, ECHILD, EINTR, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
+    CLD_KILLED, EAGAIN, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
 use wire::{Cause, Kind, NAMED, Order, Report, Request, Step};
@@ -53,6 +53,12 @@ const FIRST_PAUSE_NS: u64 = MS;
 const LONGEST_ASKED_PAUSE_NS: u64 = 32 * MS;
 /// …and while a death is awaited.
 const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
+
+/// The pause after which a nanny gives up that cannot list its children, and has no owner.
+const LAST_BLIND_PAUSE_NS: u64 = 1024 * MS;
+
+/// The exit code of a nanny that has not seen the end of everybody.
+const GIVEN_UP: c_int = 70;
 
 /// The number of arguments of a nanny whose child was started before it: the name, a word, the child's number.
 const ADOPTING: usize = 3;
@@ -167,7 +173,7 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
 
 fn look_at_proc() -> Result<(), (Step, Errno)> {
     tree::look_for_self().map_err(|errno| (Step::OwnProc, errno))?;
-    tree::open_children_of_self().map(drop).map_err(|errno| (Step::Children, errno))
+    tree::open_children_of_self().map(sys::close).map_err(|errno| (Step::Children, errno))
 }
 
 fn start_child(
@@ -229,6 +235,12 @@ fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
         Ok(_) => Err((Step::Receive, EPROTO)),
         Err(errno) => Err((Step::Receive, errno)),
     });
+    // A hook of the command's may have gone where there is none.
+    let ready = ready.and_then(|request| look_at_proc().map(|()| request));
+    // The program waits for the end of what is our stdout, and must not run if it cannot be held.
+    if ready.is_err() {
+        let _ = sys::signal(leader, SIGKILL);
+    }
     for fd in [1, 2] {
         sys::close(fd);
     }
@@ -259,6 +271,8 @@ struct Nanny {
     grace_over_ns: Option<u64>,
     /// There may be somebody to reap of whom we will not hear again.
     unreaped: bool,
+    /// There is no list of children any more.
+    is_blind: bool,
 }
 
 impl Nanny {
@@ -268,7 +282,7 @@ impl Nanny {
         let told = Report::default();
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
-        let (socket, unreaped) = (SOCKET, false);
+        let (socket, unreaped, is_blind) = (SOCKET, false, false);
         let grace_over_ns = None;
         Self {
             state,
@@ -283,6 +297,7 @@ impl Nanny {
             pause_ns,
             grace_over_ns,
             unreaped,
+            is_blind,
         }
     }
 
@@ -457,6 +472,8 @@ impl Nanny {
         }
         if self.leader > 0 {
             let _ = sys::signal(-self.leader, SIGKILL);
+            // Without /proc nobody is listed, and it may have left its group.
+            let _ = sys::signal(self.leader, SIGKILL);
         }
         let _ = tree::each_child(|number| {
             // What fails shows as somebody who is left.
@@ -475,13 +492,14 @@ impl Nanny {
         self.kill();
         // Somebody may have come back to it.
         self.kill_cgroup();
-        let _ = tree::each_child(|number| {
+        let listed = tree::each_child(|number| {
             let Some(child) = tree::look_at_child(number) else { return };
             tree::each_below(&child, &mut |member| {
                 let _ = sys::signal_group_by_handle(member.handle, SIGKILL);
                 let _ = sys::signal_by_handle(member.handle, SIGKILL);
             });
         });
+        self.is_blind = listed == Err(ENOENT);
     }
 
     fn tell(&mut self) {
@@ -595,6 +613,11 @@ impl Nanny {
             State::Killing | State::Empty => LONGEST_KILL_PAUSE_NS,
             State::Running => return self.look_again_ns = None,
         };
+        let nobody_cares = self.owner < 0 || self.socket < 0;
+        if self.is_blind && self.leader < 0 && nobody_cares && self.pause_ns >= LAST_BLIND_PAUSE_NS {
+            // Whoever is left cannot be found, and whoever is told of it is gone.
+            sys::exit(GIVEN_UP)
+        }
         self.pause_ns = (self.pause_ns * 2).min(longest);
         self.look_again_ns = Some(now + self.pause_ns);
     }
@@ -638,5 +661,5 @@ global_asm!(".globl rust_eh_personality", ".set rust_eh_personality, 0");
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     // The owner sees the nanny gone without a last report, and sweeps.
-    sys::exit(70)
+    sys::exit(GIVEN_UP)
 }

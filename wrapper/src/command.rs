@@ -293,6 +293,14 @@ impl From<std::process::Command> for Command {
     ///
     /// Because it may carry these, it is started by a fork, which is slower than the start of a command that was made
     /// here, and takes the longer the more memory the owner has.
+    ///
+    /// With a nanny the hooks run before the process is divided into the nanny and the program. A signal that a hook asks
+    /// for when the parent dies (`PR_SET_PDEATHSIG`) is kept from the nanny; the program gets it when the nanny dies, and
+    /// not when the thread that started it ends. The end of the owner ends everybody as always, which is by SIGKILL. A
+    /// session that a hook leads is the nanny's; the program is in it and leads a group, but it is not the one that a
+    /// terminal takes for the foreground. A hook must leave the nanny the `/proc` of the owner's pid namespace, where it
+    /// finds the tree: after one that hides it, as by a change of root, the start is refused and nothing is executed. What
+    /// takes `/proc` away later leaves only the program and its group to be killed.
     fn from(mut inner: std::process::Command) -> Self {
         let clears_environment = clears_environment(&mut inner);
         Self::holding(inner, clears_environment, true)

@@ -6,6 +6,8 @@
 mod cancel;
 #[path = "../promises/deadlines.rs"]
 mod deadlines;
+#[path = "../promises/divided.rs"]
+mod divided;
 #[path = "../promises/environment.rs"]
 mod environment;
 mod groups;

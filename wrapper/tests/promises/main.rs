@@ -5,6 +5,7 @@ mod accounting;
 mod cancel;
 mod converted;
 mod deadlines;
+mod divided;
 mod environment;
 mod held;
 mod limits;

@@ -1,10 +1,15 @@
 //! Owners in odd circumstances: every start is a contained run or an error that says why, and leaves nothing.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::stage::{Owner, PATIENCE, PLAY, check, nobody_is_left, rounds, trial, trial_or_skip};
+use crate::stage::{
+    self, ChildEnds, Owner, PATIENCE, PLAY, check, children_of, nobody_is_left, rounds, trial, trial_or_skip,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -17,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             played("short of descriptors", "")
         }),
         trial("a_lack_that_passes_does_not_weaken_what_holds_later_runs", || played("short for a while", "")),
+        trial_or_skip("a_nanny_that_loses_proc_kills_the_leader_and_leaves_after_its_owner", proc_taken_away),
         trial_or_skip("an_owner_that_may_have_no_more_processes_is_told_so", no_more_processes),
     ]
 }
@@ -50,11 +56,8 @@ fn without_streams() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A disposition that is inherited needs nobody who sets it in this process.
 fn ignoring_children() -> Result<(), Failed> {
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(std::env::current_exe()?);
-    command.args([PLAY, "circumstance", "ignoring children", &number(30, 500)]);
+    let mut command = stage::ignoring_children("circumstance", &["ignoring children", &number(30, 500)]);
     is_good(&Owner::start(&mut command))
 }
 
@@ -64,4 +67,28 @@ fn no_more_processes() -> Result<Completion, Failed> {
         return Ok(Completion::ignored_with("the number of a user's processes is limited as root only"));
     }
     played("short of processes", "").map(|()| Completion::Completed)
+}
+
+/// The nanny cannot find a child then that is in a group of its own, but it kills the leader, wherever that has gone, and
+/// does not stay for ever.
+fn proc_taken_away() -> Result<Completion, Failed> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(Completion::ignored_with("only root may have mounts of its own"));
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe()?);
+    command.args([PLAY, "circumstance", "proc is taken away"]);
+    let owner = Owner::start(&mut command);
+    let stranded: i32 = owner.line()?.parse()?;
+    owner.signal(Signal::SIGKILL);
+    let ends = ChildEnds::new();
+    let deadline = Instant::now() + PATIENCE;
+    // It comes to us when the nanny is gone.
+    while !children_of(std::process::id()).contains(&stranded) {
+        check(Instant::now() < deadline, || "the leader or the nanny is still there".to_owned())?;
+        ends.wait(Duration::from_millis(10));
+    }
+    // It is our child now, and we have not reaped it.
+    kill(Pid::from_raw(stranded), Signal::SIGKILL)?;
+    nobody_is_left(PATIENCE).map(|()| Completion::Completed)
 }

@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use childminder::{Command, Containment, Ended, Input, Left, Outcome, Output, StartError};
+use childminder::{Command, Containment, Ended, Event, Input, Left, Outcome, Output, StartError};
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Uid, close, setgid, setuid};
 
-use crate::owner::{descriptors, runtime, say};
+use crate::owner::{descriptors, runtime, say, wait_for_go};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,6 +33,7 @@ pub(crate) fn play(which: &[&str]) -> ExitCode {
         }
         ["short of descriptors"] => short_of_descriptors(),
         ["short for a while"] => short_for_a_while(),
+        ["proc is taken away"] => proc_taken_away(),
         ["short of processes"] => short_of_processes(),
         other => panic!("no such circumstance: {other:?}"),
     }
@@ -212,4 +214,26 @@ fn short_of_processes() {
     }
     // There are two threads already; the nanny and the child are two more.
     assert!(refused >= 2, "it was refused {refused} times");
+}
+
+/// Says the number of a process that is not to be found without `/proc`. The leader is in that one's group.
+fn proc_taken_away() {
+    let script = "$| = 1; my $pid = fork; if (!$pid) { sleep 100; exit }
+                  setpgrp $pid, $pid; setpgrp 0, $pid; print \"$pid\\n\"; sleep 100";
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut command = Command::new("perl");
+        command.args(["-e", script]).require(Containment::Nanny).stdout(Output::Streamed);
+        let mut run = command.start().expect("it starts");
+        let stranded = loop {
+            match run.next_event().await.expect("it says a number") {
+                Event::Stdout(bytes) => break String::from_utf8(bytes.to_vec()).expect("text"),
+                Event::Ended(outcome) => panic!("it ended: {outcome:?}"),
+                _ => {}
+            }
+        };
+        umount2("/proc", MntFlags::MNT_DETACH).expect("the mounts are our own");
+        say(stranded.trim());
+        wait_for_go();
+    });
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,8 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["killed", stage] => killed(stage),
         ["ends", how] => ends(how),
         ["ten"] => ten(),
-        ["one start", containment] => one_start(containment),
+        ["one start", containment] => one_start(containment, "exec sleep 30"),
+        ["one start", containment, script] => one_start(containment, script),
         ["circumstance", which @ ..] => crate::odd_owner::play(which),
         ["reuse", containment, rounds] => crate::number_owner::reuse(containment, rounds),
         ["foreign numbers"] => crate::number_owner::foreign_numbers(),
@@ -204,15 +206,16 @@ fn ten() -> ! {
 }
 
 /// Starts one run between two calls that mark the place, and ends it. Says what came of it and what is left.
-fn one_start(name: &str) -> ExitCode {
+fn one_start(name: &str, script: &str) -> ExitCode {
     let runtime = runtime();
     let mut command = if name == "converted" {
-        Command::from(tokio::process::Command::new("sleep"))
+        Command::from(tokio::process::Command::new("sh"))
     } else {
-        Command::new("sleep")
+        Command::new("sh")
     };
     let name = if name == "converted" { "nanny" } else { name };
-    command.arg("30").grace(Duration::ZERO).require(containment(name)).stdin(Input::Bytes("given".into()));
+    command.args(["-c", script]).grace(Duration::ZERO);
+    command.require(containment(name)).stdin(Input::Bytes("given".into()));
     // The library's thread and the nanny's program are there before.
     runtime
         .block_on(async { Command::new("true").require(containment(name)).run().await })
@@ -233,7 +236,10 @@ fn one_start(name: &str) -> ExitCode {
             run.cancel();
             let outcome = runtime.block_on(run.wait());
             match outcome.left {
-                Left::Nobody(_) if outcome.ended == Ended::ByItself => say("ended, and nobody is left"),
+                Left::Nobody(_) if outcome.ended == Ended::ByItself => {
+                    say("ended, and nobody is left");
+                    say(&format!("ended by signal {:?}", outcome.exit.and_then(|exit| exit.signal())));
+                }
                 Left::Nobody(_) => say("stopped, and nobody is left"),
                 Left::Unknown(why) => say(&format!("lost: {why}")),
                 other => say(&format!("{other:?}")),

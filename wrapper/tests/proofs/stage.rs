@@ -126,6 +126,15 @@ impl Owner {
     }
 }
 
+/// This program in the part of an owner that ignores the end of its children. A disposition that is inherited needs nobody
+/// who sets it in that process. A shell may not pass this one on.
+pub(crate) fn ignoring_children(part: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("perl");
+    command.args(["-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]);
+    command.arg(std::env::current_exe().expect("our own path")).args([PLAY, part]).args(arguments);
+    command
+}
+
 /// This program in the part of an owner.
 pub(crate) fn this_program(part: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("/proc/self/exe");

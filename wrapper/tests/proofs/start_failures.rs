@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::WaitStatus;
 
-use crate::stage::{Owner, PATIENCE, check, figure, is_long, nobody_is_left, trial_or_skip};
+use crate::stage::{self, Owner, PATIENCE, check, figure, is_long, nobody_is_left, trial_or_skip};
 use crate::tracer::{Mishap, Part, Plan, Trace, name_of, trace_start};
 
 const ERRORS: [Errno; 4] = [Errno::ENOSYS, Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE];
@@ -42,6 +42,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial_or_skip("a_start_leaves_nothing_at_whichever_call_a_process_of_it_is_killed", || {
             each_call("nanny", &[Part::Forked, Part::Nanny, Part::Child], &|_| vec![Mishap::Kill])
         }),
+        trial_or_skip(
+            "a_converted_command_has_executed_nothing_when_its_nanny_cannot_be_executed",
+            nanny_that_cannot_be_executed,
+        ),
+        trial_or_skip(
+            "a_converted_command_that_is_killed_before_its_nanny_is_ready_keeps_its_status_where_ends_are_ignored",
+            child_killed_early,
+        ),
     ]
 }
 
@@ -101,9 +109,42 @@ fn each_call(
     Ok(Completion::Completed)
 }
 
+/// Which of the calls of a part this is, in a start where all is well.
+fn place_of(part: Part, call: libc::c_long) -> Result<Option<usize>, Failed> {
+    let good = Tried::new("converted", None)?;
+    let calls = good.trace.calls.get(&part).map_or(&[] as &[u64], Vec::as_slice);
+    Ok(calls.iter().position(|it| i64::try_from(*it) == Ok(call)))
+}
+
+const NOBODY_TRACED: &str = "nobody may be traced here, or on this machine";
+
+/// The nanny's exec fails only when the program is as far ahead as it can get. If it runs, it escapes at once.
+fn nanny_that_cannot_be_executed() -> Result<Completion, Failed> {
+    let Some(nth) = place_of(Part::Forked, libc::SYS_execveat)? else {
+        return Ok(Completion::ignored_with(NOBODY_TRACED));
+    };
+    let plan = Plan { part: Part::Forked, nth, mishap: Mishap::LateError(Errno::ENOMEM) };
+    let mut owner = Owner::play("one start", &["converted", "setsid sleep 100 & wait"]);
+    let tried = Tried::by(&mut owner, "converted", Some(plan))?;
+    check(tried.judge(plan) == Ok("refused"), || format!("{:?}", tried.said))?;
+    Ok(Completion::Completed)
+}
+
+/// The owner ignores the end of its children, and so did the nanny until now.
+fn child_killed_early() -> Result<Completion, Failed> {
+    if place_of(Part::Forked, libc::SYS_execveat)?.is_none() {
+        return Ok(Completion::ignored_with(NOBODY_TRACED));
+    }
+    let plan = Plan { part: Part::Nanny, nth: 0, mishap: Mishap::ChildKilled };
+    let mut command = stage::ignoring_children("one start", &["converted"]);
+    let tried = Tried::by(&mut Owner::start(&mut command), "converted", Some(plan))?;
+    check(tried.said.iter().any(|line| line == "ended by signal Some(9)"), || format!("{:?}", tried.said))?;
+    Ok(Completion::Completed)
+}
+
 /// Calls that cannot fail, or do not come back.
 fn cannot_fail(call: u64) -> bool {
-    [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn, libc::SYS_getpid]
+    [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigreturn, libc::SYS_getpid, libc::SYS_getppid]
         .contains(&i64::try_from(call).unwrap_or(-1))
 }
 
@@ -119,9 +160,12 @@ struct Tried {
 
 impl Tried {
     fn new(containment: &str, plan: Option<Plan>) -> Result<Self, Failed> {
-        let mut owner = Owner::play("one start", &[containment]);
+        Self::by(&mut Owner::play("one start", &[containment]), containment, plan)
+    }
+
+    fn by(owner: &mut Owner, containment: &str, plan: Option<Plan>) -> Result<Self, Failed> {
         owner.expect("ready")?;
-        let trace = trace_start(&mut owner, containment != "group", plan)
+        let trace = trace_start(owner, containment != "group", plan)
             .map_err(|failed| Failed::from(format!("{plan:?}: {}", failed.message().unwrap_or_default())))?;
         let said = owner.rest()?;
         nobody_is_left(PATIENCE).map_err(|failed| {
@@ -163,7 +207,9 @@ impl Tried {
             return Err(format!("neither started nor refused: {:?}", self.said));
         };
         match plan.mishap {
-            Mishap::Error(errno) if !error.contains(&format!("os error {}", errno as i32)) => {
+            Mishap::Error(errno) | Mishap::LateError(errno)
+                if !error.contains(&format!("os error {}", errno as i32)) =>
+            {
                 Err(format!("does not say why: {error}"))
             }
             _ => Ok("refused"),

@@ -2,6 +2,7 @@
 //! its own count, which a general tool does not offer. The registers are those of x86-64.
 
 use std::collections::HashMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -12,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::stage::{ChildEnds, Owner, PATIENCE};
+use crate::stage::{ChildEnds, Owner, PATIENCE, children_of};
 
 /// Who makes a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +34,10 @@ pub(crate) enum Mishap {
     Error(Errno),
     /// Whoever makes it is killed instead.
     Kill,
+    /// It comes late, when the child has come as far as it can, and fails.
+    LateError(Errno),
+    /// The child, which waits for the nanny, is killed before.
+    ChildKilled,
 }
 
 /// Which call of a part, counted from 0, and what happens to it.
@@ -87,6 +92,8 @@ pub(crate) fn trace_start(owner: &mut Owner, has_nanny: bool, plan: Option<Plan>
         plan,
         trace: Trace::default(),
         newborn: Vec::new(),
+        late: None,
+        child: None,
         has_nanny,
         begun: false,
         over: false,
@@ -99,7 +106,9 @@ pub(crate) fn trace_start(owner: &mut Owner, has_nanny: bool, plan: Option<Plan>
                 if Instant::now() > deadline {
                     return Err(format!("nothing goes on: {:?}", tracer.trace).into());
                 }
-                ends.wait(Duration::from_millis(100));
+                tracer.go_on_late();
+                // A child that nobody traces any more is no child of ours.
+                ends.wait(Duration::from_millis(if tracer.late.is_some() { 1 } else { 100 }));
             }
             Ok(status) => tracer.see(status),
             Err(Errno::ECHILD) => break,
@@ -116,6 +125,9 @@ struct Tracer {
     trace: Trace,
     /// Whoever was born before the birth was reported waits for that.
     newborn: Vec<Pid>,
+    /// Who makes a call that comes late, and the child.
+    late: Option<Pid>,
+    child: Option<Pid>,
     /// What the owner forks becomes the nanny, and not the child.
     has_nanny: bool,
     begun: bool,
@@ -149,6 +161,7 @@ impl Tracer {
                     _ => Part::Forked,
                 };
                 if let Some(new) = new {
+                    self.child = Some(new).filter(|_| part == Part::Child).or(self.child);
                     self.tracees.insert(new, Tracee::new(part));
                     if self.newborn.contains(&new) {
                         self.newborn.retain(|pid| *pid != new);
@@ -208,16 +221,56 @@ impl Tracer {
                 // It is stopped, and nobody reaps it but us.
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            Mishap::Error(errno) => {
+            Mishap::Error(errno) => self.fail(pid, errno),
+            Mishap::ChildKilled => self.late = Some(pid),
+            Mishap::LateError(errno) => {
                 tracee.result = Some(errno);
-                // A descriptor is closed also when that fails: only its answer is another.
-                if call != libc::SYS_close as u64 {
-                    registers.orig_rax = u64::MAX;
-                    let _ = ptrace::setregs(pid, registers);
-                }
-                self.resume(pid, None);
+                self.late = Some(pid);
             }
         }
+    }
+
+    /// Makes the call fail that somebody is about to make.
+    fn fail(&mut self, pid: Pid, errno: Errno) {
+        let Some(tracee) = self.tracees.get_mut(&pid) else { return };
+        tracee.result = Some(errno);
+        // A descriptor is closed also when that fails: only its answer is another.
+        if tracee.call != libc::SYS_close as u64 {
+            // Fails if it was killed meanwhile, which is reported next.
+            if let Ok(mut registers) = ptrace::getregs(pid) {
+                registers.orig_rax = u64::MAX;
+                let _ = ptrace::setregs(pid, registers);
+            }
+        }
+        self.resume(pid, None);
+    }
+
+    /// Lets the call that comes late be made, if the child has come as far as it can.
+    fn go_on_late(&mut self) {
+        let Some(pid) = self.late.filter(|pid| self.child_is_ahead_of(*pid)) else { return };
+        self.late = None;
+        match self.tracees.get_mut(&pid).and_then(|tracee| tracee.result.take()) {
+            Some(errno) => self.fail(pid, errno),
+            None => self.resume(pid, None),
+        }
+    }
+
+    /// Whether the child has executed the program, and that has ended or started somebody; or waits for whoever is late,
+    /// before that one has executed anything.
+    fn child_is_ahead_of(&self, late: Pid) -> bool {
+        let Some(child) = self.child else { return false };
+        if let Some(tracee) = self.tracees.get(&child) {
+            let waits = tracee.in_call && tracee.call == libc::SYS_read as u64;
+            let is_to_fail = self.tracees.get(&late).is_some_and(|late| late.result.is_some());
+            if waits && !is_to_fail {
+                // It is not reaped as long as its end was not reported to us.
+                let _ = kill(child, Signal::SIGKILL);
+            }
+            return waits && is_to_fail;
+        }
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        matches!(state, None | Some('Z' | 'X')) || !children_of(child.as_raw().unsigned_abs()).is_empty()
     }
 
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
@@ -264,6 +317,7 @@ pub(crate) fn name_of(call: u64) -> String {
         (libc::SYS_clone, "clone"),
         (libc::SYS_clone3, "clone3"),
         (libc::SYS_execve, "execve"),
+        (libc::SYS_execveat, "execveat"),
         (libc::SYS_exit_group, "exit_group"),
         (libc::SYS_exit, "exit"),
         (libc::SYS_waitid, "waitid"),

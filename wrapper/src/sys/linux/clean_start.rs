@@ -179,3 +179,14 @@ pub(super) fn restore_dispositions() -> Result<(), Errno> {
 pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
+
+/// To be called in the forked child. Makes only a system call that is async-signal-safe.
+pub(super) fn reset_signal(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: a zeroed action is the default disposition with an empty mask and no flags. This runs in the forked child,
+    // so it changes nobody else.
+    let failed = unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &default, ptr::null_mut())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
