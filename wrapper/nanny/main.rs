@@ -367,7 +367,7 @@ impl Nanny {
             match act {
                 Act::AskEverybody => self.ask(true),
                 Act::AskNewcomers => self.ask(false),
-                Act::Kill => self.kill(),
+                Act::Kill => self.kill(false),
                 Act::KillEverybody => self.kill_everybody(),
                 Act::Tell => self.tell(),
             }
@@ -427,6 +427,7 @@ impl Nanny {
         let known_as = if is_to_be_named { self.bounds.number_outside(pid) } else { 0 };
         let ended = sys::reap(pid).ok()?;
         memory::ASKED.remove(pid);
+        memory::KILLED.remove(pid);
         if by_us && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
             self.report.killed.add(known_as);
         }
@@ -465,7 +466,7 @@ impl Nanny {
 
     /// Kills the children and the groups that they lead. A child's number is its own until it is reaped, and with that
     /// the number of its group.
-    fn kill(&mut self) {
+    fn kill(&mut self, also_again: bool) {
         if self.report.killed_ns == 0 {
             self.report.killed_ns = sys::now_ns();
             self.kill_cgroup();
@@ -476,6 +477,9 @@ impl Nanny {
             let _ = sys::signal(self.leader, SIGKILL);
         }
         let _ = tree::each_child(|number| {
+            if !memory::KILLED.insert(number) && !also_again {
+                return;
+            }
             // What fails shows as somebody who is left.
             let _ = sys::signal(-number, SIGKILL);
             let _ = sys::signal(number, SIGKILL);
@@ -489,7 +493,7 @@ impl Nanny {
     }
 
     fn kill_everybody(&mut self) {
-        self.kill();
+        self.kill(true);
         // Somebody may have come back to it.
         self.kill_cgroup();
         let listed = tree::each_child(|number| {

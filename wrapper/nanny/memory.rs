@@ -10,6 +10,10 @@ const BITS: usize = u64::BITS as usize;
 /// Who was asked to end. A bit for each number that there can be; the kernel provides only the pages that are used.
 pub static ASKED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
 
+/// Which children were killed and are not reaped. While a large tree dies there is a look at the children for each batch of
+/// deaths, and to kill everybody again each time would take the time of their number squared.
+pub static KILLED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
+
 pub struct Numbers(UnsafeCell<[u64; NUMBERS / BITS]>);
 
 // SAFETY: the nanny has one thread.

@@ -18,6 +18,8 @@ pub(crate) const CONTENDERS: &[(&str, Contender)] = &[
     ("process-wrap session", Contender::ProcessWrap(Wrap::Session)),
     ("processkit", Contender::Processkit),
     ("childminder nanny", Contender::Childminder(Containment::Nanny)),
+    ("childminder cgroup", Contender::Childminder(Containment::Cgroup)),
+    ("childminder sealed", Contender::Childminder(Containment::Sealed)),
     ("childminder group", Contender::Childminder(Containment::Group)),
 ];
 
