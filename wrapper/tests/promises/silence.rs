@@ -87,7 +87,7 @@ async fn a_child_that_ends_within_the_idle_time_ends_by_itself() {
 #[tokio::test]
 async fn a_child_that_is_held_up_because_nobody_takes_its_output_is_not_idle() {
     // It writes without a pause, and can go on only as far as its output is taken.
-    let idle = Duration::from_millis(100);
+    let idle = Duration::from_millis(500);
     let mut command = perl("$| = 1; print 'x' x 100_000 for 1..40; <STDIN>");
     command.stdout(Output::Streamed).stdin(Input::Piped).idle_timeout(idle).grace(LONG_GRACE);
     let mut run = command.start().expect("it starts");
