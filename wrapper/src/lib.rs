@@ -108,7 +108,7 @@
 //! and nobody is signalled whom no run has started; no number is signalled that could have become a stranger's.
 //!
 //! With the containment `nanny`, which is what one gets on x86-64 and AArch64, there is a process between the owner and
-//! each child: some 16 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is
+//! each child: some 23 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is
 //! the subreaper of its run, so whoever is orphaned comes to it. It asks and kills as the thread tells it, and reports when
 //! the kernel says that it has no children left. It has a handle of the owner, and when that one ends, it kills everybody
 //! and leaves. It needs no privilege.
