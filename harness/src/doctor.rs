@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::crew::{TierProbe, probe_tiers};
 use crate::launch::find_program;
-use crate::subjects::containments;
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -95,8 +94,9 @@ const SETTINGS: [(&str, &str, &str); 6] = [
     ("vm.memfd_noexec", "vm/memfd_noexec", "2 forbids programs without a file"),
 ];
 
-/// Looks at this machine. Starts a short-lived process for each tier.
-pub fn examine() -> Findings {
+/// Looks at this machine. Starts a short-lived process for each tier. The containments of childminder are handed in, by name and
+/// with how they can be had or why not, because this module knows no subject.
+pub fn examine(containments: Vec<(String, Result<String, String>)>) -> Findings {
     let probes = probe_tiers();
     let used = probes.iter().find(|probe| probe.lacks.is_none()).map(|probe| probe.tier.name());
     Findings {
@@ -106,7 +106,7 @@ pub fn examine() -> Findings {
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         tiers: probes.into_iter().map(state).collect(),
         used,
-        containments: containments().into_iter().map(containment).collect(),
+        containments: containments.into_iter().map(containment).collect(),
         programs: ["timeout", "python3", "node"].map(program).to_vec(),
         limits: settings().chain(session_limits()).collect(),
     }

@@ -8,6 +8,7 @@ use crate::doctor::{Findings, examine};
 use crate::report::escape::for_terminal;
 use crate::report::json;
 use crate::report::paint::Paint;
+use crate::subjects::containments;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -17,7 +18,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let findings = examine();
+    let findings = examine(containments());
     terminal::print(&match arguments.format {
         Format::Human => describe(&findings),
         Format::Json => json::render(&findings),
