@@ -157,6 +157,8 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     }
     sys::set_name(c"nanny");
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
+    // Whoever stops its parent stops us, and then we would not notice that the owner is gone.
+    sys::go_on_without_parent().map_err(at(Step::Tie))?;
     sys::close_range(FIRST_STRAY, Fd::MAX).map_err(at(Step::Close))?;
     sys::restore_dispositions().map_err(at(Step::Dispositions))?;
     loop {

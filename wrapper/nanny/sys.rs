@@ -115,8 +115,18 @@ pub fn become_subreaper() -> Result<(), Errno> {
 
 /// Has the kernel kill this process when its parent has ended, which must have a single thread.
 pub fn die_with_parent() -> Result<(), Errno> {
+    hear_of_parents_end(SIGKILL)
+}
+
+/// Has the kernel continue this process, should it be stopped, when its parent has ended. It also does so when only the
+/// parent's thread has ended that started it, which does no harm.
+pub fn go_on_without_parent() -> Result<(), Errno> {
+    hear_of_parents_end(SIGCONT)
+}
+
+fn hear_of_parents_end(signal: c_int) -> Result<(), Errno> {
     const PR_SET_PDEATHSIG: usize = 1;
-    call(nr::PRCTL, [PR_SET_PDEATHSIG, SIGKILL as usize, 0, 0, 0, 0]).map(drop)
+    call(nr::PRCTL, [PR_SET_PDEATHSIG, signal as usize, 0, 0, 0, 0]).map(drop)
 }
 
 /// This process's own number, in its own namespace.

@@ -92,7 +92,7 @@ pub(crate) enum Step {
     Namespace = 19,
     /// The same, and a user namespace, where the former is not permitted.
     UserNamespace = 20,
-    /// Have the inner nanny end with the outer one.
+    /// Hear of the parent's end; the inner of two nannies ends with the outer one.
     Tie = 21,
     /// Map the user and the group into the user namespace.
     Map = 22,
@@ -333,7 +333,7 @@ impl Step {
             Self::OwnProc => "find the nanny in /proc",
             Self::Namespace => "make a pid namespace",
             Self::UserNamespace => "make a pid namespace within a user namespace",
-            Self::Tie => "tie the inner nanny to the outer one",
+            Self::Tie => "have the nanny hear of its parent's end",
             Self::Map => "map the user into a user namespace",
             Self::Mounts => "keep the mounts of the namespace apart",
             Self::MountProc => "mount a /proc for the pid namespace",

@@ -66,7 +66,7 @@
 //! |---|---|---|---|
 //! | it exits: `main` returns, or [`std::process::exit`] | nobody survives: the nanny kills everybody at once, also those of a run that was dropped a moment before | **everybody survives**, also those of a run that was dropped a moment before | `owner_ends::with_nanny_nobody_survives_an_owner_that_exits`, `owner_ends::with_group_everybody_survives_an_owner_that_exits` |
 //! | it aborts, or panics without unwinding | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_aborts`, `owner_ends::with_group_everybody_survives_an_owner_that_aborts` |
-//! | it is killed | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_is_killed`, `owner_ends::with_group_everybody_survives_an_owner_that_is_killed` |
+//! | it is killed | nobody survives | **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_is_killed`, `owner_ends::with_nanny_nobody_survives_an_owner_that_is_killed_while_a_child_has_stopped_its_nanny`, `owner_ends::with_group_everybody_survives_an_owner_that_is_killed` |
 //! | it becomes another program (`exec`) | nobody survives | the same as if it had been killed: **everybody survives** | `owner_ends::with_nanny_nobody_survives_an_owner_that_becomes_another_program` |
 //! | it is stopped (SIGSTOP), and goes on | nothing while it is stopped; what was due meanwhile is done when it goes on, and what was written meanwhile counts as output | the same | `owner_ends::a_timeout_that_was_over_while_the_owner_was_stopped_acts_when_it_goes_on`, `owner_ends::what_a_child_wrote_while_the_owner_was_stopped_is_no_silence` |
 //!

@@ -168,6 +168,27 @@ fn with_nanny_nobody_survives_an_owner_that_is_killed() {
 }
 
 #[test]
+fn with_nanny_nobody_survives_an_owner_that_is_killed_while_a_child_has_stopped_its_nanny() {
+    const STOPS_ITS_PARENT: &str = "setsid sleep 100 & echo $!; kill -STOP $PPID; echo $$; wait";
+    if is_an_owner() {
+        let runtime = runtime();
+        let (_run, tree) = runtime.block_on(async {
+            let mut run = start(sh(STOPS_ITS_PARENT).grace(LONG_GRACE));
+            let tree = pids(&mut run, 2).await;
+            (run, tree)
+        });
+        say_pids(&tree);
+        kill(Pid::this(), Signal::SIGKILL).expect("ourselves");
+    }
+    let mut owner = Owner::start(
+        "with_nanny_nobody_survives_an_owner_that_is_killed_while_a_child_has_stopped_its_nanny",
+    );
+    let tree = owner.hear_pids();
+    owner.process.wait().expect("our own child");
+    eventually("everybody is dead", || !tree.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
 fn with_nanny_nobody_survives_an_owner_that_becomes_another_program() {
     use std::os::unix::process::CommandExt as _;
     nobody_survives("with_nanny_nobody_survives_an_owner_that_becomes_another_program", || {
