@@ -2,14 +2,15 @@
 //! everything that the child starts, so whoever is orphaned comes to it, whatever session or group that one has moved
 //! to; it watches the owner, and when the owner is gone it ends everybody.
 //!
-//! It is a program of its own without libc and without an allocator. It blocks in one place, `wait`, and never before
-//! it has reaped who can be reaped, and signalled who is to be signalled.
+//! It is a program of its own without libc and without an allocator. While somebody is left it blocks in one place,
+//! `wait`, and never before it has reaped who can be reaped, and signalled who is to be signalled.
 //!
 //! Arguments: a name for people, the directory to go to (or nothing), the program, and the program's arguments from the
 //! zeroth on. The environment is the program's. Descriptors: 0 is the socket to the owner, 1 and 2 are the program's,
 //! and the program's stdin comes with the request. With a word and the number of a child instead, it becomes the nanny of
-//! that, which executes nothing before 1 is closed. Without arguments it only tries whether all it needs is allowed, and reports that. With one, as the program of
-//! another nanny, it only looks at `/proc`, and its exit code says whether that is as it must be.
+//! that, which executes nothing before 1 is closed. Without arguments it only tries whether all it needs is allowed, and
+//! reports that. With one, as the program of another nanny, it only looks at `/proc`, and its exit code says whether that
+//! is as it must be.
 //!
 //! The run may be held by more than the nanny: by a control group, whose switch is the first thing that a kill throws, or
 //! by a pid namespace, of which the nanny is the first process. Its own behaviour is the same.
@@ -549,7 +550,7 @@ impl Nanny {
         self.report.why = why;
     }
 
-    /// The only place where the nanny blocks.
+    /// The only place where the nanny blocks while somebody is left.
     fn wait(&mut self) {
         let at_most = match [self.look_again_ns, self.grace_over_ns].into_iter().flatten().min() {
             _ if self.unreaped => Some(0),

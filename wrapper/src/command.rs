@@ -263,7 +263,8 @@ impl Command {
         self.wanted.choose(self.is_converted)
     }
 
-    /// Starts the child.
+    /// Starts the child. Blocks the calling thread until its program is executed, which takes less than a millisecond
+    /// unless the program lies on a slow disk, and no longer than about a minute.
     ///
     /// # Errors
     /// Whatever the error, nothing was started, or what was started has been killed and reaped.

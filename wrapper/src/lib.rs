@@ -93,7 +93,10 @@
 //!   business, until the grace is over.
 //! - With `group` and a command that was converted from another builder, if another thread of the owner makes a descriptor
 //!   that is not close-on-exec during a start, the child inherits it.
-//! - A process of another user (a set-uid program) cannot be killed; it is named as a survivor.
+//! - A process that has changed all its user ids (some set-uid programs do) cannot be killed; it is named as a survivor,
+//!   and its nanny stays until it ends.
+//! - With all but `group`, the child is in a session without a controlling terminal: `/dev/tty` cannot be opened, Ctrl-C
+//!   does not reach it, and programs that ask for a password there fail.
 //! - With `group`, an owner that ignores SIGCHLD, or waits for any child, takes exit statuses away from us. Then there is
 //!   an outcome without one, and before Linux 6.9 whoever such a child left behind is not killed.
 //! - Nothing but Linux is supported so far; elsewhere a start is [`StartError::Unsupported`].

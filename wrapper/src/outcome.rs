@@ -111,7 +111,8 @@ pub enum KillCause {
 pub enum Left {
     /// Nobody that the containment can hold, and how that was shown.
     Nobody(Proof),
-    /// These outlived their kill for as long as anybody waited.
+    /// These outlived their kill for as long as anybody waited. With a nanny these are the topmost of them, at most eight:
+    /// whoever is below one of these is not named.
     Survivors(Vec<Survivor>),
     /// It could not be found out, for the reason given.
     Unknown(&'static str),
