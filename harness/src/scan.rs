@@ -57,6 +57,12 @@ pub fn stat(pid: i32) -> Option<Stat> {
     Stat::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
 }
 
+/// The process that a thread belongs to; nothing if it is gone.
+pub fn leader_of(thread: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// Everyone in this `/proc`, in order of pid.
 ///
 /// # Errors

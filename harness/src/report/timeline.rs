@@ -92,6 +92,12 @@ impl Lanes {
             What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
             What::Done { .. } | What::ChildStatus { .. } => {}
+            What::Call(call) if call.text.is_empty() => {
+                self.lanes[1].mark(at_us, '*', format!("{} {}", call.call, call.nth));
+            }
+            What::Call(call) => self.lanes[1].mark(at_us, '*', call.text.clone()),
+            What::Held { call, nth } => self.lanes[1].mark(at_us, '|', format!("{call} {nth} held")),
+            What::LetGo { call, nth, .. } => self.lanes[1].mark(at_us, '>', format!("{call} {nth} let go")),
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
                 if let Status::Exited(_) = status {

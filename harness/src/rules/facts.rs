@@ -4,10 +4,11 @@ use fake_cli::content::Output;
 use fake_cli::control::{Descriptor, Hello, Report};
 use fake_cli::script::{ROOT, Signal, Step, Then};
 
+use crate::calls::CallKind;
 use crate::promises::Promises;
-use crate::scenario::{BYSTANDER_CHILD, Hindrance, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Hindrance, STRANGER, Verb};
 use crate::trace::{
-    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
+    Call, CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
 };
 use crate::verdict::Verdict;
 
@@ -82,6 +83,19 @@ pub struct Heard<'a> {
     pub own_us: u64,
     /// What it said.
     pub report: &'a Report,
+}
+
+/// A system call of the wrapper's side that was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldCall {
+    /// Which kind of call.
+    pub call: CallKind,
+    /// Which of them.
+    pub nth: u32,
+    /// From when on.
+    pub held_us: u64,
+    /// When it went on, and whether what it waited for had not happened. Nothing where its caller died first.
+    pub let_go_us: Option<(u64, bool)>,
 }
 
 /// Whether something came in time.
@@ -162,7 +176,10 @@ impl<'a> Facts<'a> {
     }
 
     fn node_mut(&mut self, run: u32, name: &'a str) -> Option<&mut Node<'a>> {
-        let nodes = if self.trace.scenario.bystanders && ["bystander", "bystander-2"].contains(&name) {
+        let of_bystanders = ["bystander", "bystander-2", "bystander-3"];
+        let scenario = &self.trace.scenario;
+        let stranger = scenario.stranger_with_pid_of.is_some() && name == STRANGER;
+        let nodes = if scenario.bystanders && of_bystanders.contains(&name) || stranger {
             &mut self.bystanders
         } else if self.trace.scenario.bystander_child.is_some() && name == BYSTANDER_CHILD {
             &mut self.bystander_child
@@ -181,7 +198,7 @@ impl<'a> Facts<'a> {
         &self.runs
     }
 
-    /// The bystanders.
+    /// The bystanders, and the stranger who got the pid of a dead node.
     pub fn bystanders(&self) -> &[Node<'a>] {
         &self.bystanders
     }
@@ -196,6 +213,28 @@ impl<'a> Facts<'a> {
         self.trace.moments.iter().find_map(|moment| match &moment.what {
             What::ChildStatus { got } => Some(got),
             _ => None,
+        })
+    }
+
+    /// The system calls of the wrapper's side that were written down, with their times.
+    pub fn calls(&self) -> impl Iterator<Item = (u64, &'a Call)> + '_ {
+        self.trace.moments.iter().filter_map(|moment| match &moment.what {
+            What::Call(call) => Some((moment.at_us, call)),
+            _ => None,
+        })
+    }
+
+    /// The system calls that were held.
+    pub fn holds(&self) -> impl Iterator<Item = HeldCall> + '_ {
+        self.trace.moments.iter().enumerate().filter_map(|(index, moment)| {
+            let What::Held { call, nth } = moment.what else { return None };
+            let let_go_us = self.trace.moments[index..].iter().find_map(|later| match later.what {
+                What::LetGo { call: kind, nth: number, in_vain } if (kind, number) == (call, nth) => {
+                    Some((later.at_us, in_vain))
+                }
+                _ => None,
+            });
+            Some(HeldCall { call, nth, held_us: moment.at_us, let_go_us })
         })
     }
 
@@ -317,7 +356,7 @@ impl<'a> Facts<'a> {
     /// A bound that was missed by less than four times the machine's worst hiccup is not told from noise: a start, a wake-up, a signal and an
     /// answer lie between two processes. Nor is it, by some hundred milliseconds, where more processes want a processor than there are: to
     /// die takes processor time too, and one killed in the middle of a fork was seen to wait 700 ms for it. Without a measurement
-    /// of the noise nothing is told.
+    /// of the noise nothing is told, and nothing where the harness held a call of the wrapper's.
     pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
         let over_us = elapsed_us.saturating_sub(bound_us);
         let noise = &self.trace.noise;
@@ -327,6 +366,7 @@ impl<'a> Facts<'a> {
         };
         match over_us {
             0 => Lateness::InTime,
+            _ if self.holds().next().is_some() => Lateness::WithinNoise(over_us),
             _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4).saturating_add(crowd_us) => {
                 Lateness::WithinNoise(over_us)
             }

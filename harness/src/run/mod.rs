@@ -3,6 +3,7 @@
 //! One loop without threads: it waits for whatever happens next, writes it down, and does the next op when its gate is
 //! open. When the ops are finished it waits for everyone to go, looks who is left, lets the host end, and looks again.
 
+mod calls;
 mod events;
 mod handles;
 mod hosting;
@@ -26,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::calls::Watch;
 use crate::contain::{self, Container};
 use crate::hinder;
 use crate::host::{Answer, Order};
@@ -34,6 +36,7 @@ use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
+use self::calls::{Calls, Stranger};
 use crate::trace::{
     self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
     SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -95,7 +98,7 @@ pub struct Place<'a> {
 /// When the container could not be emptied, or whoever gave the case is gone: the warden is of no use any more.
 pub fn run(case: &Case, place: &Place<'_>) -> Result<Trace, String> {
     let mut trace = empty_trace(case, place.tier);
-    let result = match inapplicable(case) {
+    let result = match inapplicable(case, place.tier) {
         Some(why) => {
             trace.end = CaseEnd::Inapplicable(why);
             return Ok(trace);
@@ -154,7 +157,15 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
 }
 
 /// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case) -> Option<String> {
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+        return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
+    }
+    if !Watch::of(&case.scenario).is_empty()
+        && let Err(why) = crate::calls::available()
+    {
+        return Some(why);
+    }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
     if hindrances().any(|hindrance| hindrance == Hindrance::NoProcess) && hinder::is_above_process_limits() {
         return Some("no limit on processes holds root".to_owned());
@@ -220,6 +231,10 @@ struct Runner<'a> {
     open_since: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
+    /// The host's system calls, where the case asks for any.
+    calls: Option<Calls>,
+    stranger: Stranger,
+    stranger_since: Option<Instant>,
     deadline: Instant,
 }
 
@@ -274,6 +289,9 @@ impl<'a> Runner<'a> {
             gate_since: began,
             open_since: None,
             pending_answers: 0,
+            calls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(Calls::new),
+            stranger: Stranger::Awaited,
+            stranger_since: None,
             deadline: began + HELLO_CAP,
         })
     }
