@@ -5,6 +5,8 @@
 //! strict: unknown fields and steps are refused, and [`check`] refuses what is too deep, too large or asks
 //! for more processes, time or bytes than the limits below.
 
+pub mod catalogue;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
