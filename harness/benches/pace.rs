@@ -80,8 +80,7 @@ fn run() -> Result<(), Failure> {
     );
     let mut crew = Crew::start(&CrewOptions::default())?;
     for name in &options.subjects {
-        let subject =
-            SubjectSpec { name: name.clone(), drive: Drive::Reentry { subject: name.clone() } };
+        let subject = SubjectSpec { name: name.clone(), drive: Drive::Reentry { subject: name.clone() } };
         // Not measured: pages, caches, first uses.
         measure(&mut crew, &subject, options.cases / 10)?;
         let mut measured = vec![Vec::new(); options.unrelated.len()];

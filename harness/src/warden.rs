@@ -47,11 +47,7 @@ pub(crate) fn probe(tier: Tier) -> Result<(), String> {
 /// Serves until the crew is gone.
 ///
 /// `subjects` makes the subjects of this executable; it is called in the hosts, never in the warden itself.
-pub(crate) fn serve(
-    tier: Tier,
-    folder: &Path,
-    subjects: impl FnOnce() -> Subjects,
-) -> Result<(), String> {
+pub(crate) fn serve(tier: Tier, folder: &Path, subjects: impl FnOnce() -> Subjects) -> Result<(), String> {
     // Ctrl-C is for the command alone: it tells its wardens by closing their sockets.
     rustix::process::setsid().map_err(|error| format!("setsid: {error}"))?;
     let container = Container::enter(tier)?;

@@ -55,11 +55,7 @@ impl Runner<'_> {
         if text.is_empty() { String::new() } else { format!("; it wrote: {text}") }
     }
 
-    pub(super) fn launch(
-        &mut self,
-        part: Part<'_>,
-        path_first: Option<PathBuf>,
-    ) -> Result<(), Stop> {
+    pub(super) fn launch(&mut self, part: Part<'_>, path_first: Option<PathBuf>) -> Result<(), Stop> {
         let home = self.place.folder.join("home");
         fs::create_dir(&home)?;
         let (stdin, stdin_writer) = io::pipe()?;
