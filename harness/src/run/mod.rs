@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::contain::{self, Container};
 use crate::hinder;
 use crate::host::{Answer, Order};
-use crate::launch::{self, Launch};
+use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
@@ -74,7 +74,6 @@ pub struct Case {
 }
 
 /// Where a case runs.
-#[derive(Debug)]
 pub struct Place<'a> {
     /// The container that this process entered.
     pub container: &'a Container,
@@ -82,8 +81,10 @@ pub struct Place<'a> {
     pub tier: Tier,
     /// A private folder for the case, whose path is short.
     pub folder: &'a Path,
-    /// The program that plays the fake and re-enters as a host.
+    /// The program that plays the fake.
     pub program: &'a Path,
+    /// Makes a fork of this process the host of the subject of this name, at the socket of this path. Answers the exit code.
+    pub host: &'a dyn Fn(&str, &Path) -> i32,
     /// Readable when whoever gave the case is gone.
     pub lifeline: BorrowedFd<'a>,
 }

@@ -224,7 +224,7 @@ impl Runner<'_> {
                 let path_first = fake_as.as_ref().map(|_| folder.clone());
                 let arguments = filled.into_iter().map(Into::into).collect();
                 self.note_issued(index, Verb::Run, run);
-                self.launch(program, arguments, path_first)?;
+                self.launch(Part::Program { path: program, arguments }, path_first)?;
             }
         }
         Ok(())
