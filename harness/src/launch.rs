@@ -2,11 +2,13 @@
 //!
 //! Whatever dirt the harness handed down would look like the wrapper's.
 
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fake_cli::playfile::PlayFile;
@@ -14,17 +16,28 @@ use fake_cli::script;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
 
-use crate::calls::{self, Watch};
 use crate::contain::{Container, fork, fork_with_pid};
 use crate::scenario::HostState;
+use crate::syscalls::{self, Watch};
+
+/// What a host is.
+pub enum Part<'a> {
+    /// A program.
+    Program {
+        /// By absolute path.
+        path: PathBuf,
+        /// Its arguments, the program's name included.
+        arguments: Vec<OsString>,
+    },
+    /// This function, in a fork of this process, which has one thread and nothing of a wrapper in it: as fresh as a program, and
+    /// without the time that executing one takes. Its answer is the exit code.
+    Function(&'a dyn Fn() -> i32),
+}
 
 /// What to start as a host.
-#[derive(Debug)]
 pub struct Launch<'a> {
-    /// The program, by absolute path.
-    pub program: PathBuf,
-    /// Its arguments, the program's name included.
-    pub arguments: Vec<OsString>,
+    /// What it is.
+    pub part: Part<'a>,
     /// Put first on its `PATH`.
     pub path_first: Option<PathBuf>,
     /// An empty folder that is its home.
@@ -53,19 +66,15 @@ pub(crate) struct Started {
     /// Its pid.
     pub(crate) pid: i32,
     /// Where its system calls come, if any are handed over.
-    pub(crate) calls: Option<calls::Listener>,
+    pub(crate) syscalls: Option<syscalls::Listener>,
 }
 
 /// Starts the host. It leads a session of its own, unless it shares its group, and has no terminal.
 ///
 /// # Errors
 ///
-/// When the kernel refuses the fork or the filter. A program that cannot be executed ends with [`NOT_EXECUTED`].
+/// When the kernel refuses the fork or the filter. A host that cannot be what it is to be ends with [`NOT_EXECUTED`].
 pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<Started> {
-    // Everything that allocates or can fail is done before the fork.
-    let program = c_string(launch.program.clone().into_os_string())?;
-    let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
-    let environment = environment(launch).into_iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
     if let Some(play) = launch.bystanders {
         start_bystander(play, "bystander-2", container, Apart::Session)?;
     }
@@ -76,14 +85,17 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
         ForkResult::Parent { child } => {
             // Else its death before it handed anything over would not be seen.
             drop(theirs);
-            let calls = ours.map(|ours| calls::take_over(ours.as_fd())).transpose();
-            let calls = calls.map_err(|error| io::Error::other(calls::refused(&error)))?;
-            Ok(Started { pid: child.as_raw(), calls })
+            let syscalls = ours.map(|ours| syscalls::take_over(ours.as_fd())).transpose();
+            let syscalls = syscalls.map_err(|error| io::Error::other(syscalls::refused(&error)))?;
+            Ok(Started { pid: child.as_raw(), syscalls })
         }
         ForkResult::Child => {
-            let channel = theirs.as_ref().map(AsFd::as_fd);
-            if let Err(why) = become_host(launch, container, channel, &program, &arguments, &environment) {
-                eprintln!("headcount: {}: {why}", launch.program.display());
+            // Its end of the channel is all that it has of this.
+            drop(ours);
+            let Err(why) = become_host(launch, container, theirs);
+            match &launch.part {
+                Part::Program { path, .. } => eprintln!("headcount: {}: {why}", path.display()),
+                Part::Function(_) => eprintln!("headcount: the host: {why}"),
             }
             exit_now(NOT_EXECUTED)
         }
@@ -134,14 +146,12 @@ fn fork_into_shared_group(launch: &Launch<'_>, container: &Container) -> io::Res
 /// Exit code of a host that could not be executed.
 pub const NOT_EXECUTED: i32 = 119;
 
+/// In a fork of a process with one thread, where everything is allowed that is allowed there.
 fn become_host(
     launch: &Launch<'_>,
     container: &Container,
-    channel: Option<BorrowedFd<'_>>,
-    program: &CString,
-    arguments: &[CString],
-    environment: &[CString],
-) -> io::Result<()> {
+    channel: Option<OwnedFd>,
+) -> io::Result<Infallible> {
     if !launch.shares_group {
         container.admit_self()?;
         nix::unistd::setsid()?;
@@ -154,13 +164,46 @@ fn become_host(
     }
     reset_signals()?;
     take_state(launch.state)?;
-    take_descriptors(launch, channel.map(|channel| channel.as_raw_fd()))?;
+    take_descriptors(launch, channel.as_ref().map(AsRawFd::as_raw_fd))?;
     // Last of all, so that nothing of this is taken for the wrapper's.
     if let Some(channel) = channel {
-        calls::hand_over(launch.watch, channel)?;
+        syscalls::hand_over(launch.watch, &channel)?;
     }
-    nix::unistd::execve(program, arguments, environment)?;
-    Ok(())
+    match &launch.part {
+        Part::Program { path, arguments } => {
+            let pair = |(name, value): (&str, OsString)| {
+                let mut pair = OsString::from(name);
+                pair.push("=");
+                pair.push(value);
+                c_string(pair)
+            };
+            let environment = environment(launch).into_iter().map(pair).collect::<io::Result<Vec<_>>>()?;
+            let arguments = arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
+            Ok(nix::unistd::execve(&c_string(path.clone().into_os_string())?, &arguments, &environment)?)
+        }
+        Part::Function(function) => {
+            take_environment(environment(launch));
+            // What unwinds ends this process, as it would end a program, and never comes to the warden's own frames.
+            let code = catch_unwind(AssertUnwindSafe(function)).unwrap_or(PANICKED);
+            std::process::exit(code)
+        }
+    }
+}
+
+/// Exit code of a Rust program whose main thread has panicked.
+const PANICKED: i32 = 101;
+
+/// Makes these variables the whole environment of this process.
+#[expect(unsafe_code, reason = "other threads might read the environment")]
+fn take_environment(variables: [(&str, OsString); 5]) {
+    for (name, _) in std::env::vars_os() {
+        // SAFETY: this process was just forked from one with a single thread, so it has no other.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in variables {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 /// How far a bystander stands from the host.
@@ -195,12 +238,7 @@ fn start_bystander(play: &PlayFile, name: &str, container: &Container, apart: Ap
 /// # Errors
 ///
 /// When somebody has the pid, or the kernel refuses.
-pub(crate) fn start_stranger(
-    play: &PlayFile,
-    name: &str,
-    pid: i32,
-    container: &Container,
-) -> io::Result<()> {
+pub(crate) fn start_stranger(play: &PlayFile, name: &str, pid: i32, container: &Container) -> io::Result<()> {
     match fork_with_pid(pid)? {
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => play_bystander(play, name, container, Apart::Session),
@@ -225,29 +263,20 @@ fn c_string(text: OsString) -> io::Result<CString> {
     CString::new(text.into_vec()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-fn environment(launch: &Launch<'_>) -> Vec<OsString> {
+fn environment(launch: &Launch<'_>) -> [(&'static str, OsString); 5] {
     let mut path = OsString::new();
     if let Some(first) = &launch.path_first {
         path.push(first);
         path.push(":");
     }
     path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
-    let pairs: [(&str, OsString); 5] = [
+    [
         ("PATH", path),
         ("HOME", launch.home.into()),
         ("LANG", "C.UTF-8".into()),
         ("SHLVL", "1".into()),
         ("TMPDIR", launch.home.into()),
-    ];
-    pairs
-        .into_iter()
-        .map(|(name, value)| {
-            let mut pair = OsString::from(name);
-            pair.push("=");
-            pair.push(value);
-            pair
-        })
-        .collect()
+    ]
 }
 
 fn take_descriptors(launch: &Launch<'_>, kept: Option<RawFd>) -> io::Result<()> {

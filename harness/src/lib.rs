@@ -6,13 +6,14 @@
 //! for many cases, and a [`report`] tells a person.
 
 pub mod audit;
-pub mod calls;
+mod calls;
 pub mod canary;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod contain;
 pub mod crew;
 pub mod doctor;
+pub mod failure;
 pub mod generate;
 mod hinder;
 pub mod host;
@@ -30,6 +31,7 @@ pub mod subject;
 #[cfg(feature = "cli")]
 pub mod subjects;
 pub mod suite;
+pub mod syscalls;
 pub mod trace;
 pub mod verdict;
 mod warden;

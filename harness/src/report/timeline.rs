@@ -91,11 +91,16 @@ impl Lanes {
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
             What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
+            What::Polled { polled, .. } => {
+                self.lanes[0].mark(at_us, 'p', format!("is {}", polled.state.name()));
+            }
+            What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
+            What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
             What::Done { .. } | What::ChildStatus { .. } => {}
-            What::Call(call) if call.text.is_empty() => {
+            What::SystemCall(call) if call.text.is_empty() => {
                 self.lanes[1].mark(at_us, '*', format!("{} {}", call.call, call.nth));
             }
-            What::Call(call) => self.lanes[1].mark(at_us, '*', call.text.clone()),
+            What::SystemCall(call) => self.lanes[1].mark(at_us, '*', call.text.clone()),
             What::Held { call, nth } => self.lanes[1].mark(at_us, '|', format!("{call} {nth} held")),
             What::LetGo { call, nth, .. } => self.lanes[1].mark(at_us, '>', format!("{call} {nth} let go")),
             What::HostStarted { .. } => self.lanes[1].start(at_us),
@@ -167,6 +172,13 @@ const fn glyph_of(verb: Verb) -> char {
         Verb::Drop => 'D',
         Verb::Wait => 'W',
         Verb::AskAgain => 'A',
+        Verb::Poll => 'P',
+        Verb::Write(_) => 'I',
+        Verb::CloseStdin => 'I',
+        Verb::Together => 'T',
+        Verb::StopHost => 's',
+        Verb::ContinueHost => 'c',
+        Verb::HangUp => 'H',
         Verb::KillHost => 'K',
         Verb::SignalHost(_) => '!',
         Verb::EndHost(_) => 'X',

@@ -4,8 +4,8 @@ use fake_cli::content::{Content, Output};
 use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
-use crate::calls::{CallKind, Hold};
 use crate::scenario::{self, HostState, Limits, Op, Scenario, Verb};
+use crate::syscalls::{CallKind, Hold};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);

@@ -9,9 +9,9 @@ use super::directed::{
 use super::facts::{Facts, Node};
 use super::hygiene::left_alone;
 use super::verdicts::{broken, together};
-use crate::calls::CallKind;
 use crate::scenario::{STRANGER, Scenario, Verb};
-use crate::trace::{Call, Caller, Signalled, Was};
+use crate::syscalls::CallKind;
+use crate::trace::{Caller, Signalled, SystemCall, Was};
 use crate::verdict::Verdict;
 
 /// The bystander in the host's own group.
@@ -24,7 +24,9 @@ pub(super) fn judge_k1(facts: &Facts<'_>) -> Verdict {
         Was::Own | Was::Zombie => Some(Verdict::Kept),
         // Of nobody's number it cannot be said whose it was, and a pidfd hits nobody else.
         Was::Gone => None,
-        Was::Reaped => Some(accused(call, "to a number whose process had been reaped: it may be a stranger's")),
+        Was::Reaped => {
+            Some(accused(call, "to a number whose process had been reaped: it may be a stranger's"))
+        }
         Was::Everyone => Some(accused(call, "to everybody whom it may signal")),
         Was::Stranger(name) => Some(accused(call, &format!("to {name}"))),
         Was::HostsGroup { .. } => hosts_group(facts, call, &signalled.was),
@@ -47,7 +49,7 @@ pub(super) fn judge_k4(facts: &Facts<'_>) -> Verdict {
 
 /// A signal to the group that the host is in. A command that was put into somebody else's group and made one for itself and its child does
 /// with that group what it likes; one that leads its group only because we started it so may be such a command.
-fn hosts_group(facts: &Facts<'_>, call: &Call, was: &Was) -> Option<Verdict> {
+fn hosts_group(facts: &Facts<'_>, call: &SystemCall, was: &Was) -> Option<Verdict> {
     let Was::HostsGroup { led_by_host, stranger } = was else { return None };
     let started_as_leader = !facts.trace.scenario.shares_group();
     match stranger {
@@ -61,7 +63,7 @@ fn hosts_group(facts: &Facts<'_>, call: &Call, was: &Was) -> Option<Verdict> {
 
 fn judge_ledger(
     facts: &Facts<'_>,
-    judge: fn(&Facts<'_>, &Call, &Signalled) -> Option<Verdict>,
+    judge: fn(&Facts<'_>, &SystemCall, &Signalled) -> Option<Verdict>,
 ) -> Verdict {
     if let Some(fault) = facts.fault() {
         return fault;
@@ -69,17 +71,17 @@ fn judge_ledger(
     if !facts.trace.scenario.ledger {
         return Verdict::Vacuous("no ledger of the host's signals was kept".to_owned());
     }
-    let signals = facts.calls().filter_map(|(_, call)| Some((call, call.signalled.as_ref()?)));
+    let signals = facts.syscalls().filter_map(|(_, call)| Some((call, call.signalled.as_ref()?)));
     together(signals.filter_map(|(call, signalled)| judge(facts, call, signalled)), || {
         facts.because("the host sent no signal to a process that was there")
     })
 }
 
-fn accused(call: &Call, whom: &str) -> Verdict {
+fn accused(call: &SystemCall, whom: &str) -> Verdict {
     broken(format!("{} went {whom}", call.quoted()))
 }
 
-impl Call {
+impl SystemCall {
     /// Who made which call, for sentences.
     fn quoted(&self) -> String {
         let who = match self.by {
@@ -122,9 +124,11 @@ pub(super) fn judge_k2(facts: &Facts<'_>) -> Verdict {
 /// Whether the wrapper did something, or was asked to, while the stranger had the pid.
 fn tempted(facts: &Facts<'_>, up_us: u64) -> bool {
     let alive_us = facts.host_gone().map_or(u64::MAX, |(gone_us, _)| gone_us);
-    let asked = facts.runs().iter().flat_map(|run| &run.stops).any(|stop| (up_us..alive_us).contains(&stop.at_us));
+    let asked =
+        facts.runs().iter().flat_map(|run| &run.stops).any(|stop| (up_us..alive_us).contains(&stop.at_us));
     let let_go = facts.holds().any(|hold| {
-        hold.call == CallKind::Kill && hold.let_go_us.is_some_and(|(at_us, _)| (up_us..alive_us).contains(&at_us))
+        hold.call == CallKind::Kill
+            && hold.let_go_us.is_some_and(|(at_us, _)| (up_us..alive_us).contains(&at_us))
     });
     asked || let_go
 }
@@ -239,7 +243,7 @@ mod tests {
             .iter()
             .enumerate()
             .fold(hand, |hand, (index, (by, text, was))| {
-                let call = Call {
+                let call = SystemCall {
                     call: CallKind::Kill,
                     nth: index as u32 + 1,
                     by: *by,
@@ -247,7 +251,7 @@ mod tests {
                     text: (*text).to_owned(),
                     signalled: Some(Signalled { signal: 15, was: was.clone() }),
                 };
-                hand.what(11, What::Call(call))
+                hand.what(11, What::SystemCall(call))
             })
             .ended(20, because(Reason::Cancelled))
     }
@@ -287,7 +291,12 @@ mod tests {
             (Caller::Helper, "kill(1, TERM)", Was::Own),
             (Caller::Helper, "kill(-1, TERM)", Was::Everyone),
         ]);
-        assert_verdict(&helper, judge_k1, Broken, "the kill of a helper of the host (pid 50), kill(-1, TERM), went");
+        assert_verdict(
+            &helper,
+            judge_k1,
+            Broken,
+            "the kill of a helper of the host (pid 50), kill(-1, TERM), went",
+        );
     }
 
     #[test]
@@ -369,7 +378,12 @@ mod tests {
     #[test]
     fn k2_is_broken_by_a_signal_to_the_stranger_or_its_death() {
         let signalled = given_away().cancel(10).signalled(11, STRANGER, Signal::Term);
-        assert_verdict(&signalled, judge_k2, Broken, "pid of root, which was dead and reaped, got TERM from pid 50");
+        assert_verdict(
+            &signalled,
+            judge_k2,
+            Broken,
+            "pid of root, which was dead and reaped, got TERM from pid 50",
+        );
         let killed = given_away().cancel(10).gone(11, STRANGER).look(Stage::Quiesce, vec![]);
         assert_verdict(&killed, judge_k2, Broken, "was killed");
     }

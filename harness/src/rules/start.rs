@@ -9,8 +9,8 @@ use super::facts::{Facts, HeldCall, Run, Stop};
 use super::owner;
 use super::verdicts::together;
 use super::witness::{finding, sightings};
-use crate::calls::CallKind;
 use crate::scenario::{Op, Scenario, Verb};
+use crate::syscalls::CallKind;
 use crate::trace::{Look, Seen, Stage};
 use crate::verdict::Verdict;
 
@@ -71,7 +71,10 @@ fn nobody_left(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, look: &Look) -> Ver
             Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
         }
         ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_else(|| {
-            format!("{} is no node and may be a helper of the host's own", super::witness::name(sighting.seen))
+            format!(
+                "{} is no node and may be a helper of the host's own",
+                super::witness::name(sighting.seen)
+            )
         })),
         (survivors, _) => {
             Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
@@ -127,8 +130,11 @@ fn at(call: CallKind, verb: Verb) -> Op {
 
 pub(super) fn directed_k6() -> Vec<Scenario> {
     let cancel = |name, why, call| {
-        scenario(name, why, &["K6"], hanging(), vec![run(), at(call, Verb::Cancel), wait()])
-            .holding(call, 1, "op.1.done")
+        scenario(name, why, &["K6"], hanging(), vec![run(), at(call, Verb::Cancel), wait()]).holding(
+            call,
+            1,
+            "op.1.done",
+        )
     };
     vec![
         cancel(
@@ -216,7 +222,8 @@ mod tests {
 
     #[test]
     fn k6_and_k7_are_kept_when_nobody_is_left() {
-        let cancelled = |call| cancelled_in(call).ended(9, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
+        let cancelled =
+            |call| cancelled_in(call).ended(9, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
         for call in [CallKind::Exec, CallKind::ExecChild] {
             assert_verdict(&cancelled(call), judge_k6, Kept, "");
             assert_verdict(&cancelled(call), judge_k7, Vacuous, "nothing was stopped");
@@ -227,7 +234,9 @@ mod tests {
 
     #[test]
     fn k6_and_k7_are_broken_by_who_is_left_and_unknown_in_doubt() {
-        for (call, judge) in [(CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict), (CallKind::Clone, judge_k7)] {
+        for (call, judge) in
+            [(CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict), (CallKind::Clone, judge_k7)]
+        {
             let left = cancelled_in(call).hello(6, "root").look_sees(Stage::Quiesce, &["root"]);
             assert_verdict(&left, judge, Broken, "after a cancel in the middle of the start");
             let once = left.clone().with(|trace| trace.looks[0].seen[0].samples = 1);
@@ -250,7 +259,8 @@ mod tests {
     fn a_cancel_that_is_certainly_not_in_the_start_tests_nothing() {
         let late = let_go(held(started(), 2, CallKind::ExecChild), 3, CallKind::ExecChild, false).cancel(10);
         assert_verdict(&late.look(Stage::Quiesce, vec![]), judge_k6, Vacuous, "nothing was stopped");
-        let in_vain = let_go(held(started(), 2, CallKind::ExecChild).cancel(3), 2_003, CallKind::ExecChild, true);
+        let in_vain =
+            let_go(held(started(), 2, CallKind::ExecChild).cancel(3), 2_003, CallKind::ExecChild, true);
         assert_verdict(&in_vain.look(Stage::Quiesce, vec![]), judge_k6, Vacuous, "in vain");
         let stuck = started().stuck(3_000, Verb::Cancel, "call.exec-child.1");
         assert_verdict(&stuck, judge_k6, Vacuous, "call.exec-child.1 did not come");

@@ -16,9 +16,9 @@ use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
 use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued, failed_start};
-use crate::calls::CallKind;
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
+use crate::syscalls::CallKind;
 use crate::trace::{Look, Seen, Stage, Status};
 use crate::verdict::{Level, Verdict};
 

@@ -6,14 +6,8 @@ impl Runner<'_> {
     pub(super) fn start_host(&mut self, subject: &str) -> Result<(), Stop> {
         let socket = self.place.folder.join("h");
         let listener = UnixListener::bind(&socket)?;
-        let arguments = vec![
-            self.place.program.into(),
-            crate::reentry::FLAG.into(),
-            "host".into(),
-            subject.into(),
-            socket.into(),
-        ];
-        self.launch(self.place.program.to_owned(), arguments, None)?;
+        let host = self.place.host;
+        self.launch(Part::Function(&|| host(subject, &socket)), None)?;
         let stream = self.accept_host(&listener)?;
         stream.set_nonblocking(true)?;
         self.host.as_mut().expect("it was just launched").link = Some(Link { stream, received: Vec::new() });
@@ -43,14 +37,14 @@ impl Runner<'_> {
                 PollFd::from_borrowed_fd(host.pidfd.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN),
             ];
-            fds.extend(self.calls.as_ref().and_then(Calls::poll_fd));
+            fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
             poll_until(&mut fds, self.deadline)?;
             let ended = !fds[1].revents().is_empty();
             if !fds[2].revents().is_empty() {
                 return Err(Stop::Orphaned);
             }
             drop(fds);
-            self.take_calls()?;
+            self.take_syscalls()?;
             if ended || Instant::now() >= self.deadline {
                 return Err(Stop::Fault(format!("the host did not connect{}", self.host_complaint())));
             }
@@ -64,21 +58,15 @@ impl Runner<'_> {
         if text.is_empty() { String::new() } else { format!("; it wrote: {text}") }
     }
 
-    pub(super) fn launch(
-        &mut self,
-        program: PathBuf,
-        arguments: Vec<std::ffi::OsString>,
-        path_first: Option<PathBuf>,
-    ) -> Result<(), Stop> {
+    pub(super) fn launch(&mut self, part: Part<'_>, path_first: Option<PathBuf>) -> Result<(), Stop> {
         let home = self.place.folder.join("home");
         fs::create_dir(&home)?;
         let (stdin, stdin_writer) = io::pipe()?;
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
-        let watch = self.calls.as_ref().map(|calls| calls.watch.clone()).unwrap_or_default();
+        let watch = self.syscalls.as_ref().map(|calls| calls.watch.clone()).unwrap_or_default();
         let launch = Launch {
-            program,
-            arguments,
+            part,
             path_first,
             home: &home,
             // The words of a command may be paths that its user wrote where the harness was started.
@@ -91,9 +79,10 @@ impl Runner<'_> {
             shares_group: self.case.scenario.shares_group(),
             watch: &watch,
         };
-        let launch::Started { pid, calls } = launch::start(&launch, self.place.container)?;
-        if let Some(known) = &mut self.calls {
-            known.listen(calls);
+        let executes = matches!(launch.part, Part::Program { .. });
+        let launch::Started { pid, syscalls } = launch::start(&launch, self.place.container)?;
+        if let Some(known) = &mut self.syscalls {
+            known.listen(syscalls, executes);
         }
         let pidfd =
             rustix::process::pidfd_open(Pid::from_raw(pid).expect("a child has a pid"), PidfdFlags::empty())

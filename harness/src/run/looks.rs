@@ -50,7 +50,10 @@ impl Runner<'_> {
                     method: members.method,
                     complete: members.complete,
                     seen: left.iter().map(|stat| self.seen(stat, &samples)).collect(),
-                    sysinfo: self.ask_sysinfo(&left),
+                    // Once a case is enough where nobody is left to be doubted, and that is when the host is gone.
+                    sysinfo: (!left.is_empty() || stage == Stage::HostGone)
+                        .then(|| self.ask_sysinfo(&left))
+                        .flatten(),
                 };
                 self.trace.looks.push(look);
                 return Ok(());
@@ -109,7 +112,7 @@ impl Runner<'_> {
             pidfds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
         fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN));
-        fds.extend(self.calls.as_ref().and_then(Calls::poll_fd));
+        fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
         poll_until(&mut fds, until)?;
         Ok(())
     }

@@ -14,7 +14,10 @@
 mod filter;
 mod ledger;
 mod memory;
-#[expect(unsafe_code, reason = "seccomp and its listener have no safe form; all unsafe code of the module is in there")]
+#[expect(
+    unsafe_code,
+    reason = "seccomp and its listener have no safe form; all unsafe code of the module is in there"
+)]
 mod seccomp;
 
 use std::collections::BTreeSet;

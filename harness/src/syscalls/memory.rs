@@ -50,7 +50,10 @@ pub(crate) fn executed_file(call: &Notification) -> Option<(u64, u64)> {
 
 /// `/proc/self` means the caller and not us.
 fn own_file(path: &Path, own: &Path) -> Option<PathBuf> {
-    path.strip_prefix("/proc/self").or_else(|_| path.strip_prefix("/proc/thread-self")).ok().map(|rest| own.join(rest))
+    path.strip_prefix("/proc/self")
+        .or_else(|_| path.strip_prefix("/proc/thread-self"))
+        .ok()
+        .map(|rest| own.join(rest))
 }
 
 /// A file by device and inode.

@@ -91,12 +91,8 @@ impl Listener {
     ///
     /// When the kernel does not take the answer.
     pub(crate) fn let_go(&self, id: u64) -> io::Result<()> {
-        let mut answer = seccomp_notif_resp {
-            id,
-            val: 0,
-            error: 0,
-            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-        };
+        let mut answer =
+            seccomp_notif_resp { id, val: 0, error: 0, flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 };
         // SAFETY: the structure is the one that this request reads, and lives as long as the call.
         let result =
             unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
@@ -121,7 +117,7 @@ impl Listener {
 /// # Errors
 ///
 /// When the filter is refused or the channel is broken.
-pub(crate) fn hand_over(watch: &Watch, channel: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn hand_over(watch: &Watch, channel: impl AsFd) -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut listener = match install(watch, own) {
         Ok(listener) => listener,
@@ -137,11 +133,9 @@ pub(crate) fn hand_over(watch: &Watch, channel: BorrowedFd<'_>) -> io::Result<()
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     let zero = 0_i32.to_ne_bytes();
     rustix::net::sendmsg(channel, &[io::IoSlice::new(&zero)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    // A listener of its own would keep this process waiting for ever if the warden died. Replaced, because `close` may be watched.
-    rustix::io::dup3(rustix::stdio::stderr(), &mut listener, rustix::io::DupFlags::CLOEXEC)?;
-    // Not closed either: it goes at the exec.
-    mem::forget(listener);
-    Ok(())
+    // With a listener of its own this process would wait for ever if the warden died. It is replaced and then closed, because `close` may
+    // be watched, and waits then.
+    Ok(rustix::io::dup3(rustix::stdio::stderr(), &mut listener, rustix::io::DupFlags::CLOEXEC)?)
 }
 
 /// The other side of [`hand_over`].
@@ -207,7 +201,7 @@ pub(super) fn try_it() -> io::Result<()> {
     let watch = Watch { kinds: [super::CallKind::Close].into() };
     match fork()? {
         ForkResult::Child => {
-            let done = hand_over(&watch, theirs.as_fd()).is_ok();
+            let done = hand_over(&watch, &theirs).is_ok();
             // The call that is let go or not.
             drop(theirs);
             crate::launch::exit_now(i32::from(!done))

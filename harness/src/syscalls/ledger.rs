@@ -156,7 +156,8 @@ fn present(stat: &Stat, around: &Surroundings<'_>) -> Was {
 }
 
 fn stranger(stat: &Stat, around: &Surroundings<'_>) -> Option<String> {
-    let known = around.strangers.iter().find(|(pid, start, _)| (*pid, *start) == (stat.pid, stat.start_ticks));
+    let known =
+        around.strangers.iter().find(|(pid, start, _)| (*pid, *start) == (stat.pid, stat.start_ticks));
     match known {
         Some((_, _, name)) => Some(name.clone()),
         None if stat.pid == around.warden => Some("the parent of everything here".to_owned()),

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::calls::{self, CallKind, Listener as CallListener, Next, Notification, Surroundings, Watch};
 use crate::scenario::STRANGER;
-use crate::trace::{Call, Caller};
+use crate::syscalls::{self, CallKind, Listener as CallListener, Next, Notification, Surroundings, Watch};
+use crate::trace::{Caller, SystemCall};
 
 /// How long a call is held at most: less than an op waits for its gate.
 const HOLD_CAP: Duration = Duration::from_secs(2);
@@ -17,7 +17,7 @@ pub(crate) const MOST_CALLS: usize = 4096;
 const MOST_AT_ONCE: usize = 256;
 
 /// The calls of a host that are handed over.
-pub(super) struct Calls {
+pub(super) struct SystemCalls {
     listener: Option<CallListener>,
     pub(super) watch: Watch,
     counts: HashMap<CallKind, u32>,
@@ -57,7 +57,7 @@ enum Side {
     Nodes,
 }
 
-impl Calls {
+impl SystemCalls {
     pub(super) fn new(watch: Watch) -> Self {
         Self {
             listener: None,
@@ -74,13 +74,15 @@ impl Calls {
         }
     }
 
-    pub(super) fn listen(&mut self, listener: Option<CallListener>) {
+    /// The calls come here; the first is the host's own exec, if it is a program.
+    pub(super) fn listen(&mut self, listener: Option<CallListener>, executes: bool) {
         self.listener = listener;
+        self.host_executed = !executes;
     }
 
     /// The program at this path is a fake.
     pub(super) fn knows_fake(&mut self, path: &Path) {
-        self.fakes.extend(calls::identity(path));
+        self.fakes.extend(syscalls::identity(path));
     }
 
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
@@ -115,15 +117,17 @@ impl Calls {
 impl Image {
     fn of(pid: i32) -> Option<Self> {
         let words = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|words| !words.is_empty())?;
-        Some(Self { words, file: calls::identity(Path::new(&format!("/proc/{pid}/exe"))) })
+        Some(Self { words, file: syscalls::identity(Path::new(&format!("/proc/{pid}/exe"))) })
     }
 }
 
 impl Runner<'_> {
     /// Takes in the calls that have come and lets go those that were held long enough.
-    pub(super) fn take_calls(&mut self) -> Result<(), Stop> {
+    pub(super) fn take_syscalls(&mut self) -> Result<(), Stop> {
         for _ in 0..MOST_AT_ONCE {
-            let Some(call) = self.calls.as_mut().map(Calls::next).transpose()?.flatten() else { break };
+            let Some(call) = self.syscalls.as_mut().map(SystemCalls::next).transpose()?.flatten() else {
+                break;
+            };
             self.take_call(&call)?;
         }
         self.release_late_holds()
@@ -131,7 +135,7 @@ impl Runner<'_> {
 
     fn take_call(&mut self, call: &Notification) -> Result<(), Stop> {
         let held = self.judge_side(call).is_some_and(|(pid, by)| self.take_call_of_wrapper(call, pid, by));
-        if !held && let Some(calls) = &self.calls {
+        if !held && let Some(calls) = &self.syscalls {
             calls.let_go(call.id)?;
         }
         Ok(())
@@ -149,10 +153,10 @@ impl Runner<'_> {
 
     /// Writes down a call of the wrapper's side; answers whether it is held.
     fn take_call_of_wrapper(&mut self, call: &Notification, pid: i32, by: Caller) -> bool {
-        let Some(kind) = calls::kind_of(call.number) else { return false };
+        let Some(kind) = syscalls::kind_of(call.number) else { return false };
         let host = self.host_pid();
         let started = !self.runs.is_empty();
-        let Some(calls) = &mut self.calls else { return false };
+        let Some(calls) = &mut self.syscalls else { return false };
         if kind == CallKind::Exec && by == Caller::Host && !calls.host_executed {
             calls.host_executed = true;
             return false;
@@ -160,12 +164,12 @@ impl Runner<'_> {
         if kind != CallKind::Close {
             calls.learn_children(pid);
         }
-        if !started || kind == CallKind::Clone && !calls::creates_process(call) {
+        if !started || kind == CallKind::Clone && !syscalls::creates_process(call) {
             return false;
         }
         let signalled = if kind == CallKind::Kill {
             let strangers = self.strangers_of_the_wrapper();
-            let Some(calls) = &self.calls else { return false };
+            let Some(calls) = &self.syscalls else { return false };
             let around = Surroundings {
                 caller: pid,
                 host,
@@ -173,32 +177,33 @@ impl Runner<'_> {
                 children: &calls.children,
                 strangers: &strangers,
             };
-            match calls::signalled(call, &around) {
+            match syscalls::signalled(call, &around) {
                 Some(signalled) => Some(signalled),
                 None => return false,
             }
         } else {
             None
         };
-        let Some(calls) = &self.calls else { return false };
+        let Some(calls) = &self.syscalls else { return false };
         // What was read above was the caller's, unless it has died meanwhile.
         if !calls.listener.as_ref().is_some_and(|listener| listener.still_waits(call.id)) {
             return false;
         }
         let runs_fake = kind == CallKind::Exec
-            && calls::executed_file(call).is_some_and(|file| calls.fakes.contains(&file));
+            && syscalls::executed_file(call).is_some_and(|file| calls.fakes.contains(&file));
         let (text, signalled) = signalled.map_or_else(Default::default, |(text, who)| (text, Some(who)));
         let (mut held, mut noted) = (false, Vec::new());
         for kind in [Some(kind), runs_fake.then_some(CallKind::ExecChild)].into_iter().flatten() {
-            let Some(calls) = &mut self.calls else { return false };
+            let Some(calls) = &mut self.syscalls else { return false };
             let count = calls.counts.entry(kind).or_default();
             *count += 1;
             let nth = *count;
-            let what = Call { call: kind, nth, by, pid, text: text.clone(), signalled: signalled.clone() };
-            let floods = matches!(kind, CallKind::Close | CallKind::Wait) && nth > calls::MOST_NTH;
+            let what =
+                SystemCall { call: kind, nth, by, pid, text: text.clone(), signalled: signalled.clone() };
+            let floods = matches!(kind, CallKind::Close | CallKind::Wait) && nth > syscalls::MOST_NTH;
             if calls.noted < MOST_CALLS && !floods {
                 calls.noted += 1;
-                self.note(What::Call(what));
+                self.note(What::SystemCall(what));
             }
             held = self.hold(call.id, kind, nth) || held;
             noted.push(kind.event(nth));
@@ -211,9 +216,9 @@ impl Runner<'_> {
 
     /// Holds a call where the scenario says so. One whose event has happened already goes on.
     fn hold(&mut self, id: u64, kind: CallKind, nth: u32) -> bool {
-        let asked = |hold: &&calls::Hold| (hold.call, hold.nth) == (kind, nth);
+        let asked = |hold: &&syscalls::Hold| (hold.call, hold.nth) == (kind, nth);
         let Some(hold) = self.case.scenario.holds.iter().find(asked) else { return false };
-        let Some(calls) = &mut self.calls else { return false };
+        let Some(calls) = &mut self.syscalls else { return false };
         let until = hold.until.clone();
         calls.held.push(Held { id, call: kind, nth, until, cap: Instant::now() + HOLD_CAP });
         self.note(What::Held { call: kind, nth });
@@ -222,22 +227,22 @@ impl Runner<'_> {
 
     /// An event has happened: calls that wait for it go on.
     pub(super) fn release_holds(&mut self) {
-        if self.calls.as_ref().is_none_or(|calls| calls.held.is_empty()) {
+        if self.syscalls.as_ref().is_none_or(|calls| calls.held.is_empty()) {
             return;
         }
         let now = Instant::now();
         let mut index = 0;
-        while let Some(held) = self.calls.as_ref().and_then(|calls| calls.held.get(index)) {
+        while let Some(held) = self.syscalls.as_ref().and_then(|calls| calls.held.get(index)) {
             let come = self.has_happened(&held.until);
             if !come && now < held.cap {
                 index += 1;
                 continue;
             }
-            let Some(calls) = &mut self.calls else { return };
+            let Some(calls) = &mut self.syscalls else { return };
             let held = calls.held.remove(index);
             let id = held.id;
             self.note(What::LetGo { call: held.call, nth: held.nth, in_vain: !come });
-            let Some(calls) = &self.calls else { return };
+            let Some(calls) = &self.syscalls else { return };
             // Two holds may be of the same call.
             if !calls.held.iter().any(|other| other.id == id)
                 && let Err(error) = calls.let_go(id)
@@ -249,7 +254,7 @@ impl Runner<'_> {
 
     fn release_late_holds(&mut self) -> Result<(), Stop> {
         let now = Instant::now();
-        if self.calls.as_ref().is_some_and(|calls| calls.held.iter().any(|held| held.cap <= now)) {
+        if self.syscalls.as_ref().is_some_and(|calls| calls.held.iter().any(|held| held.cap <= now)) {
             self.release_holds();
         }
         Ok(())
@@ -257,7 +262,7 @@ impl Runner<'_> {
 
     /// When somebody has to look again although nothing has come.
     pub(super) fn next_call_wakeup(&self) -> Option<Instant> {
-        let cap = self.calls.as_ref().and_then(|calls| calls.held.iter().map(|held| held.cap).min());
+        let cap = self.syscalls.as_ref().and_then(|calls| calls.held.iter().map(|held| held.cap).min());
         let free = self.awaits_free_pid().then(|| Instant::now() + LOOK_AGAIN);
         cap.into_iter().chain(free).min()
     }
@@ -276,10 +281,9 @@ impl Runner<'_> {
         /// How far up helpers of helpers are followed.
         const MOST_HELPERS: usize = 16;
         let (pid, who) = (stat.pid, (stat.pid, stat.start_ticks));
-        let on_the_roll =
-            self.nodes.iter().any(|node| (node.hello.pid, node.hello.start_ticks) == who);
+        let on_the_roll = self.nodes.iter().any(|node| (node.hello.pid, node.hello.start_ticks) == who);
         let host = self.host_pid();
-        let Some(calls) = &mut self.calls else { return Side::Nodes };
+        let Some(calls) = &mut self.syscalls else { return Side::Nodes };
         if on_the_roll || calls.nodes_side.contains(&who) {
             return Side::Nodes;
         }
@@ -310,7 +314,7 @@ impl Runner<'_> {
             // Whose orphan it is cannot be said.
             None => Side::Nodes,
         };
-        let Some(calls) = &mut self.calls else { return Side::Nodes };
+        let Some(calls) = &mut self.syscalls else { return Side::Nodes };
         match above {
             Side::Wrapper(_) => {
                 calls.helpers.insert(who);
