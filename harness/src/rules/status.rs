@@ -12,7 +12,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told as time};
 use super::standing::{Answer, hearing};
 use super::verdicts::{broken, broken_unless, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, start_error};
 use crate::promises::Keeps;
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Captured, Outcome, Reason, Status, What};
@@ -83,12 +83,17 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_x5, directed: directed_x5 },
             )
         },
-        later(
-            "X6",
-            "a failed start is told",
-            "A start that failed is a start error, not exit 127.",
-            "a scenario cannot make a start fail yet",
-        ),
+        Rule {
+            measured: "The reason that the host reports for a run whose program is missing, may not be executed or lacks its interpreter, or for which \
+                descriptors or processes have run out.",
+            guard: "Only where the root never said hello. An error of another kind, or a stop of what may have started, is unknown.",
+            ..rule(
+                "X6",
+                "a failed start is told",
+                "A start that failed is a start error, not exit 127.",
+                Judged::Trace { judge: start_error::judge, directed: start_error::directed },
+            )
+        },
         later(
             "X7",
             "no pid after the reap",

@@ -311,7 +311,8 @@ impl Runner<'_> {
         if let Some(run) = self.runs.iter_mut().find(|run| run.number == number) {
             run.ended = true;
             let now = Instant::now();
-            run.inventory = counts.then(|| PendingInventory { until: now + HANDLES_CAP, next: now });
+            run.inventory =
+                counts.then(|| PendingInventory { since: now, until: now + HANDLES_CAP, next: now });
         }
     }
 }
