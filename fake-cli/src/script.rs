@@ -5,6 +5,8 @@
 //! strict: unknown fields and steps are refused, and [`check`] refuses what is too deep, too large or asks
 //! for more processes, time or bytes than the limits below.
 
+pub mod catalogue;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -23,6 +25,12 @@ pub const MOST_STEPS: usize = 256;
 pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest wait that a step may ask for, and the longest time to live of a node.
 pub const MOST_TIME: Span = Span::from_millis(60_000);
+/// Most environment variables that one step may ask for.
+pub const MOST_VARIABLES: usize = 32;
+/// The environment variables whose values a script may ask for by these names.
+pub const TELLABLE_VARIABLES: [&str; 8] = ["PATH", "HOME", "PWD", "LANG", "TERM", "TZ", "SHELL", "TMPDIR"];
+/// What the name of every other environment variable begins with whose value a script may ask for.
+pub const TELLABLE_PREFIX: &str = "HEADCOUNT_";
 /// Name of the node that the wrapper starts.
 pub const ROOT: &str = "root";
 
@@ -82,6 +90,8 @@ pub enum Step {
     /// Replace itself by itself with an empty environment; same pid. As always with exec, what it handled is at its
     /// default then, and what it ignored or blocked stays so.
     ClearEnvironment,
+    /// Report what it was given besides descriptors and signals: arguments, directory, umask, limits, variables.
+    ReportEnvironment(ReportEnvironment),
 
     // Verbs.
     /// Say that this point is reached. Others wait for it as `node.name`.
@@ -195,6 +205,17 @@ pub struct SlowStream {
     pub every: Span,
     /// How many chunks.
     pub times: u32,
+}
+
+/// What to report of the environment, besides what is always reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportEnvironment {
+    /// Of which environment variables: one of [`TELLABLE_VARIABLES`], or one whose name begins with
+    /// [`TELLABLE_PREFIX`]. A script may come from a stranger, and what is reported is kept in traces that people show
+    /// around, so it cannot ask for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
 }
 
 /// A standard descriptor.
@@ -558,6 +579,7 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                 check_time(slow.every, &place)?;
                 totals.bytes = totals.bytes.saturating_add(slow.chunk.saturating_mul(u64::from(slow.times)));
             }
+            Step::ReportEnvironment(report) => check_variables(&report.variables, &place)?,
             Step::Flood { most } => totals.bytes = totals.bytes.saturating_add(most.saturating_mul(2)),
             _ => {}
         }
@@ -569,6 +591,24 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
         }
     }
     Ok(())
+}
+
+fn check_variables(names: &[String], place: &str) -> Result<(), Refused> {
+    let refuse = |problem: String| Err(Refused { place: place.to_owned(), problem });
+    if names.len() > MOST_VARIABLES {
+        return refuse(format!("{} variables, at most {MOST_VARIABLES} are reported", names.len()));
+    }
+    let tellable = |name: &&String| {
+        let marked = name.len() <= 64 && name.starts_with(TELLABLE_PREFIX);
+        marked || TELLABLE_VARIABLES.contains(&name.as_str())
+    };
+    match names.iter().find(|name| !tellable(name)) {
+        None => Ok(()),
+        Some(name) => refuse(format!(
+            "the value of {name:?} is not told; ask for one of {} or for one that begins with {TELLABLE_PREFIX}",
+            TELLABLE_VARIABLES.join(", ")
+        )),
+    }
 }
 
 fn check_time(span: Span, place: &str) -> Result<(), Refused> {
@@ -644,6 +684,7 @@ mod tests {
             (r#"[{"sleep": "2m"}]"#, "longer"),
             (r#"[{"write": {"to": "stdout", "bytes": 99999999999}}]"#, "bytes"),
             (r#"[{"on": {"signal": "KILL", "then": "log"}}]"#, "caught"),
+            (r#"[{"report-environment": {"variables": ["PATH", "AWS_SECRET_ACCESS_KEY"]}}]"#, "not told"),
         ];
         for (json, word) in cases {
             let refused = check(&read(json).unwrap()).unwrap_err();

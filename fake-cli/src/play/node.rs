@@ -147,6 +147,10 @@ impl Node {
             }
             Step::ReadStdin => output::read_stdin(),
             Step::ClearEnvironment => self.clear_environment(index),
+            Step::ReportEnvironment(asked) => {
+                report(&Report::Environment(Box::new(describe::environment(&asked.variables)?)));
+                Ok(())
+            }
             Step::Emit(name) => {
                 report(&Report::Emit { name: name.to_string(), at_ns: sys::now_ns() });
                 Ok(())

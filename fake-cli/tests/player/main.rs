@@ -9,4 +9,5 @@ mod lifetime;
 mod output;
 mod signals;
 mod stage;
+mod terminal;
 mod tree;
