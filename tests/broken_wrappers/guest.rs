@@ -26,8 +26,6 @@ pub(crate) enum Flaw {
     KeepsItsFolder,
     /// Signals are blocked while the child is started, and for good.
     BlocksForGood,
-    /// A handler is installed with each run but the first.
-    HandlesLate,
     /// The child is started by a shell.
     StartsByAShell,
     /// A status is asked for until there is one.
@@ -35,14 +33,13 @@ pub(crate) enum Flaw {
 }
 
 /// Each by its name.
-pub(crate) const ALL: [(&str, Flaw); 9] = [
+pub(crate) const ALL: [(&str, Flaw); 8] = [
     ("mannered", Flaw::None),
     ("leaks-a-thread", Flaw::LeaksAThread),
     ("leaves-a-file", Flaw::LeavesAFile),
     ("keeps-its-umask", Flaw::KeepsItsUmask),
     ("keeps-its-folder", Flaw::KeepsItsFolder),
     ("blocks-for-good", Flaw::BlocksForGood),
-    ("handles-late", Flaw::HandlesLate),
     ("starts-by-a-shell", Flaw::StartsByAShell),
     ("insists-on-a-status", Flaw::InsistsOnAStatus),
 ];
@@ -101,12 +98,6 @@ impl Guest {
                 let mut signals = SigSet::empty();
                 signals.add(Signal::SIGUSR2);
                 pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).expect("a known signal");
-            }
-            Flaw::HandlesLate => {
-                if program.parent().is_some_and(|folder| !folder.ends_with("r1")) {
-                    let hangs_up = tokio::signal::unix::SignalKind::hangup();
-                    drop(tokio::signal::unix::signal(hangs_up).expect("it can be handled"));
-                }
             }
             Flaw::None | Flaw::StartsByAShell | Flaw::InsistsOnAStatus => {}
         }

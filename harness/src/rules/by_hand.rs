@@ -364,7 +364,7 @@ impl Hand {
     pub(crate) fn condition(self, at_ms: u64, point: Point, condition: Condition) -> Self {
         let hand = self.inventory(at_ms, point, &[]);
         hand.with(|trace| {
-            trace.inventories.last_mut().expect("it was just added").condition = Some(condition)
+            trace.inventories.last_mut().expect("it was just added").condition = Some(condition);
         })
     }
 

@@ -31,8 +31,8 @@ pub(super) fn rules() -> Vec<Rule> {
             "Signal mask, actions, timers, umask and working directory of the host are unchanged after a run.",
             "They are read from outside before the first run and after each: the masks of the threads that were there before, what is ignored \
                 and handled, the timers that signal, umask and working directory.",
-            "A runtime may install handlers in the first run, of signals that were ignored too. What differs is looked at again for a second. An \
-                alarm (setitimer) is not seen from outside.",
+            "A runtime may install a handler when it first needs one, also of a signal that was ignored. What differs is looked at again for a \
+                second. An alarm (setitimer) is not seen from outside.",
             Judged::Trace { judge: judge_h1, directed: directed_h1 },
         ),
         rule(
@@ -87,14 +87,9 @@ fn judge_h1(facts: &Facts<'_>) -> Verdict {
     };
     let after: Vec<&Inventory> =
         facts.runs().iter().filter_map(|run| inventory(facts, Point::AfterRun(run.number))).collect();
-    let Some(warm) = after.first().and_then(|seen| seen.condition.as_ref()) else {
-        return Verdict::Vacuous(facts.because("the host was not looked at after a run"));
-    };
-    // A runtime that fails in a new way may first then need a handler.
-    let hindered = facts.runs().iter().any(|run| run.hindered_by.is_some());
     let verdicts = after.iter().filter_map(|seen| {
         let now = seen.condition.as_ref()?;
-        let changes = changes(before, if hindered { now } else { warm }, now);
+        let changes = changes(before, now);
         let Some(change) = changes.first() else { return Some(Verdict::Kept) };
         let sentence = format!("{change}, {} after the run", told(seen.settled_us));
         Some(if seen.settled_us < facts.slack_us() {
@@ -103,11 +98,11 @@ fn judge_h1(facts: &Facts<'_>) -> Verdict {
             Verdict::Broken(Finding { sentence, count: changes.len() as u64 })
         })
     });
-    together(verdicts, String::new)
+    together(verdicts, || facts.because("the host was not looked at after a run"))
 }
 
-/// What is not as it was before the first run, or, for handlers, after it.
-fn changes(before: &Condition, warm: &Condition, now: &Condition) -> Vec<String> {
+/// What is not as it was before the first run.
+fn changes(before: &Condition, now: &Condition) -> Vec<String> {
     let mut changes = Vec::new();
     for (thread, then) in before.threads_in(now).filter(|(thread, then)| thread.blocked != then.blocked) {
         let (was, is) = (names(&thread.blocked), names(&then.blocked));
@@ -125,14 +120,10 @@ fn changes(before: &Condition, warm: &Condition, now: &Condition) -> Vec<String>
     }
     let forgotten: Vec<i32> = newly(&before.ignored, &now.ignored)
         .into_iter()
-        .filter(|signal| !warm.caught.contains(signal))
+        .filter(|signal| !now.caught.contains(signal))
         .collect();
     if !forgotten.is_empty() {
         changes.push(format!("the host no longer ignores {}", names(&forgotten)));
-    }
-    let caught = newly(&now.caught, &warm.caught);
-    if !caught.is_empty() {
-        changes.push(format!("the host handles {}, which it did not after the first run", names(&caught)));
     }
     let dropped = newly(&before.caught, &now.caught);
     if !dropped.is_empty() {
@@ -294,7 +285,6 @@ mod tests {
         told(|now| now.timers = Some(1), "has 1 timers");
         told(|now| now.ignored.push(1), "ignores HUP, which it did not before");
         told(|now| now.ignored.clear(), "no longer ignores PIPE");
-        told(|now| now.caught.push(17), "handles CHLD, which it did not after the first run");
         told(|now| now.caught.clear(), "no longer handles SEGV");
         told(|now| now.threads[0].blocked = vec![15], "blocks TERM, before the run it blocked nothing");
     }
@@ -317,12 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn h1_lets_a_runtime_handle_a_signal_late_where_a_start_failed() {
-        let handles = with(|now| now.caught.push(17));
-        let hindered = looked_at(condition(), condition(), handles).with(|trace| {
-            trace.scenario.ops[2].hindered_by = Some(crate::scenario::Hindrance::DescriptorsLeft(1))
-        });
-        assert_verdict(&hindered, judge_h1, Kept, "");
+    fn h1_does_not_take_the_start_of_a_thread_for_a_mask_of_its_own() {
+        let starting = with(|before| before.threads[0].blocked = (1..=62).collect());
+        assert_verdict(&looked_at(starting, condition(), condition()), judge_h1, Kept, "");
+        let stays = with(|now| now.threads[0].blocked = (1..=62).collect());
+        assert_verdict(&looked_at(condition(), condition(), stays), judge_h1, Broken, "blocks HUP");
     }
 
     #[test]

@@ -120,6 +120,11 @@ fn end(facts: &Facts<'_>, run: &Run<'_>) -> Result<End, String> {
         return Err("the root did not say how it ends".to_owned());
     };
     let Some((_, outcome)) = run.ended else { return Err(facts.because("the run has no outcome")) };
+    if outcome.status.is_none() && facts.trace.scenario.host.ignores.contains(&Signal::Chld) {
+        return Err(
+            "the host ignores CHLD, so the kernel may have kept no status, which Z4 is about".to_owned()
+        );
+    }
     let truth = if code < 0 { Status::Signaled(-code) } else { Status::Exited(code) };
     let stopped = || run.first_stop().map(|_| "the caller stopped the run before it had returned".to_owned());
     Ok(End { truth, reported: outcome.status, doubt: doubt.or_else(stopped) })
@@ -524,6 +529,9 @@ mod tests {
             "the root ended with exit code 3, the host reported exit code 1",
         );
         assert_verdict(&ended(3, None), judge_x1, Broken, "no status");
+        let deaf = |hand: Hand| hand.with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
+        assert_verdict(&deaf(ended(3, None)), judge_x1, Vacuous, "kept no status");
+        assert_verdict(&deaf(ended(3, Some(Status::Exited(0)))), judge_x1, Broken, "exit code 0");
         assert_verdict(&ended(3, Some(Status::Signaled(9))), judge_x1, Broken, "death by KILL");
     }
 
