@@ -21,7 +21,8 @@ impl Runner<'_> {
             });
             if last || settled {
                 self.runs[index].inventory = None;
-                self.keep_inventory(Point::AfterRun(self.runs[index].number), seen, waited);
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), seen.clone(), waited);
+                self.keep_later_inventories(seen, waited);
             } else if let Some(pending) = &mut self.runs[index].inventory {
                 pending.next = now + LOOK_AGAIN;
             }
@@ -62,19 +63,29 @@ impl Runner<'_> {
 
     /// Whether no pipe of a node is open in the host and the handles are not more than after the first run.
     fn has_settled(&self, index: usize, descriptors: &[Descriptor]) -> bool {
-        let run = &self.runs[index];
-        let mut pipes = self
-            .nodes
-            .iter()
-            .filter(|node| node.hello.run == run.number)
-            .flat_map(|node| &node.hello.descriptors)
-            .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
-            .map(|descriptor| &descriptor.target)
-            .filter(|target| !run.before.contains(*target));
+        let counted = |run: &&Run| run.number == self.runs[index].number || run.is_counted_later;
+        let mut pipes = self.runs.iter().filter(counted).flat_map(|run| {
+            self.nodes
+                .iter()
+                .filter(|node| node.hello.run == run.number)
+                .flat_map(|node| &node.hello.descriptors)
+                .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
+                .map(|descriptor| &descriptor.target)
+                .filter(|target| !run.before.contains(*target))
+        });
         let first =
             self.trace.inventories.iter().find(|inventory| matches!(inventory.point, Point::AfterRun(_)));
         let grown = first.is_some_and(|first| descriptors.len() > first.descriptors.len());
         !grown && !pipes.any(|target| descriptors.iter().any(|descriptor| descriptor.target == *target))
+    }
+
+    /// What is open now is what those runs have left that ended while others were under way.
+    fn keep_later_inventories(&mut self, seen: Option<HostSeen>, waited: Duration) {
+        for index in 0..self.runs.len() {
+            if std::mem::take(&mut self.runs[index].is_counted_later) {
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), seen.clone(), waited);
+            }
+        }
     }
 
     fn keep_inventory(&mut self, point: Point, seen: Option<HostSeen>, waited: Duration) {
@@ -91,6 +102,7 @@ impl Runner<'_> {
 }
 
 /// What was seen of the host at one moment.
+#[derive(Clone)]
 struct HostSeen {
     descriptors: Vec<Descriptor>,
     condition: Option<Condition>,
