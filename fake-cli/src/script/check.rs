@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{
-    MOST_BYTES, MOST_DEPTH, MOST_PROCESSES, MOST_STEPS, MOST_TIME, MOST_VARIABLES, ROOT, Reaction, Step,
-    TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
+    MOST_BYTES, MOST_DEPTH, MOST_DESCRIPTORS, MOST_LATE_WRITES, MOST_MEMORY, MOST_PROCESSES, MOST_STEPS,
+    MOST_TIME, MOST_VARIABLES, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
 };
+use crate::content::MESSAGE;
 use crate::span::Span;
 
 /// A script that asks for more than the limits allow, or contradicts itself.
@@ -65,7 +66,14 @@ pub fn check(script: &[Step]) -> Result<(), Refused> {
 struct Totals {
     processes: u64,
     bytes: u64,
+    memory: u64,
     names: BTreeSet<String>,
+}
+
+impl Totals {
+    fn add_bytes(&mut self, bytes: u64, times: u64) {
+        self.bytes = self.bytes.saturating_add(bytes.saturating_mul(times));
+    }
 }
 
 fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -> Result<(), Refused> {
@@ -84,7 +92,14 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                     return refuse(&place, format!("{} cannot be caught; take TERM", reaction.signal.name()));
                 }
                 match reaction.then {
-                    Then::ExitSlowly { takes, .. } => check_time(takes, &place)?,
+                    Then::ExitSlowly { takes, .. }
+                    | Then::CleanUp { takes, .. }
+                    | Then::Reraise { takes } => check_time(takes, &place)?,
+                    Then::WriteLater { after, bytes, .. } => {
+                        check_time(after, &place)?;
+                        // It may come any number of times, of which the player obeys so many.
+                        totals.add_bytes(bytes, u64::from(MOST_LATE_WRITES));
+                    }
                     Then::Fork(count) if count > 16 => {
                         return refuse(&place, format!("{count} forks in a handler, at most 16 are allowed"));
                     }
@@ -93,6 +108,12 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                 }
             }
             Step::Sleep(span) => check_time(*span, &place)?,
+            Step::SleepInChunks(sleep) => check_time(sleep.chunk, &place)?,
+            Step::ExitSlowly(exit) => check_time(exit.takes, &place)?,
+            Step::HogDescriptors(count) if *count > MOST_DESCRIPTORS => {
+                return refuse(&place, format!("{count} descriptors, at most {MOST_DESCRIPTORS} are hogged"));
+            }
+            Step::HogMemory(bytes) => totals.memory = totals.memory.saturating_add(*bytes),
             Step::Start(start) => {
                 if !totals.names.insert(start.node.to_string()) {
                     return refuse(
@@ -108,7 +129,11 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                         format!("{:?} is a reserved name; give the node another", start.node.as_str()),
                     );
                 }
-                totals.processes += 1;
+                totals.processes += match start.place {
+                    // The shell, and in a pipeline the shell's shell.
+                    Place::Shell(_) => 3,
+                    _ => 1,
+                };
                 check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
             }
             Step::ForkAtRate(forks) => {
@@ -122,13 +147,14 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                 totals.processes += u64::from(forks.most);
             }
             Step::Zombies(count) => totals.processes += u64::from(*count),
-            Step::Write(write) => totals.bytes = totals.bytes.saturating_add(write.bytes),
+            Step::Write(write) | Step::Buffer(write) => totals.add_bytes(write.bytes, 1),
+            Step::Say(say) => totals.add_bytes(MESSAGE, say.times.into()),
             Step::SlowStream(slow) => {
                 check_time(slow.every, &place)?;
-                totals.bytes = totals.bytes.saturating_add(slow.chunk.saturating_mul(u64::from(slow.times)));
+                totals.add_bytes(slow.chunk, slow.times.into());
             }
             Step::ReportEnvironment(report) => check_variables(&report.variables, &place)?,
-            Step::Flood { most } => totals.bytes = totals.bytes.saturating_add(most.saturating_mul(2)),
+            Step::Flood { most } => totals.add_bytes(*most, 2),
             _ => {}
         }
         if totals.processes > MOST_PROCESSES {
@@ -136,6 +162,9 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
         }
         if totals.bytes > MOST_BYTES {
             return refuse(&place, format!("more than {MOST_BYTES} bytes written up to here; write less"));
+        }
+        if totals.memory > MOST_MEMORY {
+            return refuse(&place, format!("more than {MOST_MEMORY} bytes of memory up to here; hog less"));
         }
     }
     Ok(())
