@@ -6,6 +6,7 @@
 //! for many cases, and a [`report`] tells a person.
 
 pub mod audit;
+mod calls;
 pub mod canary;
 #[cfg(feature = "cli")]
 pub mod cli;

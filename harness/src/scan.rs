@@ -3,7 +3,7 @@
 //! By hand and in one place, because this is the hot path: a case may look many times.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -59,7 +59,14 @@ impl Stat {
 
 /// A process's `stat`; nothing if it is gone.
 pub fn stat(pid: i32) -> Option<Stat> {
-    Stat::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    read_at_once(&format!("/proc/{pid}/stat"), Stat::parse).ok()?
+}
+
+/// Gives what stands in a small file of the kernel's, which is whole only if it is read at once.
+fn read_at_once<T>(path: &str, take: impl FnOnce(&str) -> T) -> io::Result<T> {
+    let mut buffer = [0; 1024];
+    let count = fs::File::open(path)?.read(&mut buffer)?;
+    Ok(take(&String::from_utf8_lossy(&buffer[..count])))
 }
 
 /// Everyone in this `/proc`, in order of pid.
@@ -86,11 +93,10 @@ pub fn everyone() -> io::Result<Vec<Stat>> {
 ///
 /// When `/proc/loadavg` cannot be read.
 pub fn last_pid() -> io::Result<i32> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    text.split_ascii_whitespace()
-        .next_back()
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("no last pid in /proc/loadavg: {text:?}")))
+    read_at_once("/proc/loadavg", |text| {
+        let field = text.split_ascii_whitespace().next_back().and_then(|field| field.parse().ok());
+        field.ok_or_else(|| io::Error::other(format!("no last pid in /proc/loadavg: {text:?}")))
+    })?
 }
 
 /// The direct children of a process, those of all its threads.

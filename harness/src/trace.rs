@@ -7,7 +7,7 @@ use fake_cli::control::{Descriptor, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::promises::Promises;
-use crate::scenario::{Limits, Scenario, Verb};
+use crate::scenario::{Call, Limits, Scenario, Verb};
 
 /// The newest schema that this program reads and the one that it writes.
 pub const SCHEMA: u32 = 1;
@@ -153,6 +153,26 @@ pub enum What {
         /// How it ended, as it says now.
         outcome: Outcome,
     },
+    /// The host asked for the state of a run and got this answer.
+    Polled {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// What it got.
+        polled: Polled,
+    },
+    /// Several callers in the host have made their calls.
+    Called {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// With which run.
+        run: u32,
+        /// Each call with its answer, by caller and in the order in which that caller made them.
+        calls: Vec<Made>,
+    },
+    /// The harness continued the host, which an op had stopped, because no op was left.
+    HostContinued,
     /// A node reported something.
     Node {
         /// Of which run; 0 for bystanders too.
@@ -264,6 +284,74 @@ impl Outcome {
     pub const fn because(reason: Reason) -> Self {
         Self { reason, status: None, stdout: None, stderr: None }
     }
+}
+
+/// The state of a run, as the wrapper says it when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polled {
+    /// Where the run stands.
+    pub state: RunState,
+    /// The child's pid, where the wrapper gives it out and gives it out now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// The child was started, and nobody has stopped the run.
+    Running,
+    /// It is being stopped. A wrapper that does not tell this from running says running.
+    Stopping,
+    /// It has ended.
+    Ended,
+}
+
+impl RunState {
+    /// As it is written in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A call that one of several callers in the host made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Which caller, from 0.
+    pub caller: u32,
+    /// What it called.
+    pub call: Call,
+    /// When it called, by the host's own clock, in microseconds since the case began.
+    pub called_us: u64,
+    /// When it had its answer, by the same clock.
+    pub returned_us: u64,
+    /// The answer.
+    pub said: Said,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// It is done.
+    Done,
+    /// The state of the run.
+    State(Polled),
+    /// The run has ended, for this reason.
+    Ended(Reason),
+    /// The run has no outcome: it was dropped.
+    Dropped,
+    /// It failed.
+    Failed(String),
+    /// The subject has no such call.
+    Unimplemented,
 }
 
 /// Output that a wrapper gave back.

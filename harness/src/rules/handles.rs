@@ -202,6 +202,8 @@ fn are_equal_runs(ops: &[Op]) -> bool {
         && of_each_run
             .iter()
             .all(|ops| *ops == of_each_run[0] && ops.last().is_some_and(|op| op.verb == Verb::Wait))
+        // Who is about an earlier run leaves its own under way.
+        && ops.iter().all(|op| op.run.is_none())
 }
 
 fn of_each_run(ops: &[Op]) -> impl Iterator<Item = &[Op]> {

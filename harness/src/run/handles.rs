@@ -18,7 +18,8 @@ impl Runner<'_> {
             let settled = descriptors.as_ref().is_none_or(|descriptors| self.has_settled(index, descriptors));
             if last || settled {
                 self.runs[index].inventory = None;
-                self.keep_inventory(Point::AfterRun(self.runs[index].number), descriptors);
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), descriptors.clone());
+                self.keep_later_inventories(descriptors);
             } else if let Some(pending) = &mut self.runs[index].inventory {
                 pending.next = now + LOOK_AGAIN;
             }
@@ -41,19 +42,29 @@ impl Runner<'_> {
 
     /// Whether no pipe of a node is open in the host and the handles are not more than after the first run.
     fn has_settled(&self, index: usize, descriptors: &[Descriptor]) -> bool {
-        let run = &self.runs[index];
-        let mut pipes = self
-            .nodes
-            .iter()
-            .filter(|node| node.hello.run == run.number)
-            .flat_map(|node| &node.hello.descriptors)
-            .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
-            .map(|descriptor| &descriptor.target)
-            .filter(|target| !run.before.contains(*target));
+        let counted = |run: &&Run| run.number == self.runs[index].number || run.is_counted_later;
+        let mut pipes = self.runs.iter().filter(counted).flat_map(|run| {
+            self.nodes
+                .iter()
+                .filter(|node| node.hello.run == run.number)
+                .flat_map(|node| &node.hello.descriptors)
+                .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
+                .map(|descriptor| &descriptor.target)
+                .filter(|target| !run.before.contains(*target))
+        });
         let first =
             self.trace.inventories.iter().find(|inventory| matches!(inventory.point, Point::AfterRun(_)));
         let grown = first.is_some_and(|first| descriptors.len() > first.descriptors.len());
         !grown && !pipes.any(|target| descriptors.iter().any(|descriptor| descriptor.target == *target))
+    }
+
+    /// What is open now is what those runs have left that ended while others were under way.
+    fn keep_later_inventories(&mut self, descriptors: Option<Vec<Descriptor>>) {
+        for index in 0..self.runs.len() {
+            if std::mem::take(&mut self.runs[index].is_counted_later) {
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), descriptors.clone());
+            }
+        }
     }
 
     fn keep_inventory(&mut self, point: Point, descriptors: Option<Vec<Descriptor>>) {

@@ -50,7 +50,10 @@ impl Runner<'_> {
                     method: members.method,
                     complete: members.complete,
                     seen: left.iter().map(|stat| self.seen(stat, &samples)).collect(),
-                    sysinfo: self.ask_sysinfo(&left),
+                    // Once a case is enough where nobody is left to be doubted, and that is when the host is gone.
+                    sysinfo: (!left.is_empty() || stage == Stage::HostGone)
+                        .then(|| self.ask_sysinfo(&left))
+                        .flatten(),
                 };
                 self.trace.looks.push(look);
                 return Ok(());
