@@ -219,6 +219,8 @@ enum Behaviour {
     OwnSession,
     Orphan,
     Daemon,
+    Vfork,
+    Shell,
     Logs,
     Exits,
     Slow,
@@ -515,6 +517,8 @@ impl Node {
             Place::OwnSession => Some(Behaviour::OwnSession),
             Place::Orphan => Some(Behaviour::Orphan),
             Place::Daemon => Some(Behaviour::Daemon),
+            Place::Vfork => Some(Behaviour::Vfork),
+            Place::Shell(_) => Some(Behaviour::Shell),
         };
         let manner = match self.manner {
             Manner::Plain => None,

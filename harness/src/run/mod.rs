@@ -362,8 +362,13 @@ fn longest_own_time(script: &[Step]) -> Duration {
         .iter()
         .map(|step| match step {
             Step::Sleep(span) => span.get(),
+            Step::SleepInChunks(sleep) => sleep.chunk.get() * sleep.times,
+            Step::ExitSlowly(exit) => exit.takes.get(),
             Step::On(reaction) => match reaction.then {
-                Then::ExitSlowly { takes, .. } => takes.get(),
+                Then::ExitSlowly { takes, .. } | Then::CleanUp { takes, .. } | Then::Reraise { takes } => {
+                    takes.get()
+                }
+                Then::WriteLater { after, .. } => after.get(),
                 _ => Duration::ZERO,
             },
             Step::SlowStream(slow) => slow.every.get() * slow.times,
