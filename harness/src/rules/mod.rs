@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod by_hand;
+mod child_signal;
 mod concurrency;
 mod deadlines;
 mod directed;
@@ -21,6 +22,7 @@ mod owner;
 mod signals;
 pub mod standing;
 mod start;
+mod start_error;
 mod status;
 mod suite;
 mod survivors;
