@@ -9,7 +9,7 @@ use super::directed::{
 use super::ending::is_cancel;
 use super::facts::{Facts, Node, Run, told};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued, signals, start};
+use super::{Judged, Rule, any_thread, as_catalogued, signals, start};
 use crate::scenario::{Call, STRANGER, Scenario, Verb};
 use crate::trace::{Reason, Said, Stage, Status, What};
 use crate::verdict::{Level, Verdict};
@@ -87,10 +87,10 @@ pub(super) fn rules() -> Vec<Rule> {
             "K7",
             "cancel from another thread",
             "A cancel from another thread, or during the start, works like any other.",
-            "The call that makes the process is held, so that the start has not returned, and another thread of the host cancels; then the call \
-                goes on, and the harness looks who is there as in S1.",
-            IN_START_GUARD,
-            Judged::Trace { judge: start::judge_k7, directed: start::directed_k7 },
+            "Cancels that are given from threads of their own, or before the root has said hello, or while the call that makes the child is held: they \
+                do not fail, the run ends within the bounds of any cancel, and nobody is left.",
+            "As S1, D4 and K6. The time until the root is up is the start's own.",
+            Judged::Trace { judge: judge_k7, directed: directed_k7 },
         ),
     ]
 }
@@ -224,6 +224,17 @@ fn dead_host(facts: &Facts<'_>) -> Option<Verdict> {
     (!done).then(|| {
         broken(format!("the host {how} {} after the case began, and was not told to", told(gone_us)))
     })
+}
+
+// ---- K7 ----
+
+fn judge_k7(facts: &Facts<'_>) -> Verdict {
+    // Where the call that makes the child is held, even a command can be cancelled in the middle of its start for certain.
+    if start::holds_the_fork(facts) { start::judge_in_the_fork(facts) } else { any_thread::judge(facts) }
+}
+
+fn directed_k7() -> Vec<Scenario> {
+    [any_thread::directed(), start::directed_k7()].concat()
 }
 
 // ---- Directed scenarios ----

@@ -1,4 +1,4 @@
-//! Stops that come in the middle of a start, which a held system call of the start makes certain: K6, K7; and the owner's death
+//! Stops that come in the middle of a start, which a held system call of the start makes certain: K6 and a part of K7; and the owner's death
 //! there: P5, E5.
 
 use fake_cli::script::Step;
@@ -24,8 +24,14 @@ pub(super) fn judge_k6(facts: &Facts<'_>) -> Verdict {
     judge_cancel(facts, BEFORE_EXEC)
 }
 
-pub(super) fn judge_k7(facts: &Facts<'_>) -> Verdict {
+/// The part of K7 that a held fork makes certain.
+pub(super) fn judge_in_the_fork(facts: &Facts<'_>) -> Verdict {
     judge_cancel(facts, IN_THE_FORK)
+}
+
+/// Whether the call that makes a child was held.
+pub(super) fn holds_the_fork(facts: &Facts<'_>) -> bool {
+    facts.holds().any(|hold| IN_THE_FORK.contains(&hold.call))
 }
 
 pub(super) fn judge_p5(facts: &Facts<'_>) -> Verdict {
@@ -226,17 +232,18 @@ mod tests {
             |call| cancelled_in(call).ended(9, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
         for call in [CallKind::Exec, CallKind::ExecChild] {
             assert_verdict(&cancelled(call), judge_k6, Kept, "");
-            assert_verdict(&cancelled(call), judge_k7, Vacuous, "nothing was stopped");
+            assert_verdict(&cancelled(call), judge_in_the_fork, Vacuous, "nothing was stopped");
         }
-        assert_verdict(&cancelled(CallKind::Clone), judge_k7, Kept, "");
+        assert_verdict(&cancelled(CallKind::Clone), judge_in_the_fork, Kept, "");
         assert_verdict(&cancelled(CallKind::Clone), judge_k6, Vacuous, "nothing was stopped");
     }
 
     #[test]
     fn k6_and_k7_are_broken_by_who_is_left_and_unknown_in_doubt() {
-        for (call, judge) in
-            [(CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict), (CallKind::Clone, judge_k7)]
-        {
+        for (call, judge) in [
+            (CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict),
+            (CallKind::Clone, judge_in_the_fork),
+        ] {
             let left = cancelled_in(call).hello(6, "root").look_sees(Stage::Quiesce, &["root"]);
             assert_verdict(&left, judge, Broken, "after a cancel in the middle of the start");
             let once = left.clone().with(|trace| trace.looks[0].seen[0].samples = 1);
@@ -265,7 +272,7 @@ mod tests {
         let stuck = started().stuck(3_000, Verb::Cancel, "call.exec-child.1");
         assert_verdict(&stuck, judge_k6, Vacuous, "call.exec-child.1 did not come");
         let cannot = held(started(), 2, CallKind::Clone).cancel(3).unimplemented(4);
-        assert_verdict(&cannot, judge_k7, NotRun, "cannot cancel");
+        assert_verdict(&cannot, judge_in_the_fork, NotRun, "cannot cancel");
     }
 
     fn killed_in(call: CallKind) -> Hand {
