@@ -14,6 +14,7 @@ pub mod cli;
 pub mod contain;
 pub mod crew;
 pub mod doctor;
+pub mod failure;
 pub mod generate;
 mod hinder;
 pub mod host;
