@@ -83,6 +83,8 @@ pub const NOT_EXECUTED: i32 = 119;
 /// In a fork of a process with one thread, where everything is allowed that is allowed there.
 fn become_host(launch: &Launch<'_>, container: &Container) -> io::Result<Infallible> {
     container.admit_self()?;
+    // A warden may be killed, by its own host too. It has one thread, so this is tied to its life.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     nix::unistd::setsid()?;
     if let Some(play) = launch.bystanders {
         start_bystander(play, "bystander", container, false)?;
