@@ -21,8 +21,8 @@ pub(super) enum Origin {
     Forked,
 }
 
-/// Notes everything but the run, the node's name and the time. `besides` is a descriptor of the player's own.
-pub(super) fn hello(origin: Origin, besides: Option<c_int>) -> Hello {
+/// Notes everything but the run, the node's name and the time. `besides` are descriptors of the player's own.
+pub(super) fn hello(origin: Origin, besides: &[c_int]) -> Hello {
     let mut ignored = sys::signals_with(Action::Ignore);
     if origin == Origin::Executed && !sys::pipe_was_ignored_at_start() {
         ignored &= !only(SIGPIPE);
@@ -37,7 +37,7 @@ pub(super) fn hello(origin: Origin, besides: Option<c_int>) -> Hello {
         sid: getsid(None).map_or(0, nix::unistd::Pid::as_raw),
         descriptors: open_descriptors()
             .into_iter()
-            .filter(|fd| Some(*fd) != besides)
+            .filter(|fd| !besides.contains(fd))
             .filter(was_open)
             .filter_map(descriptor)
             .collect(),
@@ -57,7 +57,7 @@ struct Line {
 
 /// Fields 7, 8 and 22 of the line; the second, the name, may hold anything, so counting starts after its end.
 fn line() -> Option<Line> {
-    let line = fs::read("/proc/self/stat").ok()?;
+    let line = fs::read("/proc/thread-self/stat").ok()?;
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&line[name_end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -72,14 +72,15 @@ pub(super) fn environment(variables: &[String]) -> Result<Environment, String> {
     if ends_with_resume_mark(&arguments) {
         arguments.truncate(arguments.len() - 2);
     }
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
+    let status = fs::read_to_string("/proc/thread-self/status")
+        .map_err(|error| format!("/proc/thread-self/status: {error}"))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::trim).ok_or_else(|| format!("/proc/self/status says nothing of {name}"))
+        line.map(str::trim).ok_or_else(|| format!("/proc/thread-self/status says nothing of {name}"))
     };
     let umask = u32::from_str_radix(field("Umask")?, 8).map_err(|error| format!("umask: {error}"))?;
-    let directory = fs::read_link("/proc/self/cwd").map_err(|error| format!("working directory: {error}"))?;
+    let directory =
+        fs::read_link("/proc/thread-self/cwd").map_err(|error| format!("working directory: {error}"))?;
     Ok(Environment {
         arguments_left_out: arguments.len().saturating_sub(MOST_TOLD_ARGUMENTS),
         arguments: arguments.iter().take(MOST_TOLD_ARGUMENTS).map(|argument| told(argument)).collect(),
@@ -128,7 +129,7 @@ fn limit(name: &str, resource: Resource) -> Limit {
 /// The numbers of the open descriptors, in order. The one that the directory itself was read with is among them,
 /// but closed again.
 fn open_descriptors() -> Vec<c_int> {
-    let Ok(directory) = fs::read_dir("/proc/self/fd") else {
+    let Ok(directory) = fs::read_dir("/proc/thread-self/fd") else {
         // No /proc, or not this process's: what can be found by asking.
         return (0..256).filter(|fd| sys::access_mode(*fd).is_some()).collect();
     };
@@ -140,7 +141,7 @@ fn open_descriptors() -> Vec<c_int> {
 
 fn descriptor(fd: c_int) -> Option<Descriptor> {
     let mode = sys::access_mode(fd)?.to_owned();
-    let target = fs::read_link(format!("/proc/self/fd/{fd}"))
+    let target = fs::read_link(format!("/proc/thread-self/fd/{fd}"))
         .map_or_else(|error| error.to_string(), |target| target.to_string_lossy().into_owned());
     Some(Descriptor { fd, target, mode })
 }

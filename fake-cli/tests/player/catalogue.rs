@@ -9,12 +9,15 @@ use serde::de::DeserializeOwned;
 const README: &str = include_str!("../../README.md");
 
 /// The tests of what the fake does.
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 10] = [
+    include_str!("environment.rs"),
+    include_str!("exec.rs"),
     include_str!("gates.rs"),
     include_str!("hello.rs"),
     include_str!("life.rs"),
     include_str!("lifetime.rs"),
     include_str!("output.rs"),
+    include_str!("shells.rs"),
     include_str!("signals.rs"),
     include_str!("tree.rs"),
 ];

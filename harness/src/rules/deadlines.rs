@@ -132,18 +132,18 @@ fn weigh_courtesy(promises: &Promises) -> Option<Level> {
 // ---- D1, D3, D4: not late ----
 
 /// A run that has to have returned by a bound.
-struct Due<'f, 'a> {
-    facts: &'f Facts<'a>,
-    run: &'f Run<'a>,
-    from_us: u64,
-    bound_us: u64,
-    doubt: Option<String>,
+pub(super) struct Due<'f, 'a> {
+    pub(super) facts: &'f Facts<'a>,
+    pub(super) run: &'f Run<'a>,
+    pub(super) from_us: u64,
+    pub(super) bound_us: u64,
+    pub(super) doubt: Option<String>,
     /// What the time counts from, for people.
-    after: &'static str,
+    pub(super) after: &'static str,
 }
 
 impl Due<'_, '_> {
-    fn judge(&self) -> Verdict {
+    pub(super) fn judge(&self) -> Verdict {
         let facts = self.facts;
         let template_over_us = facts.host_gone().map(|(at_us, _)| at_us).filter(|_| facts.is_template());
         let returned_us = self.run.ended.map(|(at_us, _)| at_us).or(template_over_us);

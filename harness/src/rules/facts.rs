@@ -2,7 +2,7 @@
 
 use fake_cli::content::Output;
 use fake_cli::control::{Descriptor, Hello, Report};
-use fake_cli::script::{ROOT, Signal, Step, Then};
+use fake_cli::script::{ExitSlowly, ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Verb};
@@ -510,9 +510,14 @@ impl<'a> Node<'a> {
 
 fn asks_to_exit_with(script: &[Step], code: i32) -> bool {
     script.iter().any(|step| match step {
-        Step::Exit(asked) => i32::from(*asked) == code,
+        Step::Exit(asked) | Step::ExitUnflushed(asked) | Step::ExitSlowly(ExitSlowly { code: asked, .. }) => {
+            i32::from(*asked) == code
+        }
         Step::On(reaction) => match reaction.then {
-            Then::Exit(asked) | Then::ExitSlowly { code: asked, .. } => i32::from(asked) == code,
+            Then::Exit(asked)
+            | Then::ExitSlowly { code: asked, .. }
+            | Then::CleanUp { code: asked, .. }
+            | Then::IgnoreFirst { code: asked, .. } => i32::from(asked) == code,
             _ => false,
         },
         Step::Start(start) => asks_to_exit_with(&start.script, code),

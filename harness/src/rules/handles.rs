@@ -196,7 +196,7 @@ fn grown_sentence<'k>(
 }
 
 /// Whether these ops are the same for each run, and each run is waited for before the next is started.
-fn are_equal_runs(ops: &[Op]) -> bool {
+pub(super) fn are_equal_runs(ops: &[Op]) -> bool {
     let of_each_run: Vec<&[Op]> = of_each_run(ops).collect();
     of_each_run.len() >= LEAST_RUNS
         && of_each_run
@@ -216,7 +216,7 @@ fn not_for_templates(facts: &Facts<'_>) -> Option<Verdict> {
     facts.fault().or_else(|| facts.is_template().then(gone))
 }
 
-fn inventory<'a>(facts: &Facts<'a>, point: Point) -> Option<&'a Inventory> {
+pub(super) fn inventory<'a>(facts: &Facts<'a>, point: Point) -> Option<&'a Inventory> {
     facts.trace.inventories.iter().find(|inventory| inventory.point == point)
 }
 
