@@ -43,8 +43,11 @@ enum Ill {
     Not,
 }
 
+/// Whether a case has come to the end that it should.
+type Becomes = fn(&CaseEnd) -> bool;
+
 /// Each by its name, with what becomes of its case.
-const ILL: [(&str, Ill, fn(&CaseEnd) -> bool); 5] = [
+const ILL: [(&str, Ill, Becomes); 5] = [
     ("never-ends", Ill::NeverEnds, |end| *end == CaseEnd::HostSilent),
     ("never-speaks", Ill::NeverSpeaks, |end| is_our_fault(end)),
     ("stops-itself", Ill::StopsItself, |end| *end == CaseEnd::HostSilent),
@@ -102,7 +105,7 @@ impl Subject for Ill {
             Self::StopsItself => {
                 rustix::process::kill_process(rustix::process::getpid(), Signal::STOP).expect("it is us");
                 // It takes effect in this thread a little later.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Self::KillsItsWarden => {
                 let parent = rustix::process::getppid().expect("a host has a parent");
@@ -163,7 +166,7 @@ fn no_ill_host_hurts(tier: Tier) -> Result<(), Failed> {
 }
 
 /// Runs a case of an ill subject and then one of a well one with the same crew.
-fn hurt(tier: Tier, subject: &str, expected: fn(&CaseEnd) -> bool) -> Result<(), Failed> {
+fn hurt(tier: Tier, subject: &str, expected: Becomes) -> Result<(), Failed> {
     let mut crew = Crew::start(&CrewOptions { jobs: 1, tier: Some(tier) })?;
     let began = Instant::now();
     let trace = case(&mut crew, subject)?;
