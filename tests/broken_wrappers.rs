@@ -46,7 +46,7 @@ const ALL: [(&str, Flaw); 5] = [
 ];
 
 /// Which wrapper breaks which rule.
-const BROKEN: [(&str, &str); 28] = [
+const BROKEN: [(&str, &str); 34] = [
     ("S6", "no-flaw"),
     ("S7", "no-flaw"),
     ("P3", "no-flaw"),
@@ -75,10 +75,16 @@ const BROKEN: [(&str, &str); 28] = [
     ("H1", "keeps-its-folder"),
     ("H1", "blocks-for-good"),
     ("H4", "leaves-a-file"),
+    ("T3", "waits-busily"),
+    ("T4", "keeps-all-output"),
+    ("T4", "tokio"),
+    ("E3", "forgets-its-group"),
+    ("E4", "clears-the-environment"),
+    ("E4", "keeps-its-umask"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
-const KEPT: [(&str, &str); 38] = [
+const KEPT: [(&str, &str); 49] = [
     ("S8", "no-flaw"),
     ("S10", "no-flaw"),
     ("Z3", "no-flaw"),
@@ -117,6 +123,17 @@ const KEPT: [(&str, &str); 38] = [
     ("X6", "tokio"),
     ("H1", "tokio"),
     ("H4", "tokio"),
+    ("T3", "childminder"),
+    ("T4", "childminder"),
+    ("E3", "childminder"),
+    ("E4", "childminder"),
+    ("T3", "mannered"),
+    ("T4", "mannered"),
+    ("E3", "mannered"),
+    ("E4", "mannered"),
+    ("E3", "childminder:sealed"),
+    ("T3", "tokio"),
+    ("E4", "tokio"),
 ];
 
 /// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.

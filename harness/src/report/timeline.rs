@@ -96,7 +96,7 @@ impl Lanes {
             }
             What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
             What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
-            What::Done { .. } | What::ChildStatus { .. } => {}
+            What::Done { .. } | What::ChildStatus { .. } | What::HostGiven(_) | What::HostUsed(_) => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
                 if let Status::Exited(_) = status {

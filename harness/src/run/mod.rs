@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod samples;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -232,6 +233,7 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
+    next_sample: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
     /// By an op.
@@ -292,6 +294,7 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
+            next_sample: None,
             pending_answers: 0,
             host_is_stopped: false,
             deadline: began + HELLO_CAP,
@@ -316,6 +319,7 @@ impl<'a> Runner<'a> {
         loop {
             self.count_handles();
             self.issue_ops()?;
+            self.sample_host();
             self.continue_host();
             if self.is_quiet() {
                 break;
