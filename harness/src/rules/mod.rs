@@ -4,6 +4,7 @@
 //! file, add its entry there, give it a directed scenario and unit tests on hand-written traces for kept,
 //! broken, unknown and vacuous.
 
+mod any_thread;
 #[cfg(test)]
 mod by_hand;
 mod child_signal;
@@ -14,8 +15,10 @@ pub mod ending;
 mod environment;
 pub mod facts;
 mod failed_start;
+mod foreign_pipes;
 mod given;
 mod handles;
+mod history;
 mod host;
 mod hygiene;
 mod load;
@@ -23,6 +26,7 @@ mod output;
 mod owner;
 pub mod standing;
 mod start_error;
+mod state;
 mod status;
 mod suite;
 mod survivors;
