@@ -216,9 +216,34 @@ fn become_subreaper() -> Result<(), String> {
         .map_err(|error| format!("prctl(PR_SET_CHILD_SUBREAPER): {error}"))
 }
 
+/// Where the warden of this pid has its cgroup, if it has one.
+fn cgroup_of(warden: u32) -> Option<PathBuf> {
+    Some(scan::own_cgroup()?.join(format!("headcount-{warden}")))
+}
+
+/// Ends whoever is left in the cgroup of a warden that was killed, and removes it. Nothing to do where there is none.
+///
+/// # Errors
+///
+/// When it cannot be emptied in time; says what is in the way.
+pub fn clear_cgroup_of(warden: u32) -> Result<(), String> {
+    let Some(place) = cgroup_of(warden).filter(|place| place.exists()) else { return Ok(()) };
+    let say = |error: io::Error| format!("{}: {error}", place.display());
+    fs::write(place.join("cgroup.kill"), "1").map_err(say)?;
+    let deadline = Instant::now() + SWEEP_CAP;
+    loop {
+        // Busy as long as somebody in it is not quite dead.
+        match fs::remove_dir(&place) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+            removed => return removed.map_err(say),
+        }
+    }
+}
+
 fn make_cgroup() -> Result<PathBuf, String> {
-    let own = scan::own_cgroup().ok_or("no cgroup v2 hierarchy is mounted")?;
-    let place = own.join(format!("headcount-{}", std::process::id()));
+    let place = cgroup_of(std::process::id()).ok_or("no cgroup v2 hierarchy is mounted")?;
     fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     if !place.join("cgroup.procs").exists() {
         return Err(format!("{}: no cgroup.procs", place.display()));
@@ -288,4 +313,28 @@ fn mount_own_proc() -> Result<(), String> {
 pub fn fork() -> nix::Result<ForkResult> {
     // SAFETY: the warden has one thread, so the child has no lock that a lost thread holds.
     unsafe { nix::unistd::fork() }
+}
+
+/// Forks this process, which has one thread and is the init of a pid namespace, so that the child gets this pid.
+///
+/// # Errors
+///
+/// When somebody has the pid, or the kernel refuses.
+#[expect(unsafe_code, reason = "clone3 has no safe form")]
+pub fn fork_with_pid(pid: i32) -> io::Result<ForkResult> {
+    use nix::libc;
+    let pids = [pid];
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = pids.as_ptr() as u64;
+    arguments.set_tid_size = pids.len() as u64;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: without flags or a stack of its own the child goes on here with a copy of everything, as after a fork, and this
+    // process has one thread, so the child has no lock that a lost thread holds.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) } {
+        0 => Ok(ForkResult::Child),
+        child @ 1.. => Ok(ForkResult::Parent { child: nix::unistd::Pid::from_raw(child as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -8,6 +8,7 @@
 pub mod audit;
 mod calls;
 pub mod canary;
+pub mod canonical;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod contain;
@@ -31,6 +32,7 @@ pub mod subject;
 #[cfg(feature = "cli")]
 pub mod subjects;
 pub mod suite;
+pub mod syscalls;
 pub mod trace;
 pub mod verdict;
 mod warden;

@@ -10,6 +10,7 @@ mod looks;
 mod notes;
 mod ops;
 mod samples;
+mod syscalls;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -27,6 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
 use crate::hinder;
 use crate::host::{Answer, Order};
@@ -35,6 +37,7 @@ use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
+use crate::syscalls::Watch;
 use crate::trace::{
     self, Captured, CaseEnd, Condition, Inventory, Look, Made, Moment, Noise, Outcome, Point, Reason, Seen,
     Stage, Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -101,7 +104,7 @@ pub struct Place<'a> {
 /// When the container could not be emptied, or whoever gave the case is gone: the warden is of no use any more.
 pub fn run(case: &Case, place: &Place<'_>) -> Result<Trace, String> {
     let mut trace = empty_trace(case, place.tier);
-    let result = match inapplicable(case) {
+    let result = match inapplicable(case, place.tier) {
         Some(why) => {
             trace.end = CaseEnd::Inapplicable(why);
             return Ok(trace);
@@ -161,7 +164,15 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
 }
 
 /// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case) -> Option<String> {
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+        return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
+    }
+    if !Watch::of(&case.scenario).is_empty()
+        && let Err(why) = crate::syscalls::available()
+    {
+        return Some(why);
+    }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
     if hindrances().any(|hindrance| hindrance == Hindrance::NoProcess) && hinder::is_above_process_limits() {
         return Some("no limit on processes holds root".to_owned());
@@ -236,6 +247,10 @@ struct Runner<'a> {
     next_sample: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
+    /// The host's system calls, where the case asks for any.
+    syscalls: Option<SystemCalls>,
+    stranger: Stranger,
+    stranger_since: Option<Instant>,
     /// By an op.
     host_is_stopped: bool,
     deadline: Instant,
@@ -296,6 +311,9 @@ impl<'a> Runner<'a> {
             open_since: None,
             next_sample: None,
             pending_answers: 0,
+            syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
+            stranger: Stranger::Awaited,
+            stranger_since: None,
             host_is_stopped: false,
             deadline: began + HELLO_CAP,
         })
