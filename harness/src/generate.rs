@@ -433,6 +433,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         stranger_with_pid_of: None,
         input: parts.rare.input,
         expect: None,
+        found: None,
     }
 }
 
@@ -443,11 +444,7 @@ impl Parts {
             let others = signals.iter().filter(|signal| self.ending != Ending::SignalHost(**signal));
             others.copied().collect()
         };
-        HostState {
-            blocks: reaches(&self.rare.blocks),
-            ignores: reaches(&self.rare.ignores),
-            ..HostState::default()
-        }
+        HostState { blocks: reaches(&self.rare.blocks), ignores: reaches(&self.rare.ignores) }
     }
 }
 
