@@ -11,7 +11,7 @@ mod ops;
 mod parts;
 mod tree;
 
-use fake_cli::script::{Event, ROOT, Signal};
+use fake_cli::script::{Event, Signal};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -21,11 +21,11 @@ use self::ops::ops;
 use self::parts::{Ending, Parts};
 use self::tree::Tree;
 use crate::promises::Keeps;
-use crate::scenario::{HostState, Limits, SCHEMA, Scenario};
+use crate::scenario::{HostState, Limits, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
-pub const MOST_LEVELS: usize = 3;
+pub const MOST_LEVELS: usize = 5;
 
 /// What a subject can do, so that no case is wasted on what it cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,17 @@ impl Shape {
     }
 }
 
+/// How scenarios are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Bent on finding what wrappers get wrong: each case may use only some of the behaviours, small trees are likelier, ops wait for
+    /// events, and many come where wrappers are weak: before the child executes, at its exit, in the grace, in the drain,
+    /// after the end.
+    Keen,
+    /// Everything alike, at times that are drawn alike, without events. What the other is measured against.
+    Plain,
+}
+
 /// Scenarios from a seed: the same seed, shape and index always give the same one.
 #[derive(Clone, Debug)]
 pub struct Generator {
@@ -73,7 +84,12 @@ impl Generator {
 
     /// A generator for subjects of this shape.
     pub fn shaped(seed: u64, shape: Shape) -> Self {
-        Self { seed, strategy: scenarios(shape).boxed() }
+        Self::styled(seed, shape, Style::Keen)
+    }
+
+    /// A generator that draws them in this style.
+    pub fn styled(seed: u64, shape: Shape, style: Style) -> Self {
+        Self { seed, strategy: scenarios(shape, style).boxed() }
     }
 
     /// The scenario of this index, named `generated-SEED-INDEX`.
@@ -95,12 +111,14 @@ impl Generator {
 }
 
 /// Scenarios for subjects of this shape.
-pub fn scenarios(shape: Shape) -> impl Strategy<Value = Scenario> {
-    parts(shape).prop_map(move |parts| assemble(&parts, shape))
+pub fn scenarios(shape: Shape, style: Style) -> impl Strategy<Value = Scenario> {
+    parts(style, shape).prop_map(move |parts| assemble(&parts, shape))
 }
 
 fn assemble(parts: &Parts, shape: Shape) -> Scenario {
     let tree = Tree::of(parts);
+    let ops = ops(parts, &tree, shape);
+    let stop = ops.iter().position(|op| op.verb.stops() || op.verb == Verb::Together);
     let limits = Limits {
         // A timeout stands in the way of every other ending.
         timeout: parts.limits.timeout.filter(|_| parts.ending.needs_timeout()),
@@ -112,18 +130,28 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         name: "generated".to_owned(),
         why: format!("Generated: {}, {}.", tree.describe(), parts.ending.describe()),
         rules: Vec::new(),
-        script: tree.script(ROOT, 0, parts),
-        ops: ops(parts, &tree, shape),
+        script: tree.script(parts, stop),
+        ops,
         limits,
         bystander_child: parts.rare.bystander_child.map(event),
         bystanders: parts.rare.bystanders,
         host: parts.host(),
-        input: parts.rare.input,
+        input: parts.input(),
         expect: None,
     }
 }
 
 impl Parts {
+    /// What the wrapper writes by itself; nothing where ops do.
+    fn input(&self) -> Option<u64> {
+        self.rare.input.filter(|_| !self.ending.writes())
+    }
+
+    /// Whether somebody writes to the root's standard input to its end, so that it may read it.
+    fn feeds_root(&self) -> bool {
+        self.input().is_some() || matches!(self.ending, Ending::Fed(..))
+    }
+
     /// A signal that is to reach the host is neither blocked nor ignored by it.
     fn host(&self) -> HostState {
         let reaches = |signals: &[Signal]| {
