@@ -4,6 +4,10 @@
 
 #[path = "broken_wrappers/feeder.rs"]
 mod feeder;
+#[path = "broken_wrappers/guest.rs"]
+mod guest;
+#[path = "broken_wrappers/several.rs"]
+mod several;
 
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -44,7 +48,7 @@ const ALL: [(&str, Flaw); 5] = [
 ];
 
 /// Which wrapper breaks which rule.
-const BROKEN: [(&str, &str); 21] = [
+const BROKEN: &[(&str, &str)] = &[
     ("S6", "no-flaw"),
     ("S7", "no-flaw"),
     ("P3", "no-flaw"),
@@ -66,10 +70,25 @@ const BROKEN: [(&str, &str); 21] = [
     ("X5", "never-answers-again"),
     ("E1", "tokio"),
     ("E2", "tokio"),
+    ("C1", "ends-all-children"),
+    ("C3", "stops-one-at-a-time"),
+    ("C4", "remembers-for-each-thread"),
+    ("F4", "shares-its-pipes"),
+    ("X4", "takes-a-stop-for-an-end"),
+    ("X7", "keeps-the-pid"),
+    ("K7", "loses-early-cancels"),
+    ("P4", "tokio"),
+    ("Z4", "insists-on-a-status"),
+    ("T1", "leaks-a-thread"),
+    ("X6", "starts-by-a-shell"),
+    ("H1", "keeps-its-umask"),
+    ("H1", "keeps-its-folder"),
+    ("H1", "blocks-for-good"),
+    ("H4", "leaves-a-file"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
-const KEPT: [(&str, &str); 23] = [
+const KEPT: &[(&str, &str)] = &[
     ("S8", "no-flaw"),
     ("S10", "no-flaw"),
     ("Z3", "no-flaw"),
@@ -93,6 +112,41 @@ const KEPT: [(&str, &str); 23] = [
     ("F5", "tokio"),
     ("F6", "tokio"),
     ("O8", "tokio"),
+    ("C1", "several"),
+    ("C3", "several"),
+    ("C4", "several"),
+    ("F4", "several"),
+    ("X4", "several"),
+    ("X7", "several"),
+    ("K7", "several"),
+    ("C1", "childminder"),
+    ("C3", "childminder"),
+    ("C4", "childminder"),
+    ("F4", "childminder"),
+    ("X4", "childminder"),
+    ("X7", "childminder"),
+    ("K7", "childminder"),
+    ("P4", "childminder"),
+    ("C1", "tokio"),
+    ("C3", "tokio"),
+    ("F4", "tokio"),
+    ("X4", "tokio"),
+    ("K7", "tokio"),
+    ("Z4", "childminder"),
+    ("T1", "childminder"),
+    ("X6", "childminder"),
+    ("H1", "childminder"),
+    ("H4", "childminder"),
+    ("Z4", "mannered"),
+    ("T1", "mannered"),
+    ("X6", "mannered"),
+    ("H1", "mannered"),
+    ("H4", "mannered"),
+    ("Z4", "tokio"),
+    ("T1", "tokio"),
+    ("X6", "tokio"),
+    ("H1", "tokio"),
+    ("H4", "tokio"),
 ];
 
 /// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.
@@ -103,15 +157,18 @@ fn main() -> ExitCode {
         let all = ALL.into_iter().fold(headcount::subjects::in_rust(), |all: Subjects, (name, flaw)| {
             all.with(name, GroupKiller(flaw))
         });
-        feeder::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, feeder::Feeder(flaw)))
+        let all =
+            several::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, several::Several(flaw)));
+        let all = feeder::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, feeder::Feeder(flaw)));
+        guest::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, guest::Guest(flaw)))
     });
-    let broken = BROKEN.map(|(rule, subject)| {
+    let broken = BROKEN.iter().map(|&(rule, subject)| {
         Trial::test(format!("{rule}_is_broken_by_{subject}"), move || is_broken(rule, subject))
     });
-    let kept = KEPT.map(|(rule, subject)| {
+    let kept = KEPT.iter().map(|&(rule, subject)| {
         Trial::test(format!("{rule}_is_kept_by_{subject}"), move || is_kept(rule, subject))
     });
-    let trials = broken.into_iter().chain(kept).collect();
+    let trials = broken.chain(kept).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

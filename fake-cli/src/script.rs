@@ -533,6 +533,7 @@ pub enum Signal {
     Usr2,
     Pipe,
     Term,
+    Chld,
     Stop,
     Tstp,
     Cont,
@@ -543,7 +544,7 @@ pub enum Signal {
 
 impl Signal {
     /// Every signal that a script can name.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Hup,
         Self::Int,
         Self::Quit,
@@ -556,6 +557,7 @@ impl Signal {
         Self::Usr2,
         Self::Pipe,
         Self::Term,
+        Self::Chld,
         Self::Stop,
         Self::Tstp,
         Self::Cont,
@@ -579,6 +581,7 @@ impl Signal {
             Self::Usr2 => nix::libc::SIGUSR2,
             Self::Pipe => nix::libc::SIGPIPE,
             Self::Term => nix::libc::SIGTERM,
+            Self::Chld => nix::libc::SIGCHLD,
             Self::Stop => nix::libc::SIGSTOP,
             Self::Tstp => nix::libc::SIGTSTP,
             Self::Cont => nix::libc::SIGCONT,
@@ -603,6 +606,7 @@ impl Signal {
             Self::Usr2 => "USR2",
             Self::Pipe => "PIPE",
             Self::Term => "TERM",
+            Self::Chld => "CHLD",
             Self::Stop => "STOP",
             Self::Tstp => "TSTP",
             Self::Cont => "CONT",

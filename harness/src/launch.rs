@@ -41,6 +41,8 @@ pub struct Launch<'a> {
     pub path_first: Option<PathBuf>,
     /// An empty folder that is its home.
     pub home: &'a Path,
+    /// An empty folder for its temporary files.
+    pub temporary: &'a Path,
     /// Its working directory; nothing for this process's own.
     pub folder: Option<&'a Path>,
     /// Its standard input.
@@ -175,7 +177,7 @@ fn environment(launch: &Launch<'_>) -> [(&'static str, OsString); 5] {
         ("HOME", launch.home.into()),
         ("LANG", "C.UTF-8".into()),
         ("SHLVL", "1".into()),
-        ("TMPDIR", launch.home.into()),
+        ("TMPDIR", launch.temporary.into()),
     ]
 }
 

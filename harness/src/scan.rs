@@ -9,6 +9,9 @@ use std::path::PathBuf;
 
 use fake_cli::control::Descriptor;
 
+mod condition;
+pub use condition::condition;
+
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -162,11 +165,6 @@ fn mode(permissions: u32) -> &'static str {
         (false, true) => "w",
         _ => "rw",
     }
-}
-
-/// How many threads a process has; 0 if it is gone.
-pub fn threads(pid: i32) -> u32 {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u32)
 }
 
 /// Whether a signal is pending for a process that it has not taken yet.

@@ -15,6 +15,9 @@ pub const SCHEMA: u32 = 1;
 /// With which code the child exits that a host has beside the wrapper's.
 pub const BYSTANDER_CHILD_CODE: u8 = 42;
 
+/// A thread that blocks so many signals is only starting: nobody names that many.
+const STARTING: usize = 50;
+
 /// What happened in a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +44,10 @@ pub struct Trace {
     pub end: CaseEnd,
     /// What was left and was killed by the harness when everything had been looked at.
     pub swept: Vec<Seen>,
+    /// What was in the host's folder for temporary files when the host had ended and nobody was left, or the longest wait for
+    /// that was over; nothing if nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_left: Option<Vec<String>>,
 }
 
 /// What was audited.
@@ -469,6 +476,66 @@ pub struct Inventory {
     pub descriptors: Vec<Descriptor>,
     /// How many threads it has.
     pub threads: u32,
+    /// What else was seen of it from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// How long after the end of the run; 0 before a run.
+    #[serde(default)]
+    pub settled_us: u64,
+}
+
+/// What can be seen of a host from outside, besides its handles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// Its threads, the first one first.
+    pub threads: Vec<Thread>,
+    /// Numbers of the signals that it ignores.
+    pub ignored: Vec<i32>,
+    /// Numbers of the signals that it handles.
+    pub caught: Vec<i32>,
+    /// Its umask.
+    pub umask: u32,
+    /// Its working directory.
+    pub folder: String,
+    /// How many timers it has that signal it (`timer_create`); nothing where this kernel does not list them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timers: Option<u32>,
+}
+
+impl Condition {
+    /// Whether everything but threads and handlers is as it was: those a runtime adds when it is first used.
+    pub fn settings_as_in(&self, later: &Self) -> bool {
+        let masks_kept = self.threads_in(later).all(|(thread, then)| thread.blocked == then.blocked);
+        masks_kept
+            && later.ignored.iter().all(|signal| self.ignored.contains(signal))
+            && self.umask == later.umask
+            && self.folder == later.folder
+            && later.timers <= self.timers
+    }
+
+    /// The threads that are there later too, then and now. One that is only starting is none yet: the C library has it block
+    /// everything until then.
+    pub fn threads_in<'c>(&'c self, later: &'c Self) -> impl Iterator<Item = (&'c Thread, &'c Thread)> {
+        let same = |thread: &&Thread, then: &&Thread| (thread.tid, &thread.name) == (then.tid, &then.name);
+        let started = |thread: &&Thread| thread.blocked.len() < STARTING;
+        self.threads
+            .iter()
+            .filter(started)
+            .filter_map(move |thread| Some((thread, later.threads.iter().find(|then| same(&thread, then))?)))
+    }
+}
+
+/// A thread of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thread {
+    /// Its number.
+    pub tid: i32,
+    /// Its name.
+    pub name: String,
+    /// Numbers of the signals that it blocks.
+    pub blocked: Vec<i32>,
 }
 
 /// A point at which handles were counted.

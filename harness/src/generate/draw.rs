@@ -58,8 +58,9 @@ pub(super) fn parts(style: Style, shape: Shape) -> impl Strategy<Value = Parts> 
 
 fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     // TERM is not among them: it is the harness's own word to a command.
-    let signals = || {
-        let all = vec![Signal::Hup, Signal::Int, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe];
+    let signals = |more: &[Signal]| {
+        let all = [Signal::Hup, Signal::Int, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe];
+        let all = [&all, more].concat();
         prop_oneof![19 => Just(Vec::new()), 1 => subsequence(all, 1..=6)]
     };
     let input = prop_oneof![9 => Just(None), 1 => fed().prop_map(Some)];
@@ -67,7 +68,7 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
     let beside = (prop::bool::weighted(0.1), child);
     let asks = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
-    let drawn = (beside, signals(), signals(), input, asks);
+    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks);
     drawn.prop_map(move |((bystanders, child), blocks, ignores, input, (asks_again, polls))| Rare {
         bystanders,
         bystander_child: child.filter(|_| shape.handle),

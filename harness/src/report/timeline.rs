@@ -432,6 +432,7 @@ pub(crate) mod tests {
             noise: Noise::default(),
             end: CaseEnd::Completed,
             swept: vec![survivor],
+            files_left: None,
         }
     }
 

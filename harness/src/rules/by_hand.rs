@@ -10,8 +10,8 @@ use super::standing::Ids;
 use crate::promises::Promises;
 use crate::scenario::{self, Call, Hindrance, HostEnd, Limits, Op, Scenario, Verb};
 use crate::trace::{
-    self, Captured, CaseEnd, Inventory, Look, Made, Method, Moment, Noise, Outcome, Point, Polled, Reason,
-    RunState, Said, Seen, Stage, Status, SubjectInfo, SubjectKind, Tier, Trace, What,
+    self, Captured, CaseEnd, Condition, Inventory, Look, Made, Method, Moment, Noise, Outcome, Point, Polled,
+    Reason, RunState, Said, Seen, Stage, Status, SubjectInfo, SubjectKind, Thread, Tier, Trace, What,
 };
 use crate::verdict::{Verdict, VerdictKind};
 
@@ -55,6 +55,18 @@ fn pid_of(node: &str) -> i32 {
 /// An outcome with this reason and nothing else.
 pub(crate) fn because(reason: Reason) -> Outcome {
     Outcome { reason, status: None, stdout: None, stderr: None }
+}
+
+/// The condition of a host in Rust that has done nothing yet.
+pub(crate) fn condition() -> Condition {
+    Condition {
+        threads: vec![Thread { tid: HOST, name: "host".to_owned(), blocked: Vec::new() }],
+        ignored: vec![13],
+        caught: vec![11],
+        umask: 0o22,
+        folder: "/home".to_owned(),
+        timers: Some(0),
+    }
 }
 
 /// A trace under construction.
@@ -111,6 +123,7 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         noise: Noise { p99_us: 200, max_us: 1_000, samples: 50, crowd_percent: 0 },
         end: CaseEnd::Completed,
         swept: Vec::new(),
+        files_left: None,
     };
     Hand { trace, runs: 0, about: None }.what(0, What::HostStarted { pid: HOST })
 }
@@ -405,6 +418,14 @@ impl Hand {
         self.look(stage, seen)
     }
 
+    /// The host's condition at a point.
+    pub(crate) fn condition(self, at_ms: u64, point: Point, condition: Condition) -> Self {
+        let hand = self.inventory(at_ms, point, &[]);
+        hand.with(|trace| {
+            trace.inventories.last_mut().expect("it was just added").condition = Some(condition);
+        })
+    }
+
     /// The host's pipes and event descriptors at a point.
     pub(crate) fn inventory(mut self, at_ms: u64, point: Point, open: &[(i32, &str)]) -> Self {
         let descriptor = |(fd, target): &(i32, &str)| Descriptor {
@@ -417,6 +438,8 @@ impl Hand {
             point,
             descriptors: open.iter().map(descriptor).collect(),
             threads: 1,
+            condition: None,
+            settled_us: 0,
         });
         self
     }

@@ -4,8 +4,10 @@
 //! file, add its entry there, give it a directed scenario and unit tests on hand-written traces for kept,
 //! broken, unknown and vacuous.
 
+mod any_thread;
 #[cfg(test)]
 mod by_hand;
+mod child_signal;
 mod concurrency;
 mod deadlines;
 mod directed;
@@ -13,12 +15,16 @@ pub mod ending;
 mod environment;
 pub mod facts;
 mod failed_start;
+mod foreign_pipes;
 mod handles;
+mod history;
 mod host;
 mod hygiene;
 mod output;
 mod owner;
 pub mod standing;
+mod start_error;
+mod state;
 mod status;
 mod suite;
 mod survivors;

@@ -12,7 +12,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told as time};
 use super::standing::{Answer, hearing};
 use super::verdicts::{broken, broken_unless, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, start_error, state};
 use crate::promises::Keeps;
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Captured, Outcome, Reason, Status, What};
@@ -41,7 +41,6 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    let later = |id, title, sentence, why| rule(id, title, sentence, Judged::NotBuilt(why));
     vec![
         rule(
             "X1",
@@ -67,12 +66,17 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_x3, directed: directed_x3 },
             )
         },
-        later(
-            "X4",
-            "a stop is no exit",
-            "A stop is not reported as an exit by itself.",
-            "no judge compares the reported reason with the cause yet",
-        ),
+        Rule {
+            measured: "The root stops itself by SIGSTOP; until it is continued, or the caller or the timeout stops the run, nobody may be told that \
+                the run has ended.",
+            guard: "The root itself says that it stops, and would say that it exits. Less than a tick of the clock tests nothing.",
+            ..rule(
+                "X4",
+                "a stop is no exit",
+                "A root that stops has not ended: a stop is not reported as an exit by itself.",
+                Judged::Trace { judge: state::judge_x4, directed: state::directed_x4 },
+            )
+        },
         Rule {
             measured: "The host is asked for the outcome again once the run has ended, and its answers are compared.",
             guard: "Only for subjects whose API can be asked again. An answer that never came counts only after all bounds, slack and noise.",
@@ -83,18 +87,27 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_x5, directed: directed_x5 },
             )
         },
-        later(
-            "X6",
-            "a failed start is told",
-            "A start that failed is a start error, not exit 127.",
-            "a scenario cannot make a start fail yet",
-        ),
-        later(
-            "X7",
-            "no pid after the reap",
-            "After the reap the child's pid is not given out as alive.",
-            "hosts are not asked for pids yet",
-        ),
+        Rule {
+            measured: "The reason that the host reports for a run whose program is missing, may not be executed or lacks its interpreter, or for which \
+                descriptors or processes have run out.",
+            guard: "Only where the root never said hello. An error of another kind, or a stop of what may have started, is unknown.",
+            ..rule(
+                "X6",
+                "a failed start is told",
+                "A start that failed is a start error, not exit 127.",
+                Judged::Trace { judge: start_error::judge, directed: start_error::directed },
+            )
+        },
+        Rule {
+            measured: "The host is asked for the state and the pid of a run while it is under way and after its end.",
+            guard: "Only for subjects that promise to give a pid out. After the end is after the host had reported it.",
+            ..rule(
+                "X7",
+                "no pid after the reap",
+                "A pid that is given out is the child's, and after the reap none is given out.",
+                Judged::Trace { judge: state::judge_x7, directed: state::directed_x7 },
+            )
+        },
     ]
 }
 
@@ -115,6 +128,11 @@ fn end(facts: &Facts<'_>, run: &Run<'_>) -> Result<End, String> {
         return Err("the root did not say how it ends".to_owned());
     };
     let Some((_, outcome)) = run.ended else { return Err(facts.because("the run has no outcome")) };
+    if outcome.status.is_none() && facts.trace.scenario.host.ignores.contains(&Signal::Chld) {
+        return Err(
+            "the host ignores CHLD, so the kernel may have kept no status, which Z4 is about".to_owned()
+        );
+    }
     let truth = if code < 0 { Status::Signaled(-code) } else { Status::Exited(code) };
     let stopped = || run.first_stop().map(|_| "the caller stopped the run before it had returned".to_owned());
     Ok(End { truth, reported: outcome.status, doubt: doubt.or_else(stopped) })
@@ -519,6 +537,9 @@ mod tests {
             "the root ended with exit code 3, the host reported exit code 1",
         );
         assert_verdict(&ended(3, None), judge_x1, Broken, "no status");
+        let deaf = |hand: Hand| hand.with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
+        assert_verdict(&deaf(ended(3, None)), judge_x1, Vacuous, "kept no status");
+        assert_verdict(&deaf(ended(3, Some(Status::Exited(0)))), judge_x1, Broken, "exit code 0");
         assert_verdict(&ended(3, Some(Status::Signaled(9))), judge_x1, Broken, "death by KILL");
     }
 

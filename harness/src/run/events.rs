@@ -341,8 +341,11 @@ impl Runner<'_> {
             run.ended = true;
             run.is_counted_later = counts && others;
             let now = Instant::now();
-            run.inventory =
-                (counts && !others).then(|| PendingInventory { until: now + HANDLES_CAP, next: now });
+            run.inventory = (counts && !others).then(|| PendingInventory {
+                since: now,
+                until: now + HANDLES_CAP,
+                next: now,
+            });
         }
     }
 }

@@ -57,7 +57,9 @@ impl Runner<'_> {
 
     pub(super) fn launch(&mut self, part: Part<'_>, path_first: Option<PathBuf>) -> Result<(), Stop> {
         let home = self.place.folder.join("home");
+        let temporary = self.temporary();
         fs::create_dir(&home)?;
+        fs::create_dir(&temporary)?;
         let (stdin, stdin_writer) = io::pipe()?;
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
@@ -65,6 +67,7 @@ impl Runner<'_> {
             part,
             path_first,
             home: &home,
+            temporary: &temporary,
             // The words of a command may be paths that its user wrote where the harness was started.
             folder: (!self.is_template()).then_some(home.as_path()),
             stdin: stdin.as_fd(),
@@ -81,6 +84,11 @@ impl Runner<'_> {
         self.host =
             Some(HostProcess { pid, pidfd, gone: None, _stdin: stdin_writer, link: None, stdout, stderr });
         Ok(())
+    }
+
+    /// Where the host keeps its temporary files.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.place.folder.join("tmp")
     }
 
     /// Has the host start a child of its own, where the scenario has one; it is up when this returns.

@@ -35,8 +35,8 @@ use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
-    self, Captured, CaseEnd, Inventory, Look, Made, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
-    Status, SubjectInfo, SubjectKind, Tier, Trace, What,
+    self, Captured, CaseEnd, Condition, Inventory, Look, Made, Moment, Noise, Outcome, Point, Reason, Seen,
+    Stage, Status, SubjectInfo, SubjectKind, Tier, Trace, What,
 };
 
 /// How long a host may take to say hello.
@@ -55,6 +55,10 @@ const SETTLE_CAP_ALONE: Duration = Duration::from_millis(600);
 const BYE_CAP: Duration = Duration::from_secs(3);
 /// How long handles have to settle after a run.
 const HANDLES_CAP: Duration = Duration::from_secs(1);
+/// How many files that were left are written down.
+const MOST_FILES_NAMED: usize = 100;
+/// How long threads of the host have to end after a run.
+const THREADS_CAP: Duration = Duration::from_millis(200);
 /// How long a node lives at most.
 const TTL: Span = Span::from_millis(30_000);
 /// With less room than this where a command's output is kept, some of it may be missing.
@@ -151,6 +155,7 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
         noise: Noise::default(),
         end: CaseEnd::Completed,
         swept: Vec::new(),
+        files_left: None,
     }
 }
 
@@ -261,6 +266,7 @@ struct Run {
 }
 
 struct PendingInventory {
+    since: Instant,
     until: Instant,
     next: Instant,
 }
