@@ -80,10 +80,12 @@ impl Ending {
 pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     let mut ops = ops_of_ending(parts, tree, shape);
     let ends_in_wait = ops.last().is_some_and(|op| op.verb == Verb::Wait);
-    if parts.rare.asks_again && ends_in_wait {
+    // A run that never was has no outcome to ask for.
+    let started = !matches!(parts.ending, Ending::HinderedStarts(..));
+    if parts.rare.asks_again && ends_in_wait && started {
         ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
     }
-    if parts.rare.polls && ends_in_wait {
+    if parts.rare.polls && ends_in_wait && started {
         ops.insert(1, Op::new(Verb::Poll));
         ops.push(Op::new(Verb::Poll));
     }
@@ -165,7 +167,8 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
 fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
     let keen = parts.style == super::Style::Keen;
     let root = &tree.nodes[0];
-    if keen && shape.asks && eighths % 2 == 1 && root.manner.reports() && !root.late {
+    let sure = matches!(parts.gate, Gate::RootReady | Gate::OtherReady(_));
+    if keen && shape.asks && sure && eighths % 2 == 1 && root.manner.reports() && !root.late {
         return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
     let grace = parts.limits.grace.map_or_else(Default::default, Span::get);
