@@ -136,6 +136,9 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         bystander_child: parts.rare.bystander_child.map(event),
         bystanders: parts.rare.bystanders,
         host: parts.host(),
+        holds: parts.ending.holds(),
+        ledger: parts.rare.ledger,
+        stranger_with_pid_of: None,
         input: parts.input(),
         expect: None,
     }

@@ -67,9 +67,9 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     let child = select(vec!["root.hello", "root.ready", "root.gone", "run.ended"]);
     let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
     let beside = (prop::bool::weighted(0.1), child);
-    let asks = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let asks = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.03));
     let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks);
-    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, (asks_again, polls))| Rare {
+    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, (asks_again, polls, ledger))| Rare {
         bystanders,
         bystander_child: child.filter(|_| shape.handle),
         blocks,
@@ -77,6 +77,7 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
         input: input.filter(|_| shape.handle),
         asks_again: asks_again && shape.handle,
         polls: polls && shape.handle,
+        ledger: ledger && shape.handle,
     })
 }
 
@@ -277,6 +278,11 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
         ]);
         if style == Style::Keen {
             let at_once = select(vec![Verb::Drop, Verb::KillHost]);
+            let in_fork = select(vec![Verb::Cancel, Verb::Drop, Verb::KillHost]);
+            let in_wait = select(vec![Verb::Cancel, Verb::Drop, Verb::KillHost]);
+            endings.push((2, in_fork.prop_map(Ending::InFork).boxed()));
+            endings.push((2, Just(Ending::CancelInKill).boxed()));
+            endings.push((2, (exit(), in_wait).prop_map(|(exit, verb)| Ending::InWait(exit, verb)).boxed()));
             let in_drain = select(vec![Verb::Cancel, Verb::Drop, Verb::Poll]);
             endings.push((3, at_once.prop_map(Ending::AtOnce).boxed()));
             endings

@@ -7,6 +7,7 @@ use super::parts::{Ending, Exit, Gate, Parts};
 use super::tree::{Tree, event_of};
 use super::{Shape, event};
 use crate::scenario::{Call, Op, Verb};
+use crate::syscalls::{CallKind, Hold};
 
 /// Above so many nodes no more than two runs are under way at once.
 const FEW_NODES: usize = 8;
@@ -19,6 +20,7 @@ impl Ending {
             | Self::CancelAtExit(exit)
             | Self::CancelWhenExiting(exit)
             | Self::InDrain(exit, _)
+            | Self::InWait(exit, _)
             | Self::Fed(exit, _)
             | Self::ByItselfAtTimeout(exit)
             | Self::HinderedStarts(exit, _) => Some(*exit),
@@ -46,6 +48,11 @@ impl Ending {
                 format!("its root gone and its output held by another, and {} then", verb.name())
             }
             Self::AtOnce(verb) => format!("{} as soon as it is started", verb.name()),
+            Self::InFork(verb) => format!("{} between its fork and its exec", verb.name()),
+            Self::CancelInKill => "cancelled, and again before the first signal is sent".to_owned(),
+            Self::InWait(_, verb) => {
+                format!("ending by itself, and {} before its status is asked for", verb.name())
+            }
             Self::KillHost => "its owner killed".to_owned(),
             Self::SignalHost(signal) => format!("its owner sent {}", signal.name()),
             Self::EndHost(how) => format!("its owner ended by {}", how.name()),
@@ -61,6 +68,17 @@ impl Ending {
             Self::HinderedStarts(_, hindrance) => {
                 format!("ending by itself, then started three times in spite of {}", hindrance.told())
             }
+        }
+    }
+
+    /// The calls of the wrapper that wait for its ops.
+    pub(super) fn holds(&self) -> Vec<Hold> {
+        let until = |call, op: &str| vec![Hold { call, nth: 1, until: event(op) }];
+        match self {
+            Self::InFork(_) => until(CallKind::ExecChild, "op.1.issued"),
+            Self::CancelInKill => until(CallKind::Kill, "op.2.issued"),
+            Self::InWait(..) => until(CallKind::Wait, "op.1.issued"),
+            _ => Vec::new(),
         }
     }
 
@@ -85,7 +103,9 @@ pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     if parts.rare.asks_again && ends_in_wait && started {
         ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
     }
-    if parts.rare.polls && ends_in_wait && started {
+    // An op before the first stop would change the number that holds wait for.
+    let is_held = !parts.ending.holds().is_empty();
+    if parts.rare.polls && ends_in_wait && started && !is_held {
         ops.insert(1, Op::new(Verb::Poll));
         ops.push(Op::new(Verb::Poll));
     }
@@ -99,6 +119,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
         |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
     let when =
         |what: &str, verb| Op { after: Some(event(what)), delay: nonzero(parts.delay), ..Op::new(verb) };
+    let at_first = |call: CallKind, verb| Op { after: Some(event(&call.event(1))), ..Op::new(verb) };
     let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
     let wait_after = |verb| (!matches!(verb, Verb::Drop) && !Verb::ends_host(verb)).then(wait);
     match &parts.ending {
@@ -126,6 +147,15 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             [run(), when("root.gone", *verb)].into_iter().chain(wait_after(*verb)).collect()
         }
         Ending::AtOnce(verb) => [run(), Op::new(*verb)].into_iter().chain(wait_after(*verb)).collect(),
+        Ending::InFork(verb) => {
+            [run(), at_first(CallKind::ExecChild, *verb)].into_iter().chain(wait_after(*verb)).collect()
+        }
+        Ending::CancelInKill => {
+            vec![run(), gated(Verb::Cancel), at_first(CallKind::Kill, Verb::Cancel), wait()]
+        }
+        Ending::InWait(_, verb) => {
+            [run(), at_first(CallKind::Wait, *verb)].into_iter().chain(wait_after(*verb)).collect()
+        }
         Ending::KillHost => vec![run(), gated(Verb::KillHost)],
         Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(*signal))],
         Ending::EndHost(how) => vec![run(), gated(Verb::EndHost(*how))],

@@ -33,6 +33,7 @@ pub(super) struct Rare {
     pub(super) input: Option<u64>,
     pub(super) asks_again: bool,
     pub(super) polls: bool,
+    pub(super) ledger: bool,
 }
 
 /// One node, as it was drawn. What the case's swarm does not allow becomes the plain variant.
@@ -127,6 +128,12 @@ pub(super) enum Ending {
     InDrain(Exit, Verb),
     /// This as soon as it is started.
     AtOnce(Verb),
+    /// This between the fork and the exec of its root.
+    InFork(Verb),
+    /// Cancelled, and again while the wrapper is about to send its first signal.
+    CancelInKill,
+    /// This while the wrapper is about to ask for the status of a child for the first time.
+    InWait(Exit, Verb),
     KillHost,
     SignalHost(Signal),
     EndHost(HostEnd),

@@ -117,6 +117,11 @@ fn every_verb_and_every_kind_of_gate_comes_up() {
         "root.gone",
         "n1.ready",
         "n1.hello",
+        "call.exec-child.1",
+        "call.kill.1",
+        "call.wait.1",
+        "exec-child",
+        "ledger",
         "op.1.issued",
     ] {
         assert!(words.contains(word), "{word}");
