@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::canary::Canary;
+use crate::contain;
 use crate::reentry::FLAG;
 use crate::run::Case;
 use crate::scenario::Scenario;
@@ -85,14 +86,25 @@ pub fn probe_tiers() -> Vec<TierProbe> {
         (Tier::T1, "each warden is a subreaper and walks the children"),
     ]
     .into_iter()
-    .map(|(tier, how)| TierProbe { tier, lacks: probe_tier(tier).err(), how })
+    .map(|(tier, how)| TierProbe { tier, lacks: probe(&["probe", tier.name()]).err(), how })
     .collect()
 }
 
-fn probe_tier(tier: Tier) -> Result<(), String> {
+/// Whether a host's own system calls can be watched and held here. Starts a short-lived process.
+///
+/// # Errors
+///
+/// What was refused, and why.
+pub fn probe_syscalls() -> Result<(), String> {
+    probe(&["probe-syscalls"])
+}
+
+/// Tries something in a process of its own, which plays this part.
+fn probe(part: &[&str]) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut child = Command::new(program)
-        .args([FLAG, "probe", tier.name()])
+        .arg(FLAG)
+        .args(part)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -483,6 +495,9 @@ impl Drop for Warden {
         drop(self.socket.shutdown(std::net::Shutdown::Both));
         if let Err(error) = wait_until(&mut self.child, Instant::now() + READY_CAP) {
             eprintln!("headcount: a warden could not be waited for: {error}");
+        }
+        if let Err(error) = contain::clear_cgroup_of(self.child.id()) {
+            eprintln!("headcount: what a killed warden left: {error}");
         }
         if let Err(error) = std::fs::remove_dir_all(&self.folder)
             && error.kind() != std::io::ErrorKind::NotFound

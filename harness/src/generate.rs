@@ -141,6 +141,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         stranger_with_pid_of: None,
         input: parts.input(),
         expect: None,
+        found: None,
     }
 }
 

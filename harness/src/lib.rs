@@ -8,6 +8,7 @@
 pub mod audit;
 mod calls;
 pub mod canary;
+pub mod canonical;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod contain;
@@ -18,6 +19,7 @@ pub mod generate;
 mod hinder;
 pub mod host;
 pub mod launch;
+mod layout;
 pub mod promises;
 pub mod reentry;
 pub mod replay;

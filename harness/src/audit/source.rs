@@ -1,6 +1,6 @@
 //! Where an audit's cases come from and where their traces go: the directed scenarios, then files, then generated ones.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -16,7 +16,9 @@ use crate::verdict::{Finding, Verdict, VerdictKind};
 
 use super::grade::grade;
 use super::save::Keeper;
+use super::shrinking::Shown;
 use super::tally::{Circumstances, Failure, Origin, Rank, Tally};
+use super::twice::Twice;
 use super::{Command, Observer, Plan, SubjectReport};
 
 /// What a source draws from.
@@ -40,13 +42,26 @@ pub(super) struct CaseSource<'a> {
     places: HashMap<String, Place>,
     returned: HashSet<String>,
     generator: Generator,
+    /// How many scenarios were drawn from it.
+    drawn: u64,
+    /// How many generated cases were given out, those that are run again included.
     generated: u64,
+    twice: Twice,
     tallies: Vec<Tally>,
     info: Option<SubjectInfo>,
     taken: u64,
     cases: u64,
     begun: Instant,
     lost: Lost,
+}
+
+/// What the cases of a subject say together.
+pub(super) struct Finished {
+    pub(super) report: SubjectReport,
+    /// What went wrong on our side.
+    pub(super) notes: Vec<String>,
+    /// The failures that the report shows.
+    pub(super) shown: Vec<Shown>,
 }
 
 /// Where a scenario that is not generated stands.
@@ -83,6 +98,8 @@ impl<'a> CaseSource<'a> {
             returned: HashSet::new(),
             generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
             generated: 0,
+            drawn: 0,
+            twice: Twice::default(),
             tallies: vec![Tally::default(); sources.plan.rules.len()],
             info: None,
             taken: 0,
@@ -95,8 +112,8 @@ impl<'a> CaseSource<'a> {
         }
     }
 
-    /// What the cases say together, and what went wrong on our side. `own` is the harness's processor time for them.
-    pub(super) fn finish(self, effort: Effort) -> (SubjectReport, Vec<String>) {
+    /// What the cases say together. `own` is the harness's processor time for them.
+    pub(super) fn finish(self, effort: Effort) -> Finished {
         let subject = self.sources.subject;
         let seconds = self.begun.elapsed().as_secs_f64();
         let promises = self.promises();
@@ -106,14 +123,18 @@ impl<'a> CaseSource<'a> {
             Some(waiver.why.clone())
         };
         let untried = self.sources.plan.rules.iter().map(|rule| self.untried(rule)).collect::<Vec<_>>();
+        let shown = self.tallies.iter().zip(&self.sources.plan.rules).enumerate();
+        let shown = shown.filter_map(|(place, (tally, &rule))| {
+            let failure = tally.failure().filter(|_| waived(rule).is_none())?;
+            Some(Shown { place, rule, origin: failure.rank.origin, scenario: (*failure.scenario).clone() })
+        });
+        let shown = shown.collect();
         let rules = self.sources.plan.rules.iter().zip(self.tallies).zip(untried);
         let rules = rules.map(|((rule, tally), untried)| {
             let level = rule.level_for(&promises);
             tally.report(rule, Circumstances { level, waived: waived(rule), untried })
         });
         let rules = rules.collect::<Vec<_>>();
-        self.keeper
-            .remove_all_but(&rules.iter().filter_map(|rule| rule.saved.as_ref()).collect::<BTreeSet<_>>());
         let notes = self.lost.first.map(|first| {
             format!("{}: the harness lost {} cases; the first: {first}", subject.name, self.lost.count)
         });
@@ -132,10 +153,11 @@ impl<'a> CaseSource<'a> {
             seconds,
             lost: self.lost.count,
             harness_share: effort.own_share(),
+            repeats: self.twice.report(),
             command: command_of(subject),
             rules,
         };
-        (report, notes.into_iter().chain(idle).collect())
+        Finished { report, notes: notes.into_iter().chain(idle).collect(), shown }
     }
 
     fn promises(&self) -> Promises {
@@ -163,9 +185,13 @@ impl<'a> CaseSource<'a> {
         if !any_rule_is_judged || self.generated >= most || is_past(self.sources.deadline) {
             return None;
         }
-        let scenario = self.generator.scenario(self.generated);
         self.generated += 1;
-        Some(scenario)
+        self.twice.again().or_else(|| {
+            let scenario = self.generator.scenario(self.drawn);
+            self.drawn += 1;
+            self.twice.note(&scenario);
+            Some(scenario)
+        })
     }
 
     /// How well this scenario shows a failure of this rule.
@@ -196,7 +222,7 @@ impl<'a> CaseSource<'a> {
             let broken = broken.map(|(_, rule)| rule.id).collect::<Vec<_>>();
             let saved = self.keeper.save(trace, &broken);
             for (index, rank, finding) in better {
-                let scenario = trace.scenario.name.clone();
+                let scenario = Box::new(trace.scenario.clone());
                 self.tallies[index].show(Failure { rank, scenario, finding, saved: saved.clone() });
             }
         }
@@ -244,6 +270,7 @@ impl Source for CaseSource<'_> {
             self.returned.insert(trace.scenario.name.clone());
         }
         self.judge(&trace);
+        self.twice.take(&trace);
         self.taken += 1;
         let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
@@ -320,6 +347,7 @@ mod tests {
             cases: Some(cases),
             budget: None,
             seed: 9,
+            shrink: false,
             waived: vec![Waiver {
                 subject: "tokio".to_owned(),
                 rule: "P1".to_owned(),
