@@ -163,14 +163,21 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
     }
 }
 
-/// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
-    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+/// What a scenario needs and a machine lacks: a tier, or that system calls can be watched, which is asked for only where it matters.
+pub(crate) fn lacking(
+    scenario: &Scenario,
+    tier: Tier,
+    can_watch: impl FnOnce() -> Result<(), String>,
+) -> Option<String> {
+    if scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
         return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
     }
-    if !Watch::of(&case.scenario).is_empty()
-        && let Err(why) = crate::syscalls::available()
-    {
+    if Watch::of(scenario).is_empty() { None } else { can_watch().err() }
+}
+
+/// What a subject cannot do at all need not be tried.
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if let Some(why) = lacking(&case.scenario, tier, crate::syscalls::available) {
         return Some(why);
     }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
