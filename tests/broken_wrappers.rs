@@ -85,6 +85,12 @@ const BROKEN: &[(&str, &str)] = &[
     ("H1", "keeps-its-folder"),
     ("H1", "blocks-for-good"),
     ("H4", "leaves-a-file"),
+    ("T3", "waits-busily"),
+    ("T4", "keeps-all-output"),
+    ("T4", "tokio"),
+    ("E3", "forgets-its-group"),
+    ("E4", "clears-the-environment"),
+    ("E4", "keeps-its-umask"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
@@ -147,6 +153,17 @@ const KEPT: &[(&str, &str)] = &[
     ("X6", "tokio"),
     ("H1", "tokio"),
     ("H4", "tokio"),
+    ("T3", "childminder"),
+    ("T4", "childminder"),
+    ("E3", "childminder"),
+    ("E4", "childminder"),
+    ("T3", "mannered"),
+    ("T4", "mannered"),
+    ("E3", "mannered"),
+    ("E4", "mannered"),
+    ("E3", "childminder:sealed"),
+    ("T3", "tokio"),
+    ("E4", "tokio"),
 ];
 
 /// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.

@@ -162,7 +162,11 @@ impl Parts {
             let others = signals.iter().filter(|signal| self.ending != Ending::SignalHost(**signal));
             others.copied().collect()
         };
-        HostState { blocks: reaches(&self.rare.blocks), ignores: reaches(&self.rare.ignores) }
+        HostState {
+            blocks: reaches(&self.rare.blocks),
+            ignores: reaches(&self.rare.ignores),
+            ..HostState::default()
+        }
     }
 }
 

@@ -15,6 +15,7 @@ impl Runner<'_> {
             wakeup =
                 wakeup.min(if due > now { due } else { (self.gate_since + GATE_CAP).max(now + LOOK_AGAIN) });
         }
+        wakeup = self.next_sample.map_or(wakeup, |next| wakeup.min(next));
         for run in &self.runs {
             if let Some(pending) = &run.inventory {
                 wakeup = wakeup.min(pending.next);

@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod samples;
 mod syscalls;
 
 use std::collections::HashSet;
@@ -250,6 +251,7 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
+    next_sample: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
     /// The host's system calls, where the case asks for any.
@@ -314,6 +316,7 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
+            next_sample: None,
             pending_answers: 0,
             syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
             stranger: Stranger::Awaited,
@@ -341,6 +344,7 @@ impl<'a> Runner<'a> {
         loop {
             self.count_handles();
             self.issue_ops()?;
+            self.sample_host();
             self.continue_host();
             if self.is_quiet() {
                 break;
