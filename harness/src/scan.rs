@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use fake_cli::control::Descriptor;
 
 mod condition;
-pub use condition::condition;
+pub use condition::{condition, used};
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +199,16 @@ pub fn own_cgroup() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let place = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(PathBuf::from(mount).join(place.trim_start_matches('/')))
+}
+
+/// How many children of a process, of any of its threads, are dead and not reaped.
+pub fn zombies_of(pid: i32) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<i32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    children.into_iter().filter_map(stat).filter(Stat::is_zombie).count() as u32
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use fake_cli::control::{Descriptor, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::promises::Promises;
+use crate::records::Records;
 use crate::scenario::{Call, Limits, Scenario, Verb};
 use crate::syscalls::CallKind;
 
@@ -119,6 +120,10 @@ pub enum What {
         /// Its pid, as the warden sees it.
         pid: i32,
     },
+    /// What the host was started with, which its child is to get unless it is asked for something else.
+    HostGiven(Given),
+    /// What the host had used by then: looked at while an op waits for its delay to be over.
+    HostUsed(Used),
     /// An op was given to the host, or done to it.
     Issued {
         /// Index in the scenario's ops.
@@ -305,6 +310,32 @@ pub enum Was {
     Unclear(String),
 }
 
+/// What a host was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Given {
+    /// Its working directory.
+    pub directory: String,
+    /// Its umask.
+    pub umask: u32,
+    /// How many files it may have open; nothing where that is unlimited.
+    pub open_files: Option<u64>,
+    /// Its home, by the environment variable `HOME`.
+    pub home: String,
+    /// Where its temporary files go, by `TMPDIR`.
+    pub temporary: String,
+}
+
+/// What a host had used by a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Used {
+    /// Processor time of all its threads, those that have ended included, in microseconds.
+    pub processor_us: u64,
+    /// The most memory that it had resident until then, in KiB.
+    pub peak_kib: u64,
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -460,6 +491,9 @@ pub struct Captured {
     /// Whether the wrapper says that it is all; nothing where its API cannot say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+    /// What its marked records tell of where they are from; nothing if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<Records>,
 }
 
 impl Captured {
@@ -467,7 +501,8 @@ impl Captured {
     pub fn of(bytes: &[u8], complete: Option<bool>) -> Self {
         let mut hash = fake_cli::content::Rolling::default();
         hash.update(bytes);
-        Self { bytes: bytes.len() as u64, hash: hash.value(), complete }
+        let records = Records::in_bytes(bytes);
+        Self { bytes: bytes.len() as u64, hash: hash.value(), complete, records }
     }
 }
 
@@ -564,6 +599,12 @@ pub struct Inventory {
     pub descriptors: Vec<Descriptor>,
     /// How many threads it has.
     pub threads: u32,
+    /// How many children it has that are dead and not reaped; nothing if they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zombies: Option<u32>,
+    /// How many tasks its runtime has, as it says itself; nothing if it was not asked or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
     /// What else was seen of it from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,

@@ -9,6 +9,7 @@ use headcount::subject::{Job, Subject};
 use headcount::trace::{Outcome, Reason};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use rustix::fs::Mode;
+use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 /// What is wrong with the wrapper.
@@ -30,10 +31,18 @@ pub(crate) enum Flaw {
     StartsByAShell,
     /// A status is asked for until there is one.
     InsistsOnAStatus,
+    /// Somebody asks without a pause whether the child has ended.
+    WaitsBusily,
+    /// All output is kept.
+    KeepsAllOutput,
+    /// The child is declared to lead a group, which nobody makes.
+    ForgetsItsGroup,
+    /// The child gets no environment.
+    ClearsTheEnvironment,
 }
 
 /// Each by its name.
-pub(crate) const ALL: [(&str, Flaw); 8] = [
+pub(crate) const ALL: [(&str, Flaw); 12] = [
     ("mannered", Flaw::None),
     ("leaks-a-thread", Flaw::LeaksAThread),
     ("leaves-a-file", Flaw::LeavesAFile),
@@ -42,6 +51,10 @@ pub(crate) const ALL: [(&str, Flaw); 8] = [
     ("blocks-for-good", Flaw::BlocksForGood),
     ("starts-by-a-shell", Flaw::StartsByAShell),
     ("insists-on-a-status", Flaw::InsistsOnAStatus),
+    ("waits-busily", Flaw::WaitsBusily),
+    ("keeps-all-output", Flaw::KeepsAllOutput),
+    ("forgets-its-group", Flaw::ForgetsItsGroup),
+    ("clears-the-environment", Flaw::ClearsTheEnvironment),
 ];
 
 /// The wrapper.
@@ -49,7 +62,7 @@ pub(crate) struct Guest(pub(crate) Flaw);
 
 impl Subject for Guest {
     fn promises(&self) -> Promises {
-        "timeout,tells-reason".parse().expect("known words")
+        "timeout,tells-reason,own-group".parse().expect("known words")
     }
 
     async fn run(&self, mut job: Job) -> Outcome {
@@ -62,6 +75,15 @@ impl Subject for Guest {
             Command::new(job.program())
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        if self.0 != Flaw::ForgetsItsGroup {
+            command.process_group(0);
+        }
+        if self.0 == Flaw::ClearsTheEnvironment {
+            command.env_clear();
+        }
+        if self.0 == Flaw::KeepsAllOutput {
+            command.stdout(Stdio::piped());
+        }
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return Outcome::because(Reason::StartFailed(error.to_string())),
@@ -99,11 +121,18 @@ impl Guest {
                 signals.add(Signal::SIGUSR2);
                 pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).expect("a known signal");
             }
-            Flaw::None | Flaw::StartsByAShell | Flaw::InsistsOnAStatus => {}
+            _ => {}
         }
     }
 
     async fn wait(&self, child: &mut Child) -> Option<headcount::trace::Status> {
+        let mut kept = Vec::new();
+        if let (Flaw::KeepsAllOutput, Some(stdout)) = (self.0, child.stdout.as_mut()) {
+            drop(stdout.read_to_end(&mut kept).await);
+        }
+        while self.0 == Flaw::WaitsBusily && child.try_wait().is_ok_and(|status| status.is_none()) {
+            tokio::task::yield_now().await;
+        }
         loop {
             match child.wait().await {
                 Ok(status) => return Some(status.into()),

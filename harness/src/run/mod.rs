@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod samples;
 mod syscalls;
 
 use std::collections::HashSet;
@@ -34,7 +35,7 @@ use crate::host::{Answer, Order};
 use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, LARGEST_TIMEOUT, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::syscalls::Watch;
 use crate::trace::{
@@ -250,6 +251,7 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
+    next_sample: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
     /// The host's system calls, where the case asks for any.
@@ -258,6 +260,7 @@ struct Runner<'a> {
     stranger_since: Option<Instant>,
     /// By an op.
     host_is_stopped: bool,
+    tasks: Tasks,
     deadline: Instant,
 }
 
@@ -270,6 +273,13 @@ struct HostProcess {
     link: Option<Link>,
     stdout: PathBuf,
     stderr: PathBuf,
+}
+
+/// How many tasks the host has, as it says.
+#[derive(Default)]
+struct Tasks {
+    newest: Option<u64>,
+    is_asked: bool,
 }
 
 /// The host's end of the protocol.
@@ -314,11 +324,13 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
+            next_sample: None,
             pending_answers: 0,
             syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
             stranger: Stranger::Awaited,
             stranger_since: None,
             host_is_stopped: false,
+            tasks: Tasks::default(),
             deadline: began + HELLO_CAP,
         })
     }
@@ -341,6 +353,7 @@ impl<'a> Runner<'a> {
         loop {
             self.count_handles();
             self.issue_ops()?;
+            self.sample_host();
             self.continue_host();
             if self.is_quiet() {
                 break;

@@ -8,6 +8,7 @@ impl Runner<'_> {
             if !self.is_due(op) {
                 break;
             }
+            self.end_samples();
             self.issue(op)?;
             self.happen(format!("op.{}.issued", self.next_op));
             self.next_op += 1;
@@ -265,8 +266,9 @@ impl Runner<'_> {
     pub(super) fn extend_deadline(&mut self) {
         let limits = self.trace.limits;
         let delay = self.case.scenario.ops.get(self.next_op).and_then(|op| op.delay);
+        let timeout = limits.timeout.filter(|timeout| *timeout != LARGEST_TIMEOUT);
         let total: Duration =
-            [limits.timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
+            [timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
         self.deadline = Instant::now()
             + total
             + self.case.overhead * 2
