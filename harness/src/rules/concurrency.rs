@@ -79,6 +79,11 @@ pub(super) fn overlap(one: &Run<'_>, other: &Run<'_>) -> bool {
     one.number != other.number && one.issued_us < over_us(other) && other.issued_us < over_us(one)
 }
 
+/// Whether a limit that the harness had lowered held this run too: it is the host's own, so it holds each run beside the hindered one.
+pub(super) fn is_hindered(facts: &Facts<'_>, run: &Run<'_>) -> bool {
+    run.hindered_by.is_some() || beside(facts, run).any(|other| other.hindered_by.is_some())
+}
+
 /// The runs that were under way at some time of this one.
 fn beside<'f, 'a>(facts: &'f Facts<'a>, run: &'f Run<'a>) -> impl Iterator<Item = &'f Run<'a>> {
     facts.runs().iter().filter(move |other| overlap(run, other))
