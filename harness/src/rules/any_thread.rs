@@ -6,7 +6,7 @@ use super::deadlines::{each_run, held_open};
 use super::directed::{after, once_started, ready_and_hang, run, scenario, together, wait};
 use super::facts::{Facts, Lateness, Node, Run, Stop, told};
 use super::verdicts::broken;
-use super::witness::{finding, sightings};
+use super::witness::{finding, judge_left, sightings};
 use crate::scenario::{Call, Op, Scenario, Verb};
 use crate::trace::{Reason, Said, Seen, Stage, What};
 use crate::verdict::Verdict;
@@ -122,19 +122,11 @@ fn root_is_gone(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Verd
     // A cancel that does not reach the root was lost. Whom else it does not reach no other cancel may reach either, which S1 to S11 judge.
     let is_root =
         |seen: &Seen| seen.node.as_ref().is_some_and(|(of, name)| *of == run.number && name == ROOT);
-    let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) =
-        seen.iter().filter(|sighting| is_root(sighting.seen)).partition(|sighting| sighting.doubt.is_none());
-    let left: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
     let later_us = look.at_us.saturating_sub(stop.at_us);
-    match (left.as_slice(), doubtful.first()) {
-        ([], None) if look.complete => Verdict::Kept,
-        ([], None) => {
-            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
-        }
-        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_default()),
-        (left, _) => Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us)),
-    }
+    let seen = sightings(facts, look).into_iter().filter(|sighting| is_root(sighting.seen));
+    judge_left(look, seen, |left| {
+        Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us))
+    })
 }
 
 pub(super) fn directed() -> Vec<Scenario> {

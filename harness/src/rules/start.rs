@@ -8,10 +8,10 @@ use super::ending::is_cancel;
 use super::facts::{Facts, HeldCall, Run, Stop};
 use super::owner;
 use super::verdicts::together;
-use super::witness::{finding, sightings};
+use super::witness::{Sighting, finding, judge_left, name, sightings};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::syscalls::CallKind;
-use crate::trace::{Look, Seen, Stage};
+use crate::trace::{Look, Stage};
 use crate::verdict::Verdict;
 
 /// Between fork and exec.
@@ -63,29 +63,22 @@ fn judge_cancel(facts: &Facts<'_>, calls: &[CallKind]) -> Verdict {
 }
 
 fn nobody_left(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, look: &Look) -> Verdict {
-    let of_run = |seen: &Seen| seen.node.as_ref().is_some_and(|(number, _)| *number == run.number);
-    let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) = seen
-        .iter()
-        .filter(|sighting| of_run(sighting.seen) || sighting.seen.node.is_none())
-        .partition(|sighting| sighting.doubt.is_none() && of_run(sighting.seen));
-    let survivors: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
+    let seen = sightings(facts, look).into_iter().filter_map(|sighting| of_start(sighting, run));
     let later_us = look.at_us.saturating_sub(stop.at_us);
-    match (survivors.as_slice(), doubtful.first()) {
-        ([], None) if look.complete => Verdict::Kept,
-        ([], None) => {
-            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
-        }
-        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_else(|| {
-            format!(
-                "{} is no node and may be a helper of the host's own",
-                super::witness::name(sighting.seen)
-            )
-        })),
-        (survivors, _) => {
-            Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
-        }
-    }
+    judge_left(look, seen, |survivors| {
+        Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
+    })
+}
+
+/// A sighting, if it may be of a start that was cancelled, and then with a doubt if whose it is cannot be said.
+fn of_start<'a>(sighting: Sighting<'a>, run: &Run<'_>) -> Option<Sighting<'a>> {
+    let seen = sighting.seen;
+    let doubt = match &seen.node {
+        None => Some(format!("{} is no node and may be a helper of the host's own", name(seen))),
+        Some((number, _)) if *number != run.number => return None,
+        Some(_) => None,
+    };
+    Some(Sighting { doubt: sighting.doubt.or(doubt), ..sighting })
 }
 
 fn judge_death(facts: &Facts<'_>, calls: &[CallKind]) -> Verdict {
