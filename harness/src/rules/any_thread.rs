@@ -2,7 +2,7 @@
 
 use fake_cli::script::ROOT;
 
-use super::deadlines::{each_run, held_open};
+use super::deadlines::{each_run, is_held_since};
 use super::directed::{after, once_started, ready_and_hang, run, scenario, together, wait};
 use super::facts::{Facts, Lateness, Node, Run, Stop, told};
 use super::verdicts::broken;
@@ -89,7 +89,7 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Optio
     let Some(grace_us) = facts.grace_us() else {
         return Some(Verdict::Vacuous("the grace in force is not known".to_owned()));
     };
-    let held = held_open(run, stop.at_us).next().is_some();
+    let held = is_held_since(run, stop.at_us);
     // The start itself is not the stop's matter.
     let start_us = run.root().and_then(Node::hello_us).map_or(0, |up_us| up_us.saturating_sub(stop.at_us));
     let bound_us = grace_us
@@ -240,6 +240,18 @@ mod tests {
             .ended(5, because(Reason::Cancelled))
             .look_sees(Stage::Quiesce, &["root"]);
         assert_verdict(&left, judge, Broken, "after a cancel during its start");
+    }
+
+    #[test]
+    fn k7_allows_the_drain_bound_to_a_cancel_before_anybody_held_the_output() {
+        let up = || early().drain(500).hello(3, "root");
+        let ended = |hand: Hand| {
+            let gone = hand.gone(100, "root").ended(700, because(Reason::Cancelled));
+            gone.look(Stage::Quiesce, vec![])
+        };
+        assert_verdict(&ended(up().hello(4, "child")), judge, Kept, "");
+        let quiet = up().quiet_hello(4, "child", by_hand::AWAY);
+        assert_verdict(&ended(quiet), judge, Broken, "ended 699 ms later");
     }
 
     #[test]
