@@ -1,7 +1,8 @@
 //! Pinning the order that makes a racy failure happen: a gate more, if there is one that does it.
 //!
 //! The events of cases that broke the rule are compared with those of cases that did not. Where an op came after an
-//! event in the first and before it in the others, or the other way round, a gate that forces the first order is tried.
+//! event in the first and before it in the others, or the other way round, a gate that forces the first order is tried; and so is
+//! an op after an event that happened in the first and not in the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -85,7 +86,11 @@ fn gates(scenario: &Scenario, traces: &Traces) -> Vec<Scenario> {
             };
             for (behind, gate) in GATES {
                 let difference = match behind {
-                    true => part(&broken, &is_behind) - part(&others, &is_behind),
+                    true => {
+                        let happened = |case: &BTreeMap<String, usize>| case.contains_key(event);
+                        let behind = part(&broken, &is_behind) - part(&others, &is_behind);
+                        behind.max(part(&broken, &happened) - part(&others, &happened))
+                    }
                     false => part(&broken, &is_before) - part(&others, &is_before),
                 };
                 if difference >= LEAST_DIFFERENCE
@@ -167,4 +172,48 @@ fn positions(trace: &Trace) -> BTreeMap<String, usize> {
         positions.entry(event).or_insert(index);
     }
     positions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::trace::Moment;
+
+    /// The tree's cancel has no gate; in the broken cases the helper was ready before it.
+    fn traces() -> (Scenario, Traces) {
+        let mut late = cancelled_tree();
+        late.scenario.ops[1].after = None;
+        let mut early = late.clone();
+        let is_issued = |moment: &Moment| matches!(moment.what, What::Issued { op: 1, .. });
+        let cancel = early.moments.iter().position(is_issued).unwrap();
+        let moment = early.moments.remove(cancel);
+        early.moments.insert(2, moment);
+        (late.scenario.clone(), Traces { broken: vec![late; 5], others: vec![early; 5] })
+    }
+
+    #[test]
+    fn an_order_that_tells_broken_cases_from_others_becomes_a_gate() {
+        let (scenario, traces) = traces();
+        let gates = gates(&scenario, &traces);
+        let after = gates.iter().filter_map(|gated| gated.ops[1].after.as_ref()).map(Event::as_str);
+        let after = after.collect::<BTreeSet<_>>();
+        assert!(after.contains("helper.ready") && after.contains("root.ready"), "{after:?}");
+        assert!(gates.len() <= MOST_GATES && gates.iter().all(|gated| gated.check().is_ok()));
+    }
+
+    #[test]
+    fn the_other_order_has_the_node_wait_for_the_op() {
+        let (scenario, Traces { broken, others }) = traces();
+        let gates = gates(&scenario, &Traces { broken: others, others: broken });
+        let waits = |gated: &Scenario| gated.to_json().contains(r#"{ "await": "op.1.issued" }"#);
+        assert!(gates.iter().any(waits), "{gates:?}");
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_cases_is_no_gate() {
+        let (scenario, Traces { broken, .. }) = traces();
+        assert!(gates(&scenario, &Traces { others: broken.clone(), broken }).is_empty());
+        assert!(gates(&scenario, &Traces::default()).is_empty());
+    }
 }
