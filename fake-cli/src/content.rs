@@ -138,6 +138,7 @@ pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
 }
 
 /// Of which run and node a marked record is.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
