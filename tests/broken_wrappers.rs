@@ -8,6 +8,8 @@ mod feeder;
 mod guest;
 #[path = "broken_wrappers/several.rs"]
 mod several;
+#[path = "broken_wrappers/taker.rs"]
+mod taker;
 
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -85,6 +87,16 @@ const BROKEN: &[(&str, &str)] = &[
     ("H1", "keeps-its-folder"),
     ("H1", "blocks-for-good"),
     ("H4", "leaves-a-file"),
+    ("O4", "takes-a-block-twice"),
+    ("O5", "swaps-blocks"),
+    ("O6", "mixes-its-streams"),
+    ("O7", "keeps-its-buffer"),
+    ("O9", "takes-it-for-text"),
+    ("O10", "insists-on-its-input"),
+    ("D7", "takes-nothing-for-never"),
+    ("D7", "adds-to-now"),
+    ("Z2", "never-reaps"),
+    ("T2", "leaves-a-task"),
     ("T3", "waits-busily"),
     ("T4", "keeps-all-output"),
     ("T4", "tokio"),
@@ -156,6 +168,33 @@ const KEPT: &[(&str, &str)] = &[
     ("X6", "tokio"),
     ("H1", "tokio"),
     ("H4", "tokio"),
+    ("O4", "taker"),
+    ("O5", "taker"),
+    ("O6", "taker"),
+    ("O7", "taker"),
+    ("O9", "taker"),
+    ("O10", "taker"),
+    ("D7", "taker"),
+    ("Z2", "taker"),
+    ("T2", "taker"),
+    ("O4", "childminder"),
+    ("O5", "childminder"),
+    ("O6", "childminder"),
+    ("O7", "childminder"),
+    ("O9", "childminder"),
+    ("O10", "childminder"),
+    ("D7", "childminder"),
+    ("Z2", "childminder"),
+    ("T2", "childminder"),
+    ("O4", "tokio"),
+    ("O5", "tokio"),
+    ("O6", "tokio"),
+    ("O7", "tokio"),
+    ("O9", "tokio"),
+    ("O10", "tokio"),
+    ("D7", "tokio"),
+    ("Z2", "tokio"),
+    ("T2", "tokio"),
     ("T3", "childminder"),
     ("T4", "childminder"),
     ("E3", "childminder"),
@@ -182,6 +221,7 @@ fn main() -> ExitCode {
         let all = ALL.into_iter().fold(headcount::subjects::in_rust(), |all: Subjects, (name, flaw)| {
             all.with(name, GroupKiller(flaw))
         });
+        let all = taker::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, taker::Taker(flaw)));
         let all =
             several::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, several::Several(flaw)));
         let all = feeder::ALL.into_iter().fold(all, |all, (name, flaw)| all.with(name, feeder::Feeder(flaw)));

@@ -244,6 +244,7 @@ fn become_host(
         }
         Part::Function(function) => {
             take_environment(environment(launch));
+            ignore_pipe()?;
             // What unwinds ends this process, as it would end a program, and never comes to the warden's own frames.
             let code = catch_unwind(AssertUnwindSafe(function)).unwrap_or(PANICKED);
             std::process::exit(code)
@@ -374,6 +375,14 @@ fn reset_signals() -> io::Result<()> {
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     }
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
+/// As Rust's runtime does before `main` of a program that is executed: else a host would die of a write to a child that is gone.
+#[expect(unsafe_code, reason = "signal has no safe form")]
+fn ignore_pipe() -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
+    Ok(())
 }
 
 /// Takes the state that the scenario asks for.

@@ -101,7 +101,7 @@ impl Subject for Guest {
         };
         if self.0 == Flaw::SnatchesTheTerminal {
             // Without a terminal there is nothing to snatch.
-            drop(rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp()));
+            let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp());
         }
         outcome
     }

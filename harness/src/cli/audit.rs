@@ -11,7 +11,7 @@ use super::{Failure, Format, interrupt, terminal};
 use crate::audit::exit::{Exit, of_audit};
 use crate::audit::save::Keeper;
 use crate::audit::{DEFAULT_SEED, Plan, bounds, select};
-use crate::crew::{Crew, CrewOptions};
+use crate::crew::{Crew, CrewOptions, probe_syscalls};
 use crate::report::{human, json};
 use crate::trace::Tier;
 use crate::{audit, replay, rules};
@@ -46,6 +46,9 @@ pub(super) struct Arguments {
     /// Where to save failures.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Leave failures of generated cases as they were found; else a quarter of the budget is for making them small.
+    #[arg(long)]
+    no_shrink: bool,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -75,6 +78,11 @@ enum TierChoice {
 }
 
 impl CrewArguments {
+    /// With this many cases at a time where nothing is asked for.
+    pub(super) fn or_jobs(&self, jobs: usize) -> Self {
+        Self { jobs: if self.jobs == 0 { jobs } else { self.jobs }, tier: self.tier }
+    }
+
     /// Starts the crew, and says which stronger tier is lacking.
     pub(super) fn start(&self) -> Result<Crew, Failure> {
         let tier = match self.tier {
@@ -105,7 +113,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let stop = interrupt::watch()?;
     let mut crew = arguments.crew.start()?;
-    let waived = find_timeouts(&mut subjects, &mut crew)?;
+    let mut waived = find_timeouts(&mut subjects, &mut crew)?;
+    waived.extend(audit::beyond_this_machine(&subjects, &rules, crew.tier(), probe_syscalls));
     let (cases, budget) = bounds(arguments.cases, arguments.budget);
     let plan = Plan {
         subjects,
@@ -114,6 +123,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         cases,
         budget,
         seed: arguments.seed,
+        shrink: !arguments.no_shrink,
         waived,
     };
     let mut keeper = Keeper::new(arguments.save.clone());

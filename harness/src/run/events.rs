@@ -75,13 +75,14 @@ impl Runner<'_> {
         while index < self.strangers.len() {
             match self.strangers[index].0.receive(&mut self.buffer) {
                 Received::Report(Report::Hello(hello)) => {
-                    let (connection, _) = self.strangers.swap_remove(index);
+                    // In order: a node that replaces itself says hello over an older connection first.
+                    let (connection, _) = self.strangers.remove(index);
                     self.enroll(*hello, connection);
                 }
                 Received::Nothing => index += 1,
                 Received::End => {
                     // It died before it could say who it is.
-                    self.strangers.swap_remove(index);
+                    self.strangers.remove(index);
                 }
                 Received::Report(_) | Received::Garbage(_) => {
                     return Err(Stop::Fault(
@@ -188,6 +189,7 @@ impl Runner<'_> {
                     self.answered(op);
                     self.done(op);
                 }
+                Answer::Tasks { alive } => self.tasks = Tasks { newest: Some(alive), is_asked: false },
                 Answer::Polled { op, run, polled } => {
                     self.note(What::Polled { op, run, polled });
                     self.answered(op);

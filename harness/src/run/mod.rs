@@ -36,7 +36,7 @@ use crate::host::{Answer, Order};
 use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, LARGEST_TIMEOUT, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::syscalls::Watch;
 use crate::trace::{
@@ -164,14 +164,21 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
     }
 }
 
-/// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
-    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+/// What a scenario needs and a machine lacks: a tier, or that system calls can be watched, which is asked for only where it matters.
+pub(crate) fn lacking(
+    scenario: &Scenario,
+    tier: Tier,
+    can_watch: impl FnOnce() -> Result<(), String>,
+) -> Option<String> {
+    if scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
         return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
     }
-    if !Watch::of(&case.scenario).is_empty()
-        && let Err(why) = crate::syscalls::available()
-    {
+    if Watch::of(scenario).is_empty() { None } else { can_watch().err() }
+}
+
+/// What a subject cannot do at all need not be tried.
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if let Some(why) = lacking(&case.scenario, tier, crate::syscalls::available) {
         return Some(why);
     }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
@@ -255,6 +262,7 @@ struct Runner<'a> {
     stranger_since: Option<Instant>,
     /// By an op.
     host_is_stopped: bool,
+    tasks: Tasks,
     deadline: Instant,
 }
 
@@ -267,6 +275,13 @@ struct HostProcess {
     link: Option<Link>,
     stdout: PathBuf,
     stderr: PathBuf,
+}
+
+/// How many tasks the host has, as it says.
+#[derive(Default)]
+struct Tasks {
+    newest: Option<u64>,
+    is_asked: bool,
 }
 
 /// The host's end of the protocol.
@@ -318,6 +333,7 @@ impl<'a> Runner<'a> {
             stranger: Stranger::Awaited,
             stranger_since: None,
             host_is_stopped: false,
+            tasks: Tasks::default(),
             deadline: began + HELLO_CAP,
         })
     }
