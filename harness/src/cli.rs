@@ -23,6 +23,7 @@ mod progress;
 mod replay;
 mod subject;
 mod terminal;
+mod zoo;
 
 /// Why a command could not do its part.
 #[derive(Debug)]
@@ -95,6 +96,8 @@ enum Command {
     List(list::Arguments),
     /// Show what this machine has of what an audit needs.
     Doctor(doctor::Arguments),
+    /// Test the harness itself with wrappers that are broken on purpose.
+    Zoo(zoo::Arguments),
     /// Play a script, as the child that wrappers are tested with.
     Fake(fake::Arguments),
 }
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Zoo(arguments) => zoo::run(&arguments),
         Command::Fake(arguments) => fake::run(&arguments),
     };
     result

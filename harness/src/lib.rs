@@ -33,3 +33,5 @@ pub mod trace;
 pub mod verdict;
 mod warden;
 mod workplace;
+#[cfg(feature = "cli")]
+pub mod zoo;
