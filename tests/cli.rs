@@ -75,7 +75,9 @@ fn list_is_one_json_document() {
     assert_eq!(find("E5")["built"], false);
     assert!(rules.iter().all(|rule| rule["sentence"].as_str().is_some_and(|text| !text.is_empty())));
     let names = |field: &str| document[field].as_array().expect("a list").clone();
-    assert!(names("behaviours").contains(&Value::from("hang")));
+    for name in ["hang", "fork-at-rate", "on: exit-slowly", "as: own-session"] {
+        assert!(names("behaviours").contains(&Value::from(name)), "{name}");
+    }
     assert_eq!(names("subjects")[0], "childminder");
 }
 

@@ -43,29 +43,124 @@ pub enum Content {
     Records,
     /// Every byte value in turn, NUL and invalid UTF-8 among them.
     Binary,
+    /// Lines of [`RECORD`] bytes with characters of one to four bytes, so that many a length ends within one.
+    Text,
+    /// One line that never ends.
+    Line,
+    /// Messages of an agent's command line, each a line of [`MESSAGE`] bytes: a status, and then over and over part of an
+    /// answer, the use of a tool, its result.
+    Messages,
 }
 
 /// Length of a numbered record in bytes, its newline included.
 pub const RECORD: u64 = 32;
 
-/// Fills `buffer` with the bytes that stand at `offset` of a stream.
-pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
-    match content {
-        Content::Records => fill_records(to, offset, buffer),
-        Content::Binary => fill_binary(to, offset, buffer),
+/// Length of a message in bytes, its newline included.
+pub const MESSAGE: u64 = 128;
+
+/// A message of an agent's command line: a JSON object on a line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// It works.
+    Status,
+    /// Part of an answer.
+    Stream,
+    /// It uses a tool.
+    ToolUse,
+    /// What the tool said.
+    ToolResult,
+    /// The answer.
+    Result,
+    /// Something went wrong.
+    Error,
+    /// Nobody is logged in.
+    AuthenticationError,
+    /// A line that is no JSON.
+    Plain,
+    /// The first half of a part of an answer, without an end of line.
+    Half,
+}
+
+impl Message {
+    /// The message with its number; whole ones are [`MESSAGE`] bytes long, with spaces before the end of the line.
+    pub fn text(self, number: u64) -> String {
+        let length = MESSAGE as usize - 1;
+        let text = match self {
+            Self::Status => format!(r#"{{"type":"status","number":{number},"status":"working"}}"#),
+            Self::Stream | Self::Half => {
+                format!(r#"{{"type":"stream","number":{number},"text":"part of an answer "}}"#)
+            }
+            Self::ToolUse => format!(
+                r#"{{"type":"tool_use","number":{number},"id":"call-{number}","tool":"read","input":{{"path":"notes.txt"}}}}"#
+            ),
+            Self::ToolResult => {
+                format!(
+                    r#"{{"type":"tool_result","number":{number},"id":"call-{number}","text":"nothing new"}}"#
+                )
+            }
+            Self::Result => format!(r#"{{"type":"result","number":{number},"text":"the answer"}}"#),
+            Self::Error => format!(r#"{{"type":"error","number":{number},"message":"the service is busy"}}"#),
+            Self::AuthenticationError => {
+                format!(
+                    r#"{{"type":"error","number":{number},"kind":"authentication","message":"not logged in"}}"#
+                )
+            }
+            Self::Plain => format!("line {number} is no JSON"),
+        };
+        match self {
+            Self::Half => text[..text.len() / 2].to_owned(),
+            _ => format!("{text:<length$}\n"),
+        }
     }
 }
 
-fn fill_records(to: Output, offset: u64, buffer: &mut [u8]) {
+/// Fills `buffer` with the bytes that stand at `offset` of a stream.
+pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
+    match content {
+        Content::Records => fill_pieces(offset, buffer, |number| record(to, number)),
+        Content::Binary => fill_binary(to, offset, buffer),
+        Content::Text => fill_pieces(offset, buffer, |number| text(to, number)),
+        Content::Line => fill_pieces(offset, buffer, |number| {
+            let mut piece = record(to, number);
+            piece[RECORD as usize - 1] = b' ';
+            piece
+        }),
+        Content::Messages => fill_pieces(offset, buffer, message),
+    }
+}
+
+/// Fills a buffer with numbered pieces of one length.
+fn fill_pieces<const LENGTH: usize>(offset: u64, buffer: &mut [u8], piece: impl Fn(u64) -> [u8; LENGTH]) {
+    let length = LENGTH as u64;
     let mut filled = 0;
     while filled < buffer.len() {
         let position = offset + filled as u64;
-        let record = record(to, position / RECORD);
-        let start = (position % RECORD) as usize;
-        let count = (RECORD as usize - start).min(buffer.len() - filled);
-        buffer[filled..filled + count].copy_from_slice(&record[start..start + count]);
+        let start = (position % length) as usize;
+        let count = (LENGTH - start).min(buffer.len() - filled);
+        buffer[filled..filled + count].copy_from_slice(&piece(position / length)[start..start + count]);
         filled += count;
     }
+}
+
+/// A record whose dots give way to `é`, `漢` and `🦀`.
+fn text(to: Output, number: u64) -> [u8; RECORD as usize] {
+    let mut record = record(to, number);
+    let odd = "é漢🦀é".as_bytes();
+    record[16..16 + odd.len()].copy_from_slice(odd);
+    record
+}
+
+fn message(number: u64) -> [u8; MESSAGE as usize] {
+    let kind = match number {
+        0 => Message::Status,
+        _ => [Message::Stream, Message::ToolUse, Message::ToolResult][((number - 1) % 3) as usize],
+    };
+    let mut bytes = [b' '; MESSAGE as usize];
+    let text = kind.text(number);
+    let length = text.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    bytes
 }
 
 fn record(to: Output, number: u64) -> [u8; RECORD as usize] {
@@ -132,9 +227,12 @@ pub fn hash_of_prefix(content: Content, to: Output, length: u64) -> u64 {
 mod tests {
     use super::*;
 
+    const EVERY: [Content; 5] =
+        [Content::Records, Content::Binary, Content::Text, Content::Line, Content::Messages];
+
     #[test]
     fn a_stream_is_the_same_in_whatever_pieces_it_is_written() {
-        for content in [Content::Records, Content::Binary] {
+        for content in EVERY {
             let mut whole = vec![0; 5000];
             fill(content, Output::Stderr, 0, &mut whole);
             let mut pieces = Vec::new();
@@ -160,5 +258,47 @@ mod tests {
         fill(Content::Binary, Output::Stdout, 0, &mut bytes);
         assert!((0..=255).all(|byte| bytes.contains(&byte)));
         assert_ne!(bytes[..256], bytes[256..]);
+    }
+
+    #[test]
+    fn text_is_unicode_whose_characters_are_split_by_many_a_length() {
+        let mut bytes = vec![0; 320];
+        fill(Content::Text, Output::Stdout, 0, &mut bytes);
+        assert_eq!(std::str::from_utf8(&bytes).unwrap().lines().count(), 10);
+        assert!((0..32).filter(|length| std::str::from_utf8(&bytes[..*length]).is_err()).count() >= 7);
+    }
+
+    #[test]
+    fn a_line_has_no_end() {
+        let mut bytes = vec![0; 10_000];
+        fill(Content::Line, Output::Stderr, 5, &mut bytes);
+        assert!(!bytes.contains(&b'\n') && !bytes.contains(&0));
+    }
+
+    #[test]
+    fn messages_are_objects_on_lines_of_their_own() {
+        let mut bytes = vec![0; 5 * MESSAGE as usize];
+        fill(Content::Messages, Output::Stdout, 0, &mut bytes);
+        let messages = std::str::from_utf8(&bytes).unwrap().lines().map(|line| {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            (object["type"].as_str().unwrap().to_owned(), object["number"].as_u64().unwrap())
+        });
+        let kinds = ["status", "stream", "tool_use", "tool_result", "stream"];
+        let expected = kinds.iter().zip(0..).map(|(kind, number)| ((*kind).to_owned(), number));
+        assert_eq!(messages.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_whole_message_has_the_same_length_however_large_its_number() {
+        use Message::*;
+        for kind in [Status, Stream, ToolUse, ToolResult, Result, Error, AuthenticationError, Plain] {
+            for number in [0, 1_000_000] {
+                let text = kind.text(number);
+                assert_eq!(text.len() as u64, MESSAGE, "{text}");
+                let line = text.strip_suffix('\n').unwrap();
+                assert_eq!(serde_json::from_str::<serde_json::Value>(line).is_ok(), kind != Plain, "{text}");
+            }
+        }
+        assert!(serde_json::from_str::<serde_json::Value>(&Half.text(1)).is_err());
     }
 }

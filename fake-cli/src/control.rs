@@ -4,6 +4,8 @@
 //! a signal handler cannot tear another) and says hello before it does anything else. Its end, seen as the end of the
 //! connection, is its death. The listener sends [`Order`]s to open gates.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Content, Output};
@@ -11,6 +13,10 @@ use crate::script::Event;
 
 /// Largest message in bytes.
 pub const MOST_MESSAGE_BYTES: usize = 64 * 1024;
+/// After how many bytes an argument or the value of a variable is cut in a report.
+pub const MOST_TOLD_BYTES: usize = 256;
+/// How many arguments are reported.
+pub const MOST_TOLD_ARGUMENTS: usize = 64;
 
 /// What a node reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +80,8 @@ pub enum Report {
         /// How many bytes came.
         bytes: u64,
     },
+    /// What the node was given besides what its hello says.
+    Environment(Box<Environment>),
     /// The node is about to replace itself by exec: the connection ends and a new hello follows from the same pid.
     Reexec,
     /// The node is about to exit by itself. A node that is gone without this was killed.
@@ -113,6 +121,9 @@ pub struct Hello {
     pub ignored: Vec<i32>,
     /// How many environment variables it has.
     pub environment: usize,
+    /// Its controlling terminal, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// When it says so, on its monotonic clock.
     pub at_ns: u64,
 }
@@ -120,6 +131,50 @@ pub struct Hello {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// The controlling terminal of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its device number.
+    pub number: i32,
+    /// The process group in its foreground, in the node's pid namespace; −1 where there is none.
+    pub foreground: i32,
+}
+
+/// What a node was given besides what its [`Hello`] says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its arguments, the zeroth included, without what the player adds; each cut after [`MOST_TOLD_BYTES`] bytes, and not
+    /// more than [`MOST_TOLD_ARGUMENTS`].
+    pub arguments: Vec<String>,
+    /// How many more arguments there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub arguments_left_out: usize,
+    /// Its working directory, cut like an argument.
+    pub directory: String,
+    /// The permissions that files which it makes do not get.
+    pub umask: u32,
+    /// Its limits on resources, in the order in which the kernel numbers them.
+    pub limits: Vec<Limit>,
+    /// Its niceness.
+    pub nice: i32,
+    /// Whether it can get new privileges by exec.
+    pub no_new_privileges: bool,
+    /// The environment variables that were asked for, with their values, cut like arguments; nothing for one that is not
+    /// set.
+    pub variables: BTreeMap<String, Option<String>>,
+}
+
+/// A limit on a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, as in `RLIMIT_NOFILE`: `nofile`.
+    pub resource: String,
+    /// What is in force; nothing where it is unlimited.
+    pub soft: Option<u64>,
+    /// What the process may raise it to; nothing where it is unlimited.
+    pub hard: Option<u64>,
 }
 
 /// An open descriptor.

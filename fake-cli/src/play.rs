@@ -2,7 +2,7 @@
 //!
 //! In the order in which things happen: the `entry` finds out that this process is a fake and which node it is,
 //! `describe` notes what it was given before anything is changed, the `link` to the control socket says hello,
-//! the `node` plays its steps: `signals`, `tree`, `output`. What Rust cannot check is in `sys`; what a signal
+//! the `node` plays its steps: `signals`, `tree`, `exec`, `output`, `hog`. What Rust cannot check is in `sys`; what a signal
 //! handler sends is put together by `packet`.
 //!
 //! A node never outlives its time to live nor its control socket, whatever it is doing: both come as signals
@@ -11,10 +11,13 @@
 
 mod describe;
 mod entry;
+mod exec;
+mod hog;
 mod link;
 mod node;
 mod output;
 mod packet;
+mod shell;
 mod signals;
 #[expect(
     unsafe_code,

@@ -5,12 +5,15 @@
 //! strict: unknown fields and steps are refused, and [`check`] refuses what is too deep, too large or asks
 //! for more processes, time or bytes than the limits below.
 
-use std::collections::BTreeSet;
+pub mod catalogue;
+mod check;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::content::{Content, Output};
+pub use self::check::{Refused, check, nodes};
+pub use crate::content::{Content, Message, Output};
 use crate::span::Span;
 
 /// Most processes that a script may start, the root included.
@@ -21,8 +24,20 @@ pub const MOST_DEPTH: usize = 16;
 pub const MOST_STEPS: usize = 256;
 /// Most bytes that a script may write, all nodes together.
 pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes of memory that a script may hog, all nodes together.
+pub const MOST_MEMORY: u64 = 64 * 1024 * 1024;
+/// Most descriptors that a step may hog.
+pub const MOST_DESCRIPTORS: u32 = 4096;
+/// How often a node obeys signals that make it write later.
+pub const MOST_LATE_WRITES: u32 = 16;
 /// Longest wait that a step may ask for, and the longest time to live of a node.
 pub const MOST_TIME: Span = Span::from_millis(60_000);
+/// Most environment variables that one step may ask for.
+pub const MOST_VARIABLES: usize = 32;
+/// The environment variables whose values a script may ask for by these names.
+pub const TELLABLE_VARIABLES: [&str; 8] = ["PATH", "HOME", "PWD", "LANG", "TERM", "TZ", "SHELL", "TMPDIR"];
+/// What the name of every other environment variable begins with whose value a script may ask for.
+pub const TELLABLE_PREFIX: &str = "HEADCOUNT_";
 /// Name of the node that the wrapper starts.
 pub const ROOT: &str = "root";
 
@@ -43,8 +58,22 @@ pub enum Step {
     BusyHang,
     /// Wait this long; a signal that is handled does not cut it short.
     Sleep(Span),
+    /// Wait in pieces, as a program does that looks up now and then; a signal that is handled does not cut it short.
+    SleepInChunks(SleepInChunks),
+    /// Be resolved to exit: from now on no signal but KILL and STOP changes that, and after a while it exits. Reported as
+    /// done when it is resolved.
+    ExitSlowly(ExitSlowly),
+    /// Exit with this code and lose what was put into a buffer.
+    ExitUnflushed(u8),
     /// Stop itself (SIGSTOP); reported as done just before. Goes on with the next step when continued.
     Stop,
+    /// Try to replace itself by something that cannot be executed; done when that has failed as it must.
+    FailExec(Unexecutable),
+    /// Replace itself by itself from a thread that is not the leader: the kernel kills all others, and the pid stays. As
+    /// always with exec, what it handled is at its default then.
+    ExecFromThread,
+    /// End the main thread and go on in another: the process looks like a zombie and is alive.
+    LeaveMainThread,
 
     // Signals.
     /// From now on react to a signal in this way.
@@ -73,15 +102,35 @@ pub enum Step {
         /// Bound for each stream, in bytes.
         most: u64,
     },
+    /// Put bytes into a buffer, which is written at a normal exit: by `exit` or the end of the script.
+    Buffer(Write),
+    /// Write messages of an agent's command line, one JSON object a line.
+    Say(Say),
     /// Close a standard descriptor and live on.
     Close(Stdio),
     /// Read standard input to its end.
     ReadStdin,
 
+    /// Take its controlling terminal: its group becomes the foreground group, and the terminal raw.
+    TakeTerminal,
+
     // Environment.
     /// Replace itself by itself with an empty environment; same pid. As always with exec, what it handled is at its
     /// default then, and what it ignored or blocked stays so.
     ClearEnvironment,
+    /// Report what it was given besides descriptors and signals: arguments, directory, umask, limits, variables.
+    ReportEnvironment(ReportEnvironment),
+    /// Open this many descriptors, or as many as it may.
+    HogDescriptors(u32),
+    /// Take and use this many bytes of memory.
+    HogMemory(u64),
+    /// Have a lock file of this name as long as it lives: a normal exit removes it, a kill leaves it. Refused while another
+    /// process has one of the same name.
+    LockFile(Name),
+    /// Show under this name to people who read `ps`.
+    Rename(Name),
+    /// Become the user that owns nothing (65534), for good. Only root can.
+    BecomeNobody,
 
     // Verbs.
     /// Say that this point is reached. Others wait for it as `node.name`.
@@ -121,6 +170,35 @@ pub enum Then {
         /// The exit code.
         code: u8,
     },
+    /// Report it, clean up for this long, leave a file that says so beside the script, then exit.
+    CleanUp {
+        /// How long the clean-up takes.
+        takes: Span,
+        /// The exit code.
+        code: u8,
+    },
+    /// Report it, clean up for this long, then die from it as if it had never been handled.
+    Reraise {
+        /// How long the clean-up takes.
+        takes: Span,
+    },
+    /// Report it and go on, this many times; then report it and exit.
+    IgnoreFirst {
+        /// How often it is not obeyed.
+        count: u32,
+        /// The exit code.
+        code: u8,
+    },
+    /// Report it, and write something a while later; then go on. Only a node that waits comes to it: in `hang`, a sleep
+    /// or a gate.
+    WriteLater {
+        /// How much later.
+        after: Span,
+        /// Where to.
+        to: Output,
+        /// How many bytes, numbered records.
+        bytes: u64,
+    },
     /// Report it, start this many nodes named `NODE.fork1`, `NODE.fork2` … that hang, and go on. At most 16.
     Fork(u8),
 }
@@ -156,6 +234,57 @@ pub enum Place {
     Orphan,
     /// Fork, setsid, fork, the middle one gone.
     Daemon,
+    /// In the same process group, forked without a copy of the memory: who starts it is blocked until it replaces itself or
+    /// is gone.
+    Vfork,
+    /// In the same process group, behind a shell.
+    Shell(Shell),
+}
+
+impl Place {
+    /// Whether a node there is in the group of the node that starts it, and neither loses its parent.
+    pub const fn stays(self) -> bool {
+        matches!(self, Self::SameGroup | Self::Vfork | Self::Shell(_))
+    }
+}
+
+/// A shell that starts a node. It is found at `/bin` or `/usr/bin`; where it is not there the start fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shell {
+    /// Which.
+    pub by: ShellName,
+    /// What it is told. Scripts cannot say more: the words are the player's.
+    pub shape: Shape,
+}
+
+/// The name of a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "they are named for the programs")]
+pub enum ShellName {
+    Sh,
+    Dash,
+    Bash,
+}
+
+/// What a shell does around the node that it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Nothing: many shells replace themselves by the node.
+    Plain,
+    /// It has something to do afterwards, `node; true`, and so stays.
+    AndTrue,
+    /// It starts the node in the background and waits for it.
+    Background,
+    /// It starts the node in a subshell.
+    Subshell,
+    /// It reads what the node writes to its standard output and throws it away.
+    Pipeline,
+    /// It is named by the first line of a script file, as wrapper scripts of launchers are, and has something to do
+    /// afterwards.
+    ScriptFile,
 }
 
 /// Nodes of one kind at a bounded rate, named `NODE.1`, `NODE.2` …; each hangs.
@@ -168,6 +297,60 @@ pub struct ForkAtRate {
     pub every: Span,
     /// How many at most.
     pub most: u32,
+}
+
+/// A wait in pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SleepInChunks {
+    /// Length of a piece.
+    pub chunk: Span,
+    /// How many pieces.
+    pub times: u32,
+}
+
+/// An exit that takes its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExitSlowly {
+    /// How long.
+    pub takes: Span,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Why something cannot be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unexecutable {
+    /// There is no such program.
+    Missing,
+    /// Nobody may execute it.
+    NotExecutable,
+    /// The interpreter that its first line names is not there.
+    BadInterpreter,
+    /// It is no program.
+    NoProgram,
+}
+
+/// Messages of an agent's command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// Which.
+    pub message: Message,
+    /// How often.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_once(times: &u32) -> bool {
+    *times == once()
 }
 
 /// Bytes to write at once.
@@ -195,6 +378,17 @@ pub struct SlowStream {
     pub every: Span,
     /// How many chunks.
     pub times: u32,
+}
+
+/// What to report of the environment, besides what is always reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportEnvironment {
+    /// Of which environment variables: one of [`TELLABLE_VARIABLES`], or one whose name begins with
+    /// [`TELLABLE_PREFIX`]. A script may come from a stranger, and what is reported is kept in traces that people show
+    /// around, so it cannot ask for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
 }
 
 /// A standard descriptor.
@@ -339,6 +533,7 @@ pub enum Signal {
     Usr2,
     Pipe,
     Term,
+    Chld,
     Stop,
     Tstp,
     Cont,
@@ -349,7 +544,7 @@ pub enum Signal {
 
 impl Signal {
     /// Every signal that a script can name.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Hup,
         Self::Int,
         Self::Quit,
@@ -362,6 +557,7 @@ impl Signal {
         Self::Usr2,
         Self::Pipe,
         Self::Term,
+        Self::Chld,
         Self::Stop,
         Self::Tstp,
         Self::Cont,
@@ -385,6 +581,7 @@ impl Signal {
             Self::Usr2 => nix::libc::SIGUSR2,
             Self::Pipe => nix::libc::SIGPIPE,
             Self::Term => nix::libc::SIGTERM,
+            Self::Chld => nix::libc::SIGCHLD,
             Self::Stop => nix::libc::SIGSTOP,
             Self::Tstp => nix::libc::SIGTSTP,
             Self::Cont => nix::libc::SIGCONT,
@@ -409,6 +606,7 @@ impl Signal {
             Self::Usr2 => "USR2",
             Self::Pipe => "PIPE",
             Self::Term => "TERM",
+            Self::Chld => "CHLD",
             Self::Stop => "STOP",
             Self::Tstp => "TSTP",
             Self::Cont => "CONT",
@@ -434,147 +632,6 @@ impl Signal {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// A script that asks for more than the limits allow, or contradicts itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The place in the file, as a path such as `script[2].start.script[0]`.
-    pub place: String,
-    /// What is wrong there and what to do, as a sentence fragment.
-    pub problem: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-/// The name of every node of a script, those of forks at a rate and in handlers included.
-pub fn nodes(script: &[Step]) -> Vec<String> {
-    let mut names = vec![ROOT.to_owned()];
-    collect_nodes(ROOT, script, &mut names);
-    names
-}
-
-fn collect_nodes(node: &str, script: &[Step], names: &mut Vec<String>) {
-    for step in script {
-        match step {
-            Step::Start(start) => {
-                names.push(start.node.to_string());
-                collect_nodes(start.node.as_str(), &start.script, names);
-            }
-            Step::ForkAtRate(forks) => names.extend((1..=forks.most).map(|n| format!("{}.{n}", forks.node))),
-            Step::On(Reaction { then: Then::Fork(count), .. }) => {
-                names.extend((1..=*count).map(|n| format!("{node}.fork{n}")));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Whether a script keeps the limits.
-///
-/// # Errors
-///
-/// The first place that does not, with what to do about it.
-pub fn check(script: &[Step]) -> Result<(), Refused> {
-    let mut totals = Totals::default();
-    totals.names.insert(ROOT.to_owned());
-    totals.processes = 1;
-    check_node(script, "script", 1, &mut totals)
-}
-
-#[derive(Default)]
-struct Totals {
-    processes: u64,
-    bytes: u64,
-    names: BTreeSet<String>,
-}
-
-fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -> Result<(), Refused> {
-    let refuse = |place: &str, problem: String| Err(Refused { place: place.to_owned(), problem });
-    if depth > MOST_DEPTH {
-        return refuse(place, format!("more than {MOST_DEPTH} levels of nodes; make the tree flatter"));
-    }
-    if script.len() > MOST_STEPS {
-        return refuse(place, format!("{} steps, at most {MOST_STEPS} are allowed", script.len()));
-    }
-    for (index, step) in script.iter().enumerate() {
-        let place = format!("{place}[{index}]");
-        match step {
-            Step::On(reaction) => {
-                if !reaction.signal.can_be_caught() {
-                    return refuse(&place, format!("{} cannot be caught; take TERM", reaction.signal.name()));
-                }
-                match reaction.then {
-                    Then::ExitSlowly { takes, .. } => check_time(takes, &place)?,
-                    Then::Fork(count) if count > 16 => {
-                        return refuse(&place, format!("{count} forks in a handler, at most 16 are allowed"));
-                    }
-                    Then::Fork(count) => totals.processes += u64::from(count),
-                    _ => {}
-                }
-            }
-            Step::Sleep(span) => check_time(*span, &place)?,
-            Step::Start(start) => {
-                if !totals.names.insert(start.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", start.node.as_str()),
-                    );
-                }
-                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
-                    .contains(&start.node.as_str())
-                {
-                    return refuse(
-                        &place,
-                        format!("{:?} is a reserved name; give the node another", start.node.as_str()),
-                    );
-                }
-                totals.processes += 1;
-                check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
-            }
-            Step::ForkAtRate(forks) => {
-                if !totals.names.insert(forks.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", forks.node.as_str()),
-                    );
-                }
-                check_time(forks.every, &place)?;
-                totals.processes += u64::from(forks.most);
-            }
-            Step::Zombies(count) => totals.processes += u64::from(*count),
-            Step::Write(write) => totals.bytes = totals.bytes.saturating_add(write.bytes),
-            Step::SlowStream(slow) => {
-                check_time(slow.every, &place)?;
-                totals.bytes = totals.bytes.saturating_add(slow.chunk.saturating_mul(u64::from(slow.times)));
-            }
-            Step::Flood { most } => totals.bytes = totals.bytes.saturating_add(most.saturating_mul(2)),
-            _ => {}
-        }
-        if totals.processes > MOST_PROCESSES {
-            return refuse(&place, format!("more than {MOST_PROCESSES} processes up to here; start fewer"));
-        }
-        if totals.bytes > MOST_BYTES {
-            return refuse(&place, format!("more than {MOST_BYTES} bytes written up to here; write less"));
-        }
-    }
-    Ok(())
-}
-
-fn check_time(span: Span, place: &str) -> Result<(), Refused> {
-    if span > MOST_TIME {
-        return Err(Refused {
-            place: place.to_owned(),
-            problem: format!("{span} is longer than {MOST_TIME}; wait less"),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -640,6 +697,13 @@ mod tests {
             (r#"[{"sleep": "2m"}]"#, "longer"),
             (r#"[{"write": {"to": "stdout", "bytes": 99999999999}}]"#, "bytes"),
             (r#"[{"on": {"signal": "KILL", "then": "log"}}]"#, "caught"),
+            (r#"[{"hog-memory": 40000000}, {"hog-memory": 40000000}]"#, "memory"),
+            (r#"[{"hog-descriptors": 100000}]"#, "descriptors"),
+            (
+                r#"[{"on": {"signal": "TERM", "then": {"write-later": {"after": "1s", "to": "stdout", "bytes": 9000000}}}}]"#,
+                "bytes",
+            ),
+            (r#"[{"report-environment": {"variables": ["PATH", "AWS_SECRET_ACCESS_KEY"]}}]"#, "not told"),
         ];
         for (json, word) in cases {
             let refused = check(&read(json).unwrap()).unwrap_err();

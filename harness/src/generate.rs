@@ -219,6 +219,8 @@ enum Behaviour {
     OwnSession,
     Orphan,
     Daemon,
+    Vfork,
+    Shell,
     Logs,
     Exits,
     Slow,
@@ -258,8 +260,9 @@ fn parts(shape: Shape) -> impl Strategy<Value = Parts> {
 
 fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     // TERM is not among them: it is the harness's own word to a command.
-    let signals = || {
-        let all = vec![Signal::Hup, Signal::Int, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe];
+    let signals = |more: &[Signal]| {
+        let all = [Signal::Hup, Signal::Int, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe];
+        let all = [&all, more].concat();
         prop_oneof![19 => Just(Vec::new()), 1 => subsequence(all, 1..=6)]
     };
     let bytes = prop_oneof![2 => Just(0), 3 => 1..=4096_u64, 2 => 65_537..=200_000_u64];
@@ -267,7 +270,7 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     let child = select(vec!["root.hello", "root.ready", "root.gone", "run.ended"]);
     let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
     let beside = (prop::bool::weighted(0.1), child);
-    let drawn = (beside, signals(), signals(), input, prop::bool::weighted(0.1));
+    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, prop::bool::weighted(0.1));
     drawn.prop_map(move |((bystanders, child), blocks, ignores, input, asks_again)| Rare {
         bystanders,
         bystander_child: child.filter(|_| shape.handle),
@@ -514,6 +517,8 @@ impl Node {
             Place::OwnSession => Some(Behaviour::OwnSession),
             Place::Orphan => Some(Behaviour::Orphan),
             Place::Daemon => Some(Behaviour::Daemon),
+            Place::Vfork => Some(Behaviour::Vfork),
+            Place::Shell(_) => Some(Behaviour::Shell),
         };
         let manner = match self.manner {
             Manner::Plain => None,

@@ -16,14 +16,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::calls::{self, Called, Hosted};
 use crate::hinder::Hindered;
 use crate::promises::Promises;
-use crate::scenario::{Hindrance, HostEnd};
-use crate::subject::{Asked, Cancels, DynSubject, Job, Task};
-use crate::trace::{ChildStatus, Outcome, Reason};
+use crate::scenario::{Call, Hindrance, HostEnd};
+use crate::subject::{DynSubject, Job, Task};
+use crate::trace::{ChildStatus, Outcome, Polled, Reason, Said};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -65,6 +66,38 @@ pub enum Order {
         op: usize,
         /// The run.
         run: u32,
+    },
+    /// Ask for the state of a run, without waiting.
+    Poll {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
+    /// Write to the root's standard input.
+    Write {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// Close the root's standard input.
+    CloseStdin {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+    },
+    /// Several callers, each on a thread of its own, begin at the same moment with their calls.
+    Together {
+        /// Index of the op, for the answer.
+        op: usize,
+        /// The run.
+        run: u32,
+        /// What each of them calls.
+        callers: Vec<Vec<Call>>,
     },
     /// Start a child of the host's own, with which the wrapper has nothing to do.
     StartChild {
@@ -108,6 +141,24 @@ pub enum Answer {
         run: u32,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// The state of a run that was asked for.
+    Polled {
+        /// Index of the op.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// What the wrapper said.
+        polled: Polled,
+    },
+    /// Several callers have made their calls.
+    Called {
+        /// Index of the op.
+        op: usize,
+        /// With which run.
+        run: u32,
+        /// Each call with its answer.
+        calls: Vec<Called>,
     },
     /// An op is done: `cancel` returned, the handle is dropped.
     Done {
@@ -168,6 +219,10 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
             Order::AskChild => host.ask_child(),
             Order::End { how } => end(how),
             Order::AskAgain { op, run } => host.ask_again(op, run),
+            Order::Poll { op, run } => host.call(op, run, Call::Poll, 0),
+            Order::Write { op, run, bytes } => host.call(op, run, Call::Write, bytes),
+            Order::CloseStdin { op, run } => host.call(op, run, Call::CloseStdin, 0),
+            Order::Together { op, run, callers } => host.call_together(op, run, callers),
             Order::Bye => break,
         }
     }
@@ -207,13 +262,6 @@ struct Host {
     child: Option<Child>,
 }
 
-/// A run that was started.
-struct Hosted {
-    cancels: Cancels,
-    asked: Asked,
-    task: JoinHandle<()>,
-}
-
 impl Host {
     fn answer(&self, answer: Answer) {
         // The receiver ends with the connection, and then there is nobody to tell.
@@ -221,7 +269,8 @@ impl Host {
     }
 
     fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
-        let (job, cancels, asked) = Job::new(task);
+        let (job, caller) = Job::new(task);
+        let (end, over) = watch::channel(None);
         let future = self.subject.clone().run(job);
         let answers = self.answers.clone();
         // In force before the wrapper is first polled, and lifted when its future is done or dropped.
@@ -235,15 +284,17 @@ impl Host {
                 }
                 Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
             };
+            end.send_replace(Some(outcome.reason.clone()));
             drop(answers.send(Answer::Ended { run, outcome }));
         });
-        self.runs.insert(run, Hosted { cancels, asked, task });
+        let task: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::new(Mutex::new(Some(task)));
+        self.runs.insert(run, Hosted { promises: self.subject.promises(), caller, over, task });
     }
 
     fn cancel(&self, op: usize, run: u32) {
         match self.runs.get(&run) {
             Some(hosted) => {
-                hosted.cancels.cancel();
+                hosted.caller.cancels.cancel();
                 self.answer(Answer::Done { op });
             }
             None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
@@ -272,7 +323,7 @@ impl Host {
     }
 
     fn ask_again(&self, op: usize, run: u32) {
-        let Some(again) = self.runs.get(&run).and_then(|hosted| hosted.asked.ask()) else {
+        let Some(again) = self.runs.get(&run).and_then(|hosted| hosted.caller.asked.ask()) else {
             return self.answer(Answer::Unimplemented { op });
         };
         let task = tokio::spawn(again);
@@ -287,18 +338,46 @@ impl Host {
         });
     }
 
+    /// One call, which is answered when it has its answer; the host goes on meanwhile.
+    fn call(&self, op: usize, run: u32, call: Call, bytes: u64) {
+        let Some(hosted) = self.runs.get(&run).cloned() else {
+            return self.answer(Answer::Failed { op, why: format!("there is no run {run}") });
+        };
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match hosted.make(call, bytes).await {
+                Said::State(polled) => Answer::Polled { op, run, polled },
+                Said::Failed(why) => Answer::Failed { op, why },
+                Said::Unimplemented => Answer::Unimplemented { op },
+                Said::Done | Said::Ended(_) | Said::Dropped => Answer::Done { op },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
+    }
+
+    fn call_together(&self, op: usize, run: u32, callers: Vec<Vec<Call>>) {
+        let Some(hosted) = self.runs.get(&run).cloned() else {
+            return self.answer(Answer::Failed { op, why: format!("there is no run {run}") });
+        };
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match calls::together(hosted, callers).await {
+                Ok(calls) => Answer::Called { op, run, calls },
+                Err(why) => Answer::Failed { op, why },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
+    }
+
     /// Done is said when the future is gone, not when its end was asked for.
     async fn drop_run(&mut self, op: usize, run: u32) {
         match self.runs.remove(&run) {
-            Some(Hosted { task, .. }) => {
-                task.abort();
-                match task.await {
-                    Err(error) if error.is_panic() => {
-                        self.answer(Answer::Failed { op, why: error.to_string() });
-                    }
-                    _ => self.answer(Answer::Done { op }),
-                }
-            }
+            Some(hosted) => match hosted.drop_run().await {
+                Said::Failed(why) => self.answer(Answer::Failed { op, why }),
+                _ => self.answer(Answer::Done { op }),
+            },
             None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! Whatever dirt the harness handed down would look like the wrapper's.
 
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fake_cli::playfile::PlayFile;
@@ -17,17 +19,30 @@ use nix::unistd::{ForkResult, Pid};
 use crate::contain::{Container, fork};
 use crate::scenario::HostState;
 
+/// What a host is.
+pub enum Part<'a> {
+    /// A program.
+    Program {
+        /// By absolute path.
+        path: PathBuf,
+        /// Its arguments, the program's name included.
+        arguments: Vec<OsString>,
+    },
+    /// This function, in a fork of this process, which has one thread and nothing of a wrapper in it: as fresh as a program, and
+    /// without the time that executing one takes. Its answer is the exit code.
+    Function(&'a dyn Fn() -> i32),
+}
+
 /// What to start as a host.
-#[derive(Debug)]
 pub struct Launch<'a> {
-    /// The program, by absolute path.
-    pub program: PathBuf,
-    /// Its arguments, the program's name included.
-    pub arguments: Vec<OsString>,
+    /// What it is.
+    pub part: Part<'a>,
     /// Put first on its `PATH`.
     pub path_first: Option<PathBuf>,
     /// An empty folder that is its home.
     pub home: &'a Path,
+    /// An empty folder for its temporary files.
+    pub temporary: &'a Path,
     /// Its working directory; nothing for this process's own.
     pub folder: Option<&'a Path>,
     /// Its standard input.
@@ -46,20 +61,18 @@ pub struct Launch<'a> {
 ///
 /// # Errors
 ///
-/// When the kernel refuses the fork. A program that cannot be executed ends with [`NOT_EXECUTED`].
+/// When the kernel refuses the fork. A host that cannot be what it is to be ends with [`NOT_EXECUTED`].
 pub fn start(launch: &Launch<'_>, container: &Container) -> io::Result<i32> {
-    // Everything that allocates or can fail is done before the fork.
-    let program = c_string(launch.program.clone().into_os_string())?;
-    let arguments = launch.arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
-    let environment = environment(launch).into_iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
     if let Some(play) = launch.bystanders {
         start_bystander(play, "bystander-2", container, true)?;
     }
     match fork()? {
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
-            if let Err(why) = become_host(launch, container, &program, &arguments, &environment) {
-                eprintln!("headcount: {}: {why}", launch.program.display());
+            let Err(why) = become_host(launch, container);
+            match &launch.part {
+                Part::Program { path, .. } => eprintln!("headcount: {}: {why}", path.display()),
+                Part::Function(_) => eprintln!("headcount: the host: {why}"),
             }
             exit_now(NOT_EXECUTED)
         }
@@ -69,13 +82,8 @@ pub fn start(launch: &Launch<'_>, container: &Container) -> io::Result<i32> {
 /// Exit code of a host that could not be executed.
 pub const NOT_EXECUTED: i32 = 119;
 
-fn become_host(
-    launch: &Launch<'_>,
-    container: &Container,
-    program: &CString,
-    arguments: &[CString],
-    environment: &[CString],
-) -> io::Result<()> {
+/// In a fork of a process with one thread, where everything is allowed that is allowed there.
+fn become_host(launch: &Launch<'_>, container: &Container) -> io::Result<Infallible> {
     container.admit_self()?;
     nix::unistd::setsid()?;
     if let Some(play) = launch.bystanders {
@@ -87,8 +95,41 @@ fn become_host(
     reset_signals()?;
     take_state(launch.state)?;
     take_descriptors(launch)?;
-    nix::unistd::execve(program, arguments, environment)?;
-    Ok(())
+    match &launch.part {
+        Part::Program { path, arguments } => {
+            let pair = |(name, value): (&str, OsString)| {
+                let mut pair = OsString::from(name);
+                pair.push("=");
+                pair.push(value);
+                c_string(pair)
+            };
+            let environment = environment(launch).into_iter().map(pair).collect::<io::Result<Vec<_>>>()?;
+            let arguments = arguments.iter().cloned().map(c_string).collect::<io::Result<Vec<_>>>()?;
+            Ok(nix::unistd::execve(&c_string(path.clone().into_os_string())?, &arguments, &environment)?)
+        }
+        Part::Function(function) => {
+            take_environment(environment(launch));
+            // What unwinds ends this process, as it would end a program, and never comes to the warden's own frames.
+            let code = catch_unwind(AssertUnwindSafe(function)).unwrap_or(PANICKED);
+            std::process::exit(code)
+        }
+    }
+}
+
+/// Exit code of a Rust program whose main thread has panicked.
+const PANICKED: i32 = 101;
+
+/// Makes these variables the whole environment of this process.
+#[expect(unsafe_code, reason = "other threads might read the environment")]
+fn take_environment(variables: [(&str, OsString); 5]) {
+    for (name, _) in std::env::vars_os() {
+        // SAFETY: this process was just forked from one with a single thread, so it has no other.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in variables {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 /// A bystander is nobody's business: in the host's session but a group of its own, or in a session of its own.
@@ -124,29 +165,20 @@ fn c_string(text: OsString) -> io::Result<CString> {
     CString::new(text.into_vec()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-fn environment(launch: &Launch<'_>) -> Vec<OsString> {
+fn environment(launch: &Launch<'_>) -> [(&'static str, OsString); 5] {
     let mut path = OsString::new();
     if let Some(first) = &launch.path_first {
         path.push(first);
         path.push(":");
     }
     path.push(std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
-    let pairs: [(&str, OsString); 5] = [
+    [
         ("PATH", path),
         ("HOME", launch.home.into()),
         ("LANG", "C.UTF-8".into()),
         ("SHLVL", "1".into()),
-        ("TMPDIR", launch.home.into()),
-    ];
-    pairs
-        .into_iter()
-        .map(|(name, value)| {
-            let mut pair = OsString::from(name);
-            pair.push("=");
-            pair.push(value);
-            pair
-        })
-        .collect()
+        ("TMPDIR", launch.temporary.into()),
+    ]
 }
 
 fn take_descriptors(launch: &Launch<'_>) -> io::Result<()> {

@@ -6,12 +6,14 @@
 //! for many cases, and a [`report`] tells a person.
 
 pub mod audit;
+mod calls;
 pub mod canary;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod contain;
 pub mod crew;
 pub mod doctor;
+pub mod failure;
 pub mod generate;
 mod hinder;
 pub mod host;

@@ -83,8 +83,14 @@ pub struct Promises {
     pub status: bool,
     /// It writes the input that it is given to the child.
     pub feeds: bool,
+    /// Its user can write to the child while it runs, and close the child's input.
+    pub writes: bool,
     /// It can be asked for the outcome of a run again.
     pub answers_again: bool,
+    /// It can be asked for the state of a run without waiting.
+    pub polls: bool,
+    /// It gives the child's pid out.
+    pub gives_pid: bool,
     /// It hands down, on purpose, which signals its own starter blocks and ignores, as commands do that run under `nohup`.
     pub hands_down_signals: bool,
 }
@@ -127,7 +133,10 @@ impl fmt::Display for Promises {
             ("captures", self.captures),
             ("status", self.status),
             ("feeds", self.feeds),
+            ("writes", self.writes),
             ("answers-again", self.answers_again),
+            ("polls", self.polls),
+            ("gives-pid", self.gives_pid),
             ("hands-down-signals", self.hands_down_signals),
         ] {
             if said {
@@ -139,7 +148,7 @@ impl fmt::Display for Promises {
 }
 
 /// The words of a promise, for messages and help.
-pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status, feeds, answers-again, hands-down-signals";
+pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status, feeds, writes, answers-again, polls, gives-pid, hands-down-signals";
 
 impl FromStr for Promises {
     type Err = String;
@@ -166,7 +175,10 @@ impl FromStr for Promises {
                 ("captures", None) => promises.captures = true,
                 ("status", None) => promises.status = true,
                 ("feeds", None) => promises.feeds = true,
+                ("writes", None) => promises.writes = true,
                 ("answers-again", None) => promises.answers_again = true,
+                ("polls", None) => promises.polls = true,
+                ("gives-pid", None) => promises.gives_pid = true,
                 ("hands-down-signals", None) => promises.hands_down_signals = true,
                 _ => return Err(format!("{part:?} is not a promise; the words are {WORDS}")),
             }
@@ -181,7 +193,7 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_writes() {
-        let text = "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,hands-down-signals";
+        let text = "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,writes,answers-again,polls,gives-pid,hands-down-signals";
         assert_eq!(text.parse::<Promises>().unwrap().to_string(), text);
         assert_eq!("".parse::<Promises>().unwrap(), Promises::default());
     }

@@ -1,7 +1,7 @@
 //! Re-entry: one executable is the command, the wardens, the hosts and the fake.
 //!
-//! A program that embeds the harness calls [`reenter`] first thing in `main`; when it was started as a fake, a warden or a
-//! host it plays that part and does not return. So nothing else must be installed.
+//! A program that embeds the harness calls [`reenter`] first thing in `main`; when it was started as a fake or a warden it
+//! plays that part and does not return, and a host is a fork of a warden. So nothing else must be installed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Subjects {
         self.all.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    fn take(&self, name: &str) -> Option<Arc<dyn DynSubject>> {
+    pub(crate) fn take(&self, name: &str) -> Option<Arc<dyn DynSubject>> {
         self.all.iter().find(|(own, _)| own == name).map(|(_, subject)| subject.clone())
     }
 }
@@ -60,13 +60,8 @@ pub fn reenter(subjects: impl FnOnce() -> Subjects) {
     let result = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["probe", tier] => tier_named(tier).and_then(crate::warden::probe),
         ["warden", tier, folder] => {
-            tier_named(tier).and_then(|tier| crate::warden::serve(tier, Path::new(folder)))
+            tier_named(tier).and_then(|tier| crate::warden::serve(tier, Path::new(folder), subjects))
         }
-        ["host", name, socket] => match subjects().take(name) {
-            Some(subject) => crate::host::serve(subject, Path::new(socket))
-                .map_err(|error| format!("host of {name}: {error}")),
-            None => Err(format!("no subject {name:?} in this executable")),
-        },
         _ => Err(format!("{FLAG} is for headcount's own use")),
     };
     match result {

@@ -3,11 +3,14 @@
 //! By hand and in one place, because this is the hot path: a case may look many times.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use fake_cli::control::Descriptor;
+
+mod condition;
+pub use condition::condition;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +19,8 @@ pub struct Stat {
     pub pid: i32,
     /// Its name.
     pub comm: String,
-    /// Its state: `S`, `R`, `T`, `D`, `Z`, `X`.
+    /// Its state: `S`, `R`, `T`, `D`, `Z`, `X`. `S` for a process whose main thread has ended while others live, which the kernel
+    /// calls `Z`.
     pub state: char,
     /// Its parent.
     pub ppid: i32,
@@ -40,10 +44,14 @@ impl Stat {
         let (pid, comm) = head.split_once('(')?;
         let fields = tail.split_ascii_whitespace().collect::<Vec<_>>();
         let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+        let state = match fields.first()?.chars().next()? {
+            'Z' if number(17)? > 1 => 'S',
+            state => state,
+        };
         Some(Self {
             pid: pid.trim().parse().ok()?,
             comm: comm.to_owned(),
-            state: fields.first()?.chars().next()?,
+            state,
             ppid: number(1)?,
             pgid: number(2)?,
             sid: number(3)?,
@@ -54,7 +62,14 @@ impl Stat {
 
 /// A process's `stat`; nothing if it is gone.
 pub fn stat(pid: i32) -> Option<Stat> {
-    Stat::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    read_at_once(&format!("/proc/{pid}/stat"), Stat::parse).ok()?
+}
+
+/// Gives what stands in a small file of the kernel's, which is whole only if it is read at once.
+fn read_at_once<T>(path: &str, take: impl FnOnce(&str) -> T) -> io::Result<T> {
+    let mut buffer = [0; 1024];
+    let count = fs::File::open(path)?.read(&mut buffer)?;
+    Ok(take(&String::from_utf8_lossy(&buffer[..count])))
 }
 
 /// Everyone in this `/proc`, in order of pid.
@@ -81,11 +96,10 @@ pub fn everyone() -> io::Result<Vec<Stat>> {
 ///
 /// When `/proc/loadavg` cannot be read.
 pub fn last_pid() -> io::Result<i32> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    text.split_ascii_whitespace()
-        .next_back()
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("no last pid in /proc/loadavg: {text:?}")))
+    read_at_once("/proc/loadavg", |text| {
+        let field = text.split_ascii_whitespace().next_back().and_then(|field| field.parse().ok());
+        field.ok_or_else(|| io::Error::other(format!("no last pid in /proc/loadavg: {text:?}")))
+    })?
 }
 
 /// The direct children of a process, those of all its threads.
@@ -153,11 +167,6 @@ fn mode(permissions: u32) -> &'static str {
     }
 }
 
-/// How many threads a process has; 0 if it is gone.
-pub fn threads(pid: i32) -> u32 {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, |tasks| tasks.count() as u32)
-}
-
 /// Whether a signal is pending for a process that it has not taken yet.
 pub fn has_pending_signal(pid: i32) -> bool {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
@@ -196,6 +205,18 @@ mod tests {
         let stat = Stat::parse(text).unwrap();
         assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (42, "a) b (c", 'S'));
         assert_eq!((stat.ppid, stat.pgid, stat.sid, stat.start_ticks), (7, 41, 40, 12345));
+    }
+
+    #[test]
+    fn a_process_without_its_main_thread_is_no_zombie() {
+        let of = |threads: u32| {
+            Stat::parse(&format!(
+                "42 (a) Z 7 41 40 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 {threads} 0 12345 1 1 1"
+            ))
+            .unwrap()
+        };
+        assert!(of(1).is_zombie());
+        assert!(!of(2).is_zombie());
     }
 
     #[test]

@@ -21,6 +21,10 @@ pub const MOST_OPS: usize = 64;
 pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
 /// Name of the child that the host has beside the wrapper's.
 pub const BYSTANDER_CHILD: &str = "bystander-child";
+/// Most callers of a `together`.
+pub const MOST_CALLERS: usize = 8;
+/// Most calls of one of them.
+pub const MOST_CALLS: usize = 16;
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -74,7 +78,13 @@ pub struct Op {
     /// What to do.
     #[serde(rename = "do")]
     pub verb: Verb,
-    /// A gate: not before this event of the newest run.
+    /// The run that it is about, from 1; nothing: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u32>,
+    /// For a `together`: what each of the callers does, one call after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Vec<Call>>,
+    /// A gate: not before this event of the run that it is about; for a `run`, of the newest before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Event>,
     /// How long to wait after that.
@@ -88,7 +98,44 @@ pub struct Op {
 impl Op {
     /// An op that waits for nothing and is hindered by nothing.
     pub const fn new(verb: Verb) -> Self {
-        Self { verb, after: None, delay: None, hindered_by: None }
+        Self { verb, run: None, callers: Vec::new(), after: None, delay: None, hindered_by: None }
+    }
+
+    /// How often its callers make this call.
+    pub fn counts(&self, call: Call) -> usize {
+        self.callers.iter().flatten().filter(|made| **made == call).count()
+    }
+}
+
+/// What one caller of a `together` does with the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// Cancel it.
+    Cancel,
+    /// Ask for its state without waiting.
+    Poll,
+    /// Wait until it has ended.
+    Wait,
+    /// Write one record to the root's standard input.
+    Write,
+    /// Close the root's standard input.
+    CloseStdin,
+    /// Drop its handle or its future.
+    Drop,
+}
+
+impl Call {
+    /// As it is written in scenarios.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Poll => "poll",
+            Self::Wait => "wait",
+            Self::Write => "write",
+            Self::CloseStdin => "close-stdin",
+            Self::Drop => "drop",
+        }
     }
 }
 
@@ -130,16 +177,30 @@ impl Hindrance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// Start a run of the script.
+    /// Start a run of the script. There may be others under way.
     Run,
-    /// Cancel the newest run. Again inside the grace: escalate.
+    /// Cancel the run. Again inside the grace: escalate.
     Cancel,
-    /// Drop the handle or the future of the newest run.
+    /// Drop the handle or the future of the run.
     Drop,
-    /// Wait until the newest run has ended.
+    /// Wait until the run has ended.
     Wait,
-    /// Ask for the outcome of the newest run again, once it has ended.
+    /// Ask for the outcome of the run again, once it has ended.
     AskAgain,
+    /// Ask for the state of the run, without waiting.
+    Poll,
+    /// Write so many bytes to the root's standard input, which stays open.
+    Write(u64),
+    /// Close the root's standard input.
+    CloseStdin,
+    /// Have several callers, each on a thread of its own, begin at the same moment with their calls.
+    Together,
+    /// Stop the host with SIGSTOP. It is continued when there is no op left, at the latest.
+    StopHost,
+    /// Continue the host with SIGCONT.
+    ContinueHost,
+    /// Close the connection by which the host is told what to do: it ends as an application does whose controller is gone.
+    HangUp,
     /// Kill the host with SIGKILL.
     KillHost,
     /// Send this signal to the host.
@@ -180,20 +241,37 @@ impl Verb {
             Self::Drop => "drop".to_owned(),
             Self::Wait => "wait".to_owned(),
             Self::AskAgain => "ask-again".to_owned(),
+            Self::Poll => "poll".to_owned(),
+            Self::Write(bytes) => format!("write {bytes}"),
+            Self::CloseStdin => "close-stdin".to_owned(),
+            Self::Together => "together".to_owned(),
+            Self::StopHost => "stop-host".to_owned(),
+            Self::ContinueHost => "continue-host".to_owned(),
+            Self::HangUp => "hang-up".to_owned(),
             Self::KillHost => "kill-host".to_owned(),
             Self::SignalHost(signal) => format!("signal-host {}", signal.name()),
             Self::EndHost(how) => format!("end-host {}", how.name()),
         }
     }
 
-    /// Whether the op is one that ends a run.
+    /// Whether the op is one that ends a run. What callers do together is up to each of their calls.
     pub fn stops(self) -> bool {
-        !matches!(self, Self::Run | Self::Wait | Self::AskAgain)
+        matches!(self, Self::Cancel | Self::Drop) || self.ends_host()
     }
 
     /// Whether the op ends the host.
     pub fn ends_host(self) -> bool {
-        matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_))
+        matches!(self, Self::KillHost | Self::SignalHost(_) | Self::EndHost(_) | Self::HangUp)
+    }
+
+    /// Whether the op is about one run, and not about the host.
+    pub fn is_about_a_run(self) -> bool {
+        !self.ends_host() && !matches!(self, Self::StopHost | Self::ContinueHost)
+    }
+
+    /// Whether the op needs the other end of the root's standard input.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Write(_) | Self::CloseStdin)
     }
 }
 
@@ -374,7 +452,37 @@ impl Scenario {
             })?;
             nodes.push(BYSTANDER_CHILD.to_owned());
         }
+        if self.input.is_some() && self.writes() {
+            return refuse(
+                "input",
+                "the ops write to the root's standard input; leave one of both".to_owned(),
+            );
+        }
         for (index, op) in self.ops.iter().enumerate() {
+            check_run(&self.ops, index).map_err(|problem| Refused {
+                file: None,
+                place: format!("ops[{index}].run"),
+                problem,
+            })?;
+            check_callers(op).map_err(|problem| Refused {
+                file: None,
+                place: format!("ops[{index}].callers"),
+                problem,
+            })?;
+            if op.verb == Verb::Wait && is_host_stopped(&self.ops[..index]) {
+                return refuse(
+                    &format!("ops[{index}].do"),
+                    "a host that is stopped ends no run; put a \"continue-host\" before it".to_owned(),
+                );
+            }
+            if let Verb::Write(bytes) = op.verb
+                && bytes > script::MOST_BYTES
+            {
+                return refuse(
+                    &format!("ops[{index}].do"),
+                    format!("{bytes} bytes; at most {} are allowed", script::MOST_BYTES),
+                );
+            }
             if let Some(delay) = op.delay
                 && delay > script::MOST_TIME
             {
@@ -419,6 +527,54 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+impl Scenario {
+    /// Whether an op writes to the root's standard input or closes it.
+    pub fn writes(&self) -> bool {
+        self.ops
+            .iter()
+            .any(|op| op.verb.writes() || op.counts(Call::Write) > 0 || op.counts(Call::CloseStdin) > 0)
+    }
+}
+
+/// An op can be about a run only that an op before it starts.
+fn check_run(ops: &[Op], index: usize) -> Result<(), String> {
+    let op = &ops[index];
+    let Some(run) = op.run else { return Ok(()) };
+    if op.verb == Verb::Run || !op.verb.is_about_a_run() {
+        return Err(format!("{:?} is about no run of those before it; leave it out", op.verb.name()));
+    }
+    let started = ops[..index].iter().filter(|op| op.verb == Verb::Run).count();
+    if (1..=started).contains(&(run as usize)) {
+        Ok(())
+    } else {
+        Err(format!("{run}: the ops before it start runs 1 to {started}"))
+    }
+}
+
+fn check_callers(op: &Op) -> Result<(), String> {
+    match (op.verb, op.callers.as_slice()) {
+        (Verb::Together, callers) if !(1..=MOST_CALLERS).contains(&callers.len()) => {
+            Err(format!("{} callers; 1 to {MOST_CALLERS} are allowed", callers.len()))
+        }
+        (Verb::Together, callers) => {
+            match callers.iter().find(|calls| !(1..=MOST_CALLS).contains(&calls.len())) {
+                Some(calls) => {
+                    Err(format!("{} calls of one caller; 1 to {MOST_CALLS} are allowed", calls.len()))
+                }
+                None => Ok(()),
+            }
+        }
+        (_, []) => Ok(()),
+        _ => Err("only a \"together\" has callers".to_owned()),
+    }
+}
+
+/// Whether these ops leave the host stopped.
+fn is_host_stopped(ops: &[Op]) -> bool {
+    let newest = ops.iter().rev().find(|op| matches!(op.verb, Verb::StopHost | Verb::ContinueHost));
+    newest.is_some_and(|op| op.verb == Verb::StopHost)
 }
 
 /// Limits belong to the host as a whole, so a run that lowers them must be over before the next one.
@@ -496,6 +652,40 @@ mod tests {
         .unwrap();
         assert_eq!(scenario.host.blocks, [Signal::Term]);
         assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+    }
+
+    #[test]
+    fn ops_on_several_runs_and_from_several_threads_read_as_people_write_them() {
+        let scenario = read(
+            r#""ops": [{"do": "run"}, {"do": "run"}, {"do": "poll", "run": 1}, {"do": {"write": 10}},
+                {"do": "together", "run": 1, "callers": [["poll", "cancel", "poll"], ["write", "close-stdin"], ["wait"], ["drop"]]},
+                {"do": "close-stdin"}, {"do": "stop-host"}, {"do": "continue-host"}, {"do": "wait", "run": 2}, {"do": "hang-up"}]"#,
+        )
+        .unwrap();
+        assert_eq!(scenario.ops[4].counts(Call::Poll), 2);
+        assert!(scenario.writes());
+        assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+    }
+
+    #[test]
+    fn what_cannot_be_about_a_run_or_by_callers_is_refused_with_its_place() {
+        let ops = |more: &str| format!(r#""ops": [{{"do": "run"}}, {more}]"#);
+        for (more, place, word) in [
+            (ops(r#"{"do": "cancel", "run": 2}"#), "ops[1].run", "start runs 1 to 1"),
+            (ops(r#"{"do": "cancel", "run": 0}"#), "ops[1].run", "start runs 1 to 1"),
+            (ops(r#"{"do": "run", "run": 1}"#), "ops[1].run", "leave it out"),
+            (ops(r#"{"do": "kill-host", "run": 1}"#), "ops[1].run", "leave it out"),
+            (ops(r#"{"do": "together"}"#), "ops[1].callers", "1 to 8"),
+            (ops(r#"{"do": "together", "callers": [[]]}"#), "ops[1].callers", "1 to 16"),
+            (ops(r#"{"do": "cancel", "callers": [["poll"]]}"#), "ops[1].callers", "only a"),
+            (ops(r#"{"do": {"write": 99999999999}}"#), "ops[1].do", "at most"),
+            (ops(r#"{"do": "stop-host"}, {"do": "wait"}"#), "ops[2].do", "continue-host"),
+            (format!(r#"{}, "input": 1"#, ops(r#"{"do": "close-stdin"}"#)), "input", "leave one"),
+        ] {
+            let refused = read(&more).unwrap_err();
+            assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
     }
 
     #[test]

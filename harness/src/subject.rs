@@ -12,11 +12,11 @@ use std::time::Duration;
 use fake_cli::content::{Content, Output};
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::promises::Promises;
 use crate::scenario::Limits;
-use crate::trace::Outcome;
+use crate::trace::{Outcome, Polled};
 
 /// A wrapper written in Rust.
 ///
@@ -59,6 +59,7 @@ pub struct Job {
     task: Task,
     cancels: Cancels,
     asked: Asked,
+    given: Giving,
     requests: mpsc::UnboundedReceiver<()>,
 }
 
@@ -118,11 +119,117 @@ impl Job {
         self.cancels.hook(Arc::new(cancel));
     }
 
-    pub(crate) fn new(task: Task) -> (Self, Cancels, Asked) {
+    /// Whether the caller writes to the child while it runs, by [`Self::on_write`], and closes its input, by
+    /// [`Self::on_close_stdin`]. Only a wrapper that promises that its users can is asked for it.
+    pub fn writes(&self) -> bool {
+        self.task.writes
+    }
+
+    /// Calls `write` for each write of the caller to the child's standard input, from whichever thread the caller is on. The
+    /// future ends when the bytes are written or cannot be.
+    pub fn on_write<F>(&self, write: impl Fn(Vec<u8>) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        self.given.write.send_replace(Some(Arc::new(move |bytes| Box::pin(write(bytes)))));
+    }
+
+    /// Calls `close` when the caller closes the child's standard input.
+    pub fn on_close_stdin<F>(&self, close: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.given.close_stdin.send_replace(Some(Arc::new(move || Box::pin(close()))));
+    }
+
+    /// Calls `poll` whenever the caller asks for the state of the run, from whichever thread the caller is on, also after the run
+    /// has ended. To be called as soon as there is a run to ask; a caller who comes sooner waits for that.
+    pub fn on_poll<F>(&self, poll: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Polled> + Send + 'static,
+    {
+        self.given.poll.send_replace(Some(Arc::new(move || Box::pin(poll()))));
+    }
+
+    pub(crate) fn new(task: Task) -> (Self, Caller) {
         let (sender, requests) = mpsc::unbounded_channel();
         let cancels = Cancels { sender, hooked: Arc::default() };
         let asked = Asked::default();
-        (Self { task, cancels: cancels.clone(), asked: asked.clone(), requests }, cancels, asked)
+        let given = Giving::default();
+        let taken = given.taken();
+        let caller = Caller { cancels: cancels.clone(), asked: asked.clone(), given: taken };
+        (Self { task, cancels, asked, given, requests }, caller)
+    }
+}
+
+/// The caller's end of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) cancels: Cancels,
+    pub(crate) asked: Asked,
+    pub(crate) given: Given,
+}
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type HookedCall<T> = Option<Arc<dyn Fn() -> Later<T> + Send + Sync>>;
+type HookedWrite = Option<Arc<dyn Fn(Vec<u8>) -> Later<std::io::Result<()>> + Send + Sync>>;
+
+/// What a subject gives its caller as soon as it has it.
+#[derive(Default)]
+struct Giving {
+    poll: watch::Sender<HookedCall<Polled>>,
+    write: watch::Sender<HookedWrite>,
+    close_stdin: watch::Sender<HookedCall<()>>,
+}
+
+impl std::fmt::Debug for Giving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Giving")
+    }
+}
+
+impl Giving {
+    fn taken(&self) -> Given {
+        Given {
+            poll: self.poll.subscribe(),
+            write: self.write.subscribe(),
+            close_stdin: self.close_stdin.subscribe(),
+        }
+    }
+}
+
+/// What a caller was given by a subject. Whoever asks before that waits for it, and nobody waits once the job is gone.
+#[derive(Clone)]
+pub(crate) struct Given {
+    poll: watch::Receiver<HookedCall<Polled>>,
+    write: watch::Receiver<HookedWrite>,
+    close_stdin: watch::Receiver<HookedCall<()>>,
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+impl Given {
+    /// The state of the run; nothing if the job is gone and gave no way to ask.
+    pub(crate) async fn poll(mut self) -> Option<Polled> {
+        let poll = self.poll.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some(poll().await)
+    }
+
+    /// Writes to the child; nothing if the job is gone and gave no way to write.
+    pub(crate) async fn write(mut self, bytes: Vec<u8>) -> Option<std::io::Result<()>> {
+        let write = self.write.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some(write(bytes).await)
+    }
+
+    /// Closes the child's input; nothing if the job is gone and gave no way to close it.
+    pub(crate) async fn close_stdin(mut self) -> Option<()> {
+        let close = self.close_stdin.wait_for(Option::is_some).await.ok()?.clone()?;
+        close().await;
+        Some(())
     }
 }
 
@@ -136,6 +243,9 @@ pub struct Task {
     pub limits: Limits,
     /// How many bytes to write to the child.
     pub input: Option<u64>,
+    /// Whether the caller writes to the child while it runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writes: bool,
     /// Whether the outcome will be asked for again.
     pub asks_again: bool,
 }
@@ -270,13 +380,14 @@ mod tests {
     use crate::trace::Reason;
 
     fn task(asks_again: bool) -> Task {
-        Task { program: PathBuf::from("/bin/true"), limits: Limits::default(), input: Some(100), asks_again }
+        let (program, limits) = (PathBuf::from("/bin/true"), Limits::default());
+        Task { program, limits, input: Some(100), writes: false, asks_again }
     }
 
     #[test]
     fn an_answer_is_kept_only_for_a_case_that_asks_again() {
         for asks_again in [false, true] {
-            let (job, _, asked) = Job::new(task(asks_again));
+            let (job, Caller { asked, .. }) = Job::new(task(asks_again));
             assert!(asked.ask().is_none(), "nobody answers yet");
             job.answer_again(|| async {
                 Outcome { reason: Reason::Itself, status: None, stdout: None, stderr: None }
@@ -287,9 +398,22 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn who_asks_for_the_state_waits_until_there_is_a_run_to_ask_and_no_longer_than_the_job() {
+        use crate::trace::RunState;
+        let polled = Polled { state: RunState::Running, pid: None };
+        let (job, Caller { given, .. }) = Job::new(task(false));
+        let early = tokio::spawn(given.clone().poll());
+        job.on_poll(move || std::future::ready(polled));
+        assert_eq!(early.await.unwrap(), Some(polled));
+        drop(job);
+        assert_eq!(given.clone().poll().await, Some(polled), "also when the run has ended");
+        assert!(given.close_stdin().await.is_none(), "nobody gave a way to do that");
+    }
+
     #[test]
     fn a_cancel_that_comes_before_the_hook_is_not_lost() {
-        let (job, cancels, _) = Job::new(task(false));
+        let (job, Caller { cancels, .. }) = Job::new(task(false));
         let count = Arc::new(AtomicU32::new(0));
         cancels.cancel();
         cancels.cancel();

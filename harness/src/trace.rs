@@ -7,13 +7,16 @@ use fake_cli::control::{Descriptor, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::promises::Promises;
-use crate::scenario::{Limits, Scenario, Verb};
+use crate::scenario::{Call, Limits, Scenario, Verb};
 
 /// The newest schema that this program reads and the one that it writes.
 pub const SCHEMA: u32 = 1;
 
 /// With which code the child exits that a host has beside the wrapper's.
 pub const BYSTANDER_CHILD_CODE: u8 = 42;
+
+/// A thread that blocks so many signals is only starting: nobody names that many.
+const STARTING: usize = 50;
 
 /// What happened in a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,10 @@ pub struct Trace {
     pub end: CaseEnd,
     /// What was left and was killed by the harness when everything had been looked at.
     pub swept: Vec<Seen>,
+    /// What was in the host's folder for temporary files when the host had ended and nobody was left, or the longest wait for
+    /// that was over; nothing if nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_left: Option<Vec<String>>,
 }
 
 /// What was audited.
@@ -153,6 +160,26 @@ pub enum What {
         /// How it ended, as it says now.
         outcome: Outcome,
     },
+    /// The host asked for the state of a run and got this answer.
+    Polled {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// Which run.
+        run: u32,
+        /// What it got.
+        polled: Polled,
+    },
+    /// Several callers in the host have made their calls.
+    Called {
+        /// Index in the scenario's ops.
+        op: usize,
+        /// With which run.
+        run: u32,
+        /// Each call with its answer, by caller and in the order in which that caller made them.
+        calls: Vec<Made>,
+    },
+    /// The harness continued the host, which an op had stopped, because no op was left.
+    HostContinued,
     /// A node reported something.
     Node {
         /// Of which run; 0 for bystanders too.
@@ -264,6 +291,74 @@ impl Outcome {
     pub const fn because(reason: Reason) -> Self {
         Self { reason, status: None, stdout: None, stderr: None }
     }
+}
+
+/// The state of a run, as the wrapper says it when it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Polled {
+    /// Where the run stands.
+    pub state: RunState,
+    /// The child's pid, where the wrapper gives it out and gives it out now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// The child was started, and nobody has stopped the run.
+    Running,
+    /// It is being stopped. A wrapper that does not tell this from running says running.
+    Stopping,
+    /// It has ended.
+    Ended,
+}
+
+impl RunState {
+    /// As it is written in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A call that one of several callers in the host made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Which caller, from 0.
+    pub caller: u32,
+    /// What it called.
+    pub call: Call,
+    /// When it called, by the host's own clock, in microseconds since the case began.
+    pub called_us: u64,
+    /// When it had its answer, by the same clock.
+    pub returned_us: u64,
+    /// The answer.
+    pub said: Said,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// It is done.
+    Done,
+    /// The state of the run.
+    State(Polled),
+    /// The run has ended, for this reason.
+    Ended(Reason),
+    /// The run has no outcome: it was dropped.
+    Dropped,
+    /// It failed.
+    Failed(String),
+    /// The subject has no such call.
+    Unimplemented,
 }
 
 /// Output that a wrapper gave back.
@@ -381,6 +476,66 @@ pub struct Inventory {
     pub descriptors: Vec<Descriptor>,
     /// How many threads it has.
     pub threads: u32,
+    /// What else was seen of it from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// How long after the end of the run; 0 before a run.
+    #[serde(default)]
+    pub settled_us: u64,
+}
+
+/// What can be seen of a host from outside, besides its handles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// Its threads, the first one first.
+    pub threads: Vec<Thread>,
+    /// Numbers of the signals that it ignores.
+    pub ignored: Vec<i32>,
+    /// Numbers of the signals that it handles.
+    pub caught: Vec<i32>,
+    /// Its umask.
+    pub umask: u32,
+    /// Its working directory.
+    pub folder: String,
+    /// How many timers it has that signal it (`timer_create`); nothing where this kernel does not list them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timers: Option<u32>,
+}
+
+impl Condition {
+    /// Whether everything but threads and handlers is as it was: those a runtime adds when it is first used.
+    pub fn settings_as_in(&self, later: &Self) -> bool {
+        let masks_kept = self.threads_in(later).all(|(thread, then)| thread.blocked == then.blocked);
+        masks_kept
+            && later.ignored.iter().all(|signal| self.ignored.contains(signal))
+            && self.umask == later.umask
+            && self.folder == later.folder
+            && later.timers <= self.timers
+    }
+
+    /// The threads that are there later too, then and now. One that is only starting is none yet: the C library has it block
+    /// everything until then.
+    pub fn threads_in<'c>(&'c self, later: &'c Self) -> impl Iterator<Item = (&'c Thread, &'c Thread)> {
+        let same = |thread: &&Thread, then: &&Thread| (thread.tid, &thread.name) == (then.tid, &then.name);
+        let started = |thread: &&Thread| thread.blocked.len() < STARTING;
+        self.threads
+            .iter()
+            .filter(started)
+            .filter_map(move |thread| Some((thread, later.threads.iter().find(|then| same(&thread, then))?)))
+    }
+}
+
+/// A thread of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thread {
+    /// Its number.
+    pub tid: i32,
+    /// Its name.
+    pub name: String,
+    /// Numbers of the signals that it blocks.
+    pub blocked: Vec<i32>,
 }
 
 /// A point at which handles were counted.

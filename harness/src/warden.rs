@@ -3,6 +3,7 @@
 //! It takes cases from its standard input, a socket whose other end the crew holds, and answers each with its trace, one JSON
 //! document a line. When the socket closes, however the crew ended, it empties its container and ends.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -12,6 +13,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::contain::Container;
+use crate::host;
+use crate::reentry::Subjects;
 use crate::run::{self, Case, Place};
 use crate::trace::{Tier, Trace};
 
@@ -42,10 +45,23 @@ pub(crate) fn probe(tier: Tier) -> Result<(), String> {
 }
 
 /// Serves until the crew is gone.
-pub(crate) fn serve(tier: Tier, folder: &Path) -> Result<(), String> {
+///
+/// `subjects` makes the subjects of this executable; it is called in the hosts, never in the warden itself.
+pub(crate) fn serve(tier: Tier, folder: &Path, subjects: impl FnOnce() -> Subjects) -> Result<(), String> {
     // Ctrl-C is for the command alone: it tells its wardens by closing their sockets.
     rustix::process::setsid().map_err(|error| format!("setsid: {error}"))?;
     let container = Container::enter(tier)?;
+    let subjects = Cell::new(Some(subjects));
+    let host = |name: &str, socket: &Path| {
+        let subjects = subjects.take().expect("each host is a fork in which nobody has taken them");
+        match host_of(name, socket, subjects()) {
+            Ok(()) => 0,
+            Err(why) => {
+                eprintln!("headcount: {why}");
+                HOST_FAILED
+            }
+        }
+    };
     let program = std::env::current_exe().map_err(|error| format!("own executable: {error}"))?;
     let socket = take_socket()?;
     let mut reader = BufReader::new(socket.try_clone().map_err(|error| error.to_string())?);
@@ -69,6 +85,7 @@ pub(crate) fn serve(tier: Tier, folder: &Path) -> Result<(), String> {
             tier,
             folder: &folder,
             program: &program,
+            host: &host,
             lifeline: socket.as_fd(),
         };
         let trace = run::run(&case, &place)?;
@@ -79,6 +96,14 @@ pub(crate) fn serve(tier: Tier, folder: &Path) -> Result<(), String> {
         let (own_us, total_us) = (own_after - own, total_after - total);
         send(&socket, &Message::Finished(Finished { trace: Box::new(trace), own_us, total_us }))?;
     }
+}
+
+/// Exit code of a host that could not do its part.
+const HOST_FAILED: i32 = 70;
+
+fn host_of(name: &str, socket: &Path, subjects: Subjects) -> Result<(), String> {
+    let subject = subjects.take(name).ok_or_else(|| format!("no subject {name:?} in this executable"))?;
+    host::serve(subject, socket).map_err(|error| format!("host of {name}: {error}"))
 }
 
 /// The crew's socket, moved away from standard input, which becomes `/dev/null`.

@@ -208,9 +208,10 @@ impl Run {
         self.canceller().cancel();
     }
 
-    /// A handle that cancels the run from anywhere, also from another thread. It does not keep the run alive.
+    /// A handle that cancels the run from anywhere, also from another thread, and tells where it stands while somebody else
+    /// waits for it. It does not keep the run alive.
     pub fn canceller(&self) -> Canceller {
-        Canceller { door: self.door.clone(), common: Arc::clone(&self.common) }
+        Canceller { pid: self.pid, door: self.door.clone(), common: Arc::clone(&self.common) }
     }
 
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe: no event is lost if the future is dropped.
@@ -329,9 +330,10 @@ impl Drop for Run {
     }
 }
 
-/// Cancels a run from anywhere.
+/// Cancels a run from anywhere, and tells where it stands.
 #[derive(Clone, Debug)]
 pub struct Canceller {
+    pid: u32,
     door: Door,
     common: Arc<Common>,
 }
@@ -342,5 +344,16 @@ impl Canceller {
         if self.common.board.state() != State::Terminated {
             self.door.stop(Wish::Cancel);
         }
+    }
+
+    /// See [`Run::state`]. A cancel is noticed a moment after it was given, so until then the run is still said to be running. A
+    /// dropped run goes on to its end, which this tells as well.
+    pub fn state(&self) -> State {
+        self.common.board.state()
+    }
+
+    /// See [`Run::pid`].
+    pub fn pid(&self) -> Option<u32> {
+        self.common.board.has_pid().then_some(self.pid)
     }
 }

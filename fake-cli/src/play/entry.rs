@@ -1,5 +1,6 @@
 //! Ways into the player.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::Write as _;
@@ -29,7 +30,7 @@ pub fn reenter_if_fake() {
     guarded(|| {
         let file = PlayFile::read(&play_file).unwrap_or_else(|problem| refuse(&problem));
         let (program, resume) = Program::of_this_process(path);
-        play_as(file, Some(program), resume)
+        play_as(file, Some(program), resume, play_file.parent())
     })
 }
 
@@ -38,7 +39,7 @@ pub fn reenter_if_fake() {
 /// Steps that start the program afresh (`clear-environment`, and `fork` as a reaction) are reported as failed, for
 /// nobody would find the play file again. The process must have one thread only.
 pub fn play(file: PlayFile) -> ! {
-    guarded(|| play_as(file, None, None))
+    guarded(|| play_as(file, None, None, None))
 }
 
 /// Plays the script at `path`, without a control socket. If the script is refused the process exits
@@ -51,7 +52,7 @@ pub fn play_alone(path: &Path) -> ! {
         let mut file = PlayFile::read_script(path).unwrap_or_else(|problem| refuse(&problem));
         file.control = None;
         let (program, resume) = sys::started_as().map(Program::of_this_process).unzip();
-        play_as(file, program, resume.flatten())
+        play_as(file, program, resume.flatten(), path.parent())
     })
 }
 
@@ -65,7 +66,7 @@ pub fn play_node_in_this_process(file: &PlayFile, node: &str, script: &[Step]) -
     guarded(|| {
         sys::close_all_above_standard();
         signals::undo_runtime();
-        let mut this = Node::new(file, None, Resume::default());
+        let mut this = Node::new(file, None, Resume::default(), None);
         begin(&mut this, node, Origin::Forked);
         this.play(script, 0)
     })
@@ -77,6 +78,7 @@ pub fn ends_with_resume_mark(arguments: &[OsString]) -> bool {
 }
 
 /// How to start this program afresh.
+#[derive(Clone)]
 pub(super) struct Program {
     /// The path under which it was started.
     pub(super) path: CString,
@@ -111,7 +113,7 @@ impl Program {
 }
 
 impl Node {
-    fn new(file: &PlayFile, program: Option<Program>, resume: Resume) -> Self {
+    fn new(file: &PlayFile, program: Option<Program>, resume: Resume, folder: Option<&Path>) -> Self {
         Self {
             name: resume.node,
             run: file.run,
@@ -119,14 +121,22 @@ impl Node {
             ttl: file.ttl,
             until_ns: resume.until_ns,
             program,
+            folder: folder.map(Path::to_owned),
             wrote: resume.wrote,
+            said: resume.said,
+            buffered: Vec::new(),
+            hogged: Vec::new(),
+            hoard: Vec::new(),
+            locks: resume.locks,
+            late_writes: BTreeMap::new(),
+            late_writes_done: 0,
             blocked_by_script: resume.blocked_by_script,
             passed: Vec::new(),
         }
     }
 }
 
-fn play_as(file: PlayFile, program: Option<Program>, resume: Option<Resume>) -> ! {
+fn play_as(file: PlayFile, program: Option<Program>, resume: Option<Resume>, folder: Option<&Path>) -> ! {
     let resume =
         resume.unwrap_or_else(|| Resume { node: ROOT.to_owned(), step: Some(0), ..Resume::default() });
     let (name, first, children) = (resume.node.clone(), resume.step, resume.children.clone());
@@ -134,17 +144,18 @@ fn play_as(file: PlayFile, program: Option<Program>, resume: Option<Resume>) -> 
         tree::name_process(&name);
     }
     sys::set_handler_forks(resume.handler_forks);
-    let mut node = Node::new(&file, program, resume);
+    let mut node = Node::new(&file, program, resume, folder);
     begin(&mut node, &name, Origin::Executed);
     children.into_iter().for_each(sys::remember_child);
     match first {
         None => node.play(&[Step::Hang], 0),
-        Some(0) => node.play(&file.script, 0),
         Some(first) => {
             let Some(script) = script_of(&name, &file.script, ROOT) else {
                 give_up(code::BROKEN, &format!("no node named {name:?} in the play file"))
             };
-            node.did(first - 1);
+            if first > 0 {
+                node.did(first - 1);
+            }
             node.play(script, first)
         }
     }
@@ -162,7 +173,7 @@ fn script_of<'a>(name: &str, script: &'a [Step], here: &str) -> Option<&'a [Step
 }
 
 fn begin(node: &mut Node, name: &str, origin: Origin) {
-    if let Err(problem) = node.be_born(name, origin, None) {
+    if let Err(problem) = node.be_born(name, origin, &[]) {
         give_up(code::UNLINKED, &problem);
     }
 }

@@ -1,6 +1,5 @@
 //! The connection to the control socket.
 
-use std::ffi::c_int;
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::Path;
@@ -10,7 +9,6 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::sys;
 use crate::control::{Hello, MOST_MESSAGE_BYTES, Order, Report};
-use crate::script::Event;
 
 /// How long the player waits for anybody who answers: the listener, a node that it started.
 pub(super) const MOST_PATIENCE: Duration = Duration::from_secs(10);
@@ -70,24 +68,23 @@ fn as_message(mut hello: Hello) -> Vec<u8> {
     }
 }
 
-/// Waits until the listener lets `event` pass; `passed` keeps what it let pass besides.
-pub(super) fn wait_to_pass(event: &Event, passed: &mut Vec<Event>) {
-    let Some(link) = sys::link() else { return };
-    while !passed.contains(event) {
-        if let Some(Order::Pass { event }) = next_order(link) {
-            passed.push(event);
-        }
-    }
-}
-
-fn next_order(link: c_int) -> Option<Order> {
+/// The next order, if one has come.
+pub(super) fn order() -> Option<Order> {
     let mut buffer = [0; MOST_ORDER_BYTES];
-    match sys::receive(link, &mut buffer) {
-        Ok(0) => sys::exit(super::code::UNLINKED),
-        // An order that this player does not know is none for it.
-        Ok(length) => serde_json::from_slice(&buffer[..length]).ok(),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-        Err(_) => sys::exit(super::code::UNLINKED),
+    let link = sys::link()?;
+    loop {
+        match sys::receive_now(link, &mut buffer) {
+            Ok(0) => sys::exit(super::code::UNLINKED),
+            Ok(length) => {
+                // An order that this player does not know is none for it.
+                if let Ok(order) = serde_json::from_slice(&buffer[..length]) {
+                    return Some(order);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => sys::exit(super::code::UNLINKED),
+        }
     }
 }
 

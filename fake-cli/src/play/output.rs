@@ -10,7 +10,7 @@ use super::node::Node;
 use super::sys;
 use crate::content::{self, Content, Output};
 use crate::control::Report;
-use crate::script::{SlowStream, Write};
+use crate::script::{Say, SlowStream, Write};
 
 /// Bytes that are written at once; each of these is reported.
 const CHUNK: usize = 64 * 1024;
@@ -30,6 +30,21 @@ pub(super) fn write(node: &mut Node, write: &Write) -> Result<(), String> {
             return Ok(());
         }
     }
+}
+
+/// Writes messages of an agent's command line.
+pub(super) fn say(node: &mut Node, say: &Say) -> Result<(), String> {
+    for _ in 0..say.times {
+        let text = say.message.text(node.said);
+        node.said += 1;
+        let mut left = text.as_bytes();
+        while !left.is_empty() {
+            let written = put(node, Output::Stdout, left)?;
+            left = &left[written..];
+        }
+        confirm(node, Output::Stdout, Content::Messages);
+    }
+    Ok(())
 }
 
 /// Writes chunk after chunk with pauses between them.
@@ -76,11 +91,14 @@ fn confirm(node: &Node, to: Output, content: Content) {
 
 /// Writes what stands at the stream's present offset; says how much of it was taken.
 fn write_once(node: &mut Node, to: Output, content: Content, buffer: &mut [u8]) -> Result<usize, String> {
-    let so_far = &mut node.wrote[index(to)];
-    content::fill(content, to, *so_far, buffer);
-    match patiently(to.fd(), POLLOUT, || sys::write(to.fd(), buffer)) {
+    content::fill(content, to, node.wrote[index(to)], buffer);
+    put(node, to, buffer)
+}
+
+fn put(node: &mut Node, to: Output, bytes: &[u8]) -> Result<usize, String> {
+    match patiently(to.fd(), POLLOUT, || sys::write(to.fd(), bytes)) {
         Ok(written) => {
-            *so_far += written as u64;
+            node.wrote[index(to)] += written as u64;
             Ok(written)
         }
         Err(error) => {

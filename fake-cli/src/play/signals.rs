@@ -6,7 +6,8 @@ use nix::libc;
 
 use super::node::{Node, Resume};
 use super::sys::{self, Action, Handling, Signals, only};
-use crate::script::{Reaction, Then};
+use crate::script::{Output, Reaction, Then};
+use crate::span::Span;
 
 /// From now on reacts to a signal in the way that the script says.
 pub(super) fn react(node: &mut Node, reaction: &Reaction) -> Result<(), String> {
@@ -21,8 +22,25 @@ pub(super) fn react(node: &mut Node, reaction: &Reaction) -> Result<(), String> 
         Then::Log => (Action::Handle, Handling::Log),
         Then::Exit(code) => (Action::Handle, Handling::Exit { code }),
         Then::ExitSlowly { takes, code } => {
-            let takes_ns = u64::try_from(takes.get().as_nanos()).unwrap_or(u64::MAX);
-            (Action::Handle, Handling::ExitSlowly { takes_ns, code })
+            (Action::Handle, Handling::ExitSlowly { takes_ns: nanos(takes), code })
+        }
+        Then::CleanUp { takes, code } => {
+            sys::set_receipt(node.file_path("receipt", &node.name)?);
+            (Action::Handle, Handling::CleanUp { takes_ns: nanos(takes), code })
+        }
+        Then::Reraise { takes } => {
+            if !kills(signal) {
+                return Err(format!("{} does not kill", reaction.signal.name()));
+            }
+            if nix::unistd::getpid().as_raw() == 1 {
+                return Err("pid 1 cannot kill itself by a signal".to_owned());
+            }
+            (Action::Handle, Handling::Reraise { takes_ns: nanos(takes) })
+        }
+        Then::IgnoreFirst { count, code } => (Action::Handle, Handling::IgnoreFirst { count, code }),
+        Then::WriteLater { after, to, bytes } => {
+            node.late_writes.insert(signal, LateWrite { after, to, bytes });
+            (Action::Handle, Handling::Later)
         }
         Then::Fork(count) => {
             prepare_forks(node)?;
@@ -30,6 +48,18 @@ pub(super) fn react(node: &mut Node, reaction: &Reaction) -> Result<(), String> 
         }
     };
     set(node, only(signal), action, handling).map_err(|error| format!("{}: {error}", reaction.signal.name()))
+}
+
+fn nanos(span: Span) -> u64 {
+    u64::try_from(span.get().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a signal makes a node write a while later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LateWrite {
+    pub(super) after: Span,
+    pub(super) to: Output,
+    pub(super) bytes: u64,
 }
 
 /// From now on reports every signal that can be caught.

@@ -196,17 +196,25 @@ pub(super) fn unblock(set: Signals) -> Signals {
     change_mask(libc::SIG_UNBLOCK, set)
 }
 
-fn change_mask(how: c_int, set: Signals) -> Signals {
-    // SAFETY: the sets are initialised by sigemptyset before they are used.
+fn set_of(signals: Signals) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is initialised by sigemptyset before it is used.
     unsafe {
-        let mut new = MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(new.as_mut_ptr());
-        for signal in numbers(set) {
-            libc::sigaddset(new.as_mut_ptr(), signal);
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in numbers(signals) {
+            libc::sigaddset(set.as_mut_ptr(), signal);
         }
+        set.assume_init()
+    }
+}
+
+fn change_mask(how: c_int, set: Signals) -> Signals {
+    let new = set_of(set);
+    // SAFETY: the other set is initialised by sigemptyset before it is used.
+    unsafe {
         let mut old = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(old.as_mut_ptr());
-        libc::sigprocmask(how, new.as_ptr(), old.as_mut_ptr());
+        libc::sigprocmask(how, &raw const new, old.as_mut_ptr());
         members(old.as_ptr())
     }
 }
@@ -245,12 +253,27 @@ pub(super) enum Handling {
     Fork {
         count: u8,
     },
+    /// Leaves the receipt.
+    CleanUp {
+        takes_ns: u64,
+        code: u8,
+    },
+    Reraise {
+        takes_ns: u64,
+    },
+    IgnoreFirst {
+        count: u32,
+        code: u8,
+    },
+    /// Left to the node, which sees it when it waits ([`take_due`]).
+    Later,
 }
 
 struct Slot {
     kind: AtomicU8,
     number: AtomicU8,
-    takes_ns: AtomicU64,
+    /// How long it takes; of [`IGNORE_FIRST`] how often it is still ignored.
+    amount: AtomicU64,
 }
 
 const SILENT: u8 = 0;
@@ -258,24 +281,71 @@ const LOG: u8 = 1;
 const EXIT: u8 = 2;
 const EXIT_SLOWLY: u8 = 3;
 const FORK: u8 = 4;
+const CLEAN_UP: u8 = 5;
+const RERAISE: u8 = 6;
+const IGNORE_FIRST: u8 = 7;
+const LATER: u8 = 8;
 
 static SLOTS: [Slot; 65] =
-    [const { Slot { kind: AtomicU8::new(SILENT), number: AtomicU8::new(0), takes_ns: AtomicU64::new(0) } };
-        65];
+    [const { Slot { kind: AtomicU8::new(SILENT), number: AtomicU8::new(0), amount: AtomicU64::new(0) } }; 65];
 
 /// Sets what the handler does for a signal. To be called with that signal blocked.
 pub(super) fn set_handling(signal: c_int, handling: Handling) {
     let slot = &SLOTS[signal as usize];
-    let (kind, number, takes_ns) = match handling {
+    let (kind, number, amount) = match handling {
         Handling::Silent => (SILENT, 0, 0),
         Handling::Log => (LOG, 0, 0),
         Handling::Exit { code } => (EXIT, code, 0),
         Handling::ExitSlowly { takes_ns, code } => (EXIT_SLOWLY, code, takes_ns),
         Handling::Fork { count } => (FORK, count, 0),
+        Handling::CleanUp { takes_ns, code } => (CLEAN_UP, code, takes_ns),
+        Handling::Reraise { takes_ns } => (RERAISE, 0, takes_ns),
+        Handling::IgnoreFirst { count, code } => (IGNORE_FIRST, code, count.into()),
+        Handling::Later => (LATER, 0, 0),
     };
     slot.number.store(number, SeqCst);
-    slot.takes_ns.store(takes_ns, SeqCst);
+    slot.amount.store(amount, SeqCst);
     slot.kind.store(kind, SeqCst);
+    if kind == LATER {
+        LEFT_TO_NODE.fetch_or(only(signal), SeqCst);
+    } else {
+        LEFT_TO_NODE.fetch_and(!only(signal), SeqCst);
+    }
+}
+
+/// The signals whose handling is left to the node, and those of them that have come.
+static LEFT_TO_NODE: AtomicU64 = AtomicU64::new(0);
+static DUE: AtomicU64 = AtomicU64::new(0);
+
+/// The signals whose handling is left to the node.
+pub(super) fn left_to_node() -> Signals {
+    LEFT_TO_NODE.load(SeqCst)
+}
+
+/// Those that have come since this was asked last.
+pub(super) fn take_due() -> Signals {
+    DUE.swap(0, SeqCst)
+}
+
+/// Where the handler leaves a file that says that it has cleaned up.
+static RECEIPT: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Sets the path of the receipt. Kept for the life of the process.
+pub(super) fn set_receipt(path: CString) {
+    RECEIPT.store(path.into_raw(), SeqCst);
+}
+
+/// Only async-signal-safe calls.
+fn leave_receipt() -> bool {
+    const WORDS: &[u8] = b"cleaned up\n";
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let path = RECEIPT.load(SeqCst);
+    // SAFETY: a path that was set is a C string that is never freed; the pointer and length are those of a slice.
+    unsafe {
+        let fd = if path.is_null() { -1 } else { libc::open(path, flags, 0o600) };
+        let written = fd >= 0 && libc::write(fd, WORDS.as_ptr().cast(), WORDS.len()) == WORDS.len() as isize;
+        written && close(fd)
+    }
 }
 
 /// The control connection, or -1.
@@ -305,10 +375,15 @@ pub(super) fn set_link(fd: c_int) -> io::Result<()> {
 
 /// Closes the control connection without exiting, in a process that has just been forked.
 pub(super) fn drop_link() {
-    let fd = LINK.swap(-1, SeqCst);
-    if fd >= 0 {
+    if let Some(fd) = leave_link() {
         close(fd);
     }
+}
+
+/// Forgets the control connection, in a process that has just been forked; it stays open under its number.
+pub(super) fn leave_link() -> Option<c_int> {
+    let fd = LINK.swap(-1, SeqCst);
+    (fd >= 0).then_some(fd)
 }
 
 /// Ends this process if the control connection has ended.
@@ -468,8 +543,32 @@ unsafe fn react(signal: c_int, info: &libc::siginfo_t, context: *const libc::uco
     match kind {
         EXIT => exit_with_report(number),
         EXIT_SLOWLY => {
-            sleep_until(now_ns().saturating_add(slot.takes_ns.load(SeqCst)));
+            sleep_until(now_ns().saturating_add(slot.amount.load(SeqCst)));
             exit_with_report(number);
+        }
+        CLEAN_UP => {
+            sleep_until(now_ns().saturating_add(slot.amount.load(SeqCst)));
+            exit_with_report(if leave_receipt() { number } else { code::BROKEN });
+        }
+        RERAISE => {
+            sleep_until(now_ns().saturating_add(slot.amount.load(SeqCst)));
+            set_mask(!(only(libc::SIGIO) | only(expiry_signal())));
+            send(Packet::exiting(-signal, now_ns()).bytes());
+            // Cannot fail for a signal that is handled.
+            let _ = set_action(signal, Action::Default);
+            raise(signal);
+            unblock(only(signal));
+            exit(code::BROKEN);
+        }
+        IGNORE_FIRST => {
+            let left = slot.amount.load(SeqCst);
+            if left == 0 {
+                exit_with_report(number);
+            }
+            slot.amount.store(left - 1, SeqCst);
+        }
+        LATER => {
+            DUE.fetch_or(only(signal), SeqCst);
         }
         FORK => {
             // SAFETY: the caller says so; the mask is the one that was in force before the handler.
@@ -527,7 +626,13 @@ fn fork_from_handler(mask: Signals) {
 /// Sends one packet over the control connection, if there is one; waits for room. If the connection has ended,
 /// so does this process.
 pub(super) fn send(packet: &[u8]) {
-    let Some(fd) = link() else { return };
+    if let Some(fd) = link() {
+        send_on(fd, packet);
+    }
+}
+
+/// The same over a connection of this number.
+pub(super) fn send_on(fd: c_int, packet: &[u8]) {
     loop {
         // SAFETY: the pointer and length are those of a slice.
         let sent = unsafe { libc::send(fd, packet.as_ptr().cast(), packet.len(), libc::MSG_NOSIGNAL) };
@@ -597,16 +702,118 @@ pub(super) fn fork() -> io::Result<Side> {
     }
 }
 
-/// Replaces this program, with an empty environment. Returns only if that fails.
-pub(super) fn exec_without_environment(program: &CStr, arguments: &[CString]) -> io::Error {
+/// Replaces this program, with its environment or an empty one. Returns only if that fails.
+pub(super) fn execute(program: &CStr, arguments: &[CString], keeps_environment: bool) -> io::Error {
     let mut list: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
     list.push(ptr::null());
     let nothing: [*const c_char; 1] = [ptr::null()];
-    // SAFETY: both lists end with null and their strings live until the call returns.
+    // SAFETY: all lists end with null and their strings live until the call returns.
     unsafe {
-        libc::execve(program.as_ptr(), list.as_ptr(), nothing.as_ptr());
+        let environment = if keeps_environment { environ } else { nothing.as_ptr() };
+        libc::execve(program.as_ptr(), list.as_ptr(), environment);
     }
     io::Error::last_os_error()
+}
+
+/// Runs `child` in a child that shares this process's memory, and blocks until that has executed a program or is gone; what the
+/// player knows is then as it was before. To be called with all signals blocked. `child` must not return.
+pub(super) fn vfork(mut child: &mut dyn FnMut()) -> io::Result<c_int> {
+    const STACK: usize = 1024 * 1024;
+    extern "C" fn enter(argument: *mut c_void) -> c_int {
+        // SAFETY: it is the pointer that is passed below, and whom it belongs to waits.
+        unsafe { (*argument.cast::<&mut dyn FnMut()>())() };
+        code::BROKEN.into()
+    }
+    let known = Known::now();
+    // SAFETY: the stack is fresh and outlives the child's use of it, for this process is blocked as long as the child
+    // shares its memory. Nothing else runs in this memory meanwhile: there are no other threads.
+    let pid = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        let stack = libc::mmap(ptr::null_mut(), STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let pid = libc::clone(enter, stack.byte_add(STACK), flags, (&raw mut child).cast());
+        let failure = io::Error::last_os_error();
+        libc::munmap(stack, STACK);
+        if pid < 0 {
+            return Err(failure);
+        }
+        pid
+    };
+    known.restore();
+    Ok(pid)
+}
+
+/// What the player knows of its process beside the node, which a child that shares its memory writes over.
+struct Known {
+    link: c_int,
+    children: [c_int; MOST_CHILDREN],
+    slots: [(u8, u8, u64); 65],
+    sets: [Signals; 4],
+    plan: *mut ForkPlan,
+    forked: u32,
+    receipt: *mut c_char,
+}
+
+impl Known {
+    fn now() -> Self {
+        let slot = |slot: &Slot| (slot.kind.load(SeqCst), slot.number.load(SeqCst), slot.amount.load(SeqCst));
+        Self {
+            link: LINK.load(SeqCst),
+            children: std::array::from_fn(|index| CHILDREN[index].load(SeqCst)),
+            slots: std::array::from_fn(|index| slot(&SLOTS[index])),
+            sets: [&TAKEN_IGNORED, &TAKEN_BLOCKED, &LEFT_TO_NODE, &DUE].map(|set| set.load(SeqCst)),
+            plan: FORK_PLAN.load(SeqCst),
+            forked: FORKED.load(SeqCst),
+            receipt: RECEIPT.load(SeqCst),
+        }
+    }
+
+    fn restore(self) {
+        LINK.store(self.link, SeqCst);
+        for (slot, pid) in CHILDREN.iter().zip(self.children) {
+            slot.store(pid, SeqCst);
+        }
+        for (slot, (kind, number, amount)) in SLOTS.iter().zip(self.slots) {
+            slot.kind.store(kind, SeqCst);
+            slot.number.store(number, SeqCst);
+            slot.amount.store(amount, SeqCst);
+        }
+        for (set, before) in [&TAKEN_IGNORED, &TAKEN_BLOCKED, &LEFT_TO_NODE, &DUE].into_iter().zip(self.sets)
+        {
+            set.store(before, SeqCst);
+        }
+        FORK_PLAN.store(self.plan, SeqCst);
+        FORKED.store(self.forked, SeqCst);
+        RECEIPT.store(self.receipt, SeqCst);
+    }
+}
+
+/// Goes on with `rest` in a new thread and ends this one, without ending the process. Returns only if that fails. `rest`
+/// must not return.
+pub(super) fn go_on_in_a_thread(rest: &mut dyn FnMut()) -> io::Error {
+    struct Rest(*mut (dyn FnMut() + 'static));
+    // SAFETY: this thread lends what it points to and never touches it again.
+    unsafe impl Send for Rest {}
+    // SAFETY: only the lifetime changes; the stack of a thread that ends by the bare system call is never given back, so what
+    // is on it stays.
+    let rest =
+        Rest(unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), *mut (dyn FnMut() + 'static)>(rest) });
+    let started = std::thread::Builder::new().spawn(move || {
+        let rest = rest;
+        // SAFETY: see above.
+        unsafe { (*rest.0)() };
+    });
+    match started {
+        Err(error) => error,
+        // SAFETY: ends this thread alone; nothing of it is used by the C library again.
+        Ok(_) => unsafe {
+            libc::syscall(libc::SYS_exit, 0);
+            unreachable!("a thread that has ended")
+        },
+    }
 }
 
 // ---- Descriptors by number ----
@@ -667,10 +874,10 @@ pub(super) fn write(fd: c_int, bytes: &[u8]) -> io::Result<usize> {
     counted(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
 }
 
-/// Receives one packet; 0 bytes at the end of the connection.
-pub(super) fn receive(fd: c_int, buffer: &mut [u8]) -> io::Result<usize> {
+/// Receives one packet if there is one; 0 bytes at the end of the connection.
+pub(super) fn receive_now(fd: c_int, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and length are those of a slice.
-    counted(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    counted(unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) })
 }
 
 /// Waits until something of `wanted` holds for one of the descriptors, the time is over or a signal was handled; says
@@ -679,12 +886,22 @@ pub(super) fn wait_for<const N: usize>(
     wanted: [(c_int, i16); N],
     timeout_ns: Option<u64>,
 ) -> io::Result<[bool; N]> {
+    wait_with_mask(wanted, timeout_ns, None)
+}
+
+/// The same with another signal mask meanwhile.
+pub(super) fn wait_with_mask<const N: usize>(
+    wanted: [(c_int, i16); N],
+    timeout_ns: Option<u64>,
+    mask: Option<Signals>,
+) -> io::Result<[bool; N]> {
     let mut entries = wanted.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
     let timeout = timeout_ns.map(timespec);
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the entries and the time are valid for the call; a null mask leaves the mask alone.
-    let result =
-        checked(unsafe { libc::ppoll(entries.as_mut_ptr(), N as libc::nfds_t, timeout, ptr::null()) });
+    let mask = mask.map(set_of);
+    let mask = mask.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the entries, the time and the mask are valid for the call; a null mask leaves the mask alone.
+    let result = checked(unsafe { libc::ppoll(entries.as_mut_ptr(), N as libc::nfds_t, timeout, mask) });
     match result {
         // Then the entries are as they were: nothing holds.
         Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),

@@ -2,29 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use fake_cli::script::{Place, Step, Then};
+use fake_cli::script::{Place, Step, Then, catalogue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const README: &str = include_str!("../../README.md");
 
 /// The tests of what the fake does.
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 10] = [
+    include_str!("environment.rs"),
+    include_str!("exec.rs"),
     include_str!("gates.rs"),
     include_str!("hello.rs"),
     include_str!("life.rs"),
     include_str!("lifetime.rs"),
     include_str!("output.rs"),
+    include_str!("shells.rs"),
     include_str!("signals.rs"),
     include_str!("tree.rs"),
 ];
-
-/// The names of all variants, as reading lists them when it refuses one.
-fn names<T: DeserializeOwned>() -> BTreeSet<String> {
-    let refusal = serde_json::from_str::<T>(r#""no such thing""#).err().unwrap().to_string();
-    let (_, expected) = refusal.split_once("expected one of").unwrap();
-    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
 
 /// What stands in the first column of the table under a heading of the README.
 fn examples<T: DeserializeOwned>(heading: &str) -> Vec<T> {
@@ -44,11 +40,11 @@ fn name(value: impl Serialize) -> String {
     }
 }
 
-fn is_shown_and_used<T: DeserializeOwned + Serialize>(heading: &str) {
-    let all = names::<T>();
+fn is_shown_and_used<T: DeserializeOwned + Serialize>(heading: &str, all: &[&str]) {
     assert!(all.len() > 3, "{all:?}");
     let shown: Vec<String> = examples::<T>(heading).into_iter().map(name).collect();
-    assert_eq!(shown.iter().cloned().collect::<BTreeSet<_>>(), all);
+    let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(shown.iter().cloned().collect::<BTreeSet<_>>(), names(all));
     assert_eq!(shown.len(), all.len(), "an example each");
     for name in all {
         let quoted = format!("\"{name}\"");
@@ -58,17 +54,17 @@ fn is_shown_and_used<T: DeserializeOwned + Serialize>(heading: &str) {
 
 #[test]
 fn every_step_is_shown_and_used() {
-    is_shown_and_used::<Step>("Steps");
+    is_shown_and_used::<Step>("Steps", catalogue::steps());
 }
 
 #[test]
 fn every_reaction_is_shown_and_used() {
-    is_shown_and_used::<Then>("Reactions");
+    is_shown_and_used::<Then>("Reactions", catalogue::reactions());
 }
 
 #[test]
 fn every_place_is_shown_and_used() {
-    is_shown_and_used::<Place>("Places");
+    is_shown_and_used::<Place>("Places", catalogue::places());
 }
 
 #[test]

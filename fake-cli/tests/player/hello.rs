@@ -3,10 +3,11 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use fake_cli::control::Descriptor;
+use fake_cli::control::{Descriptor, Environment, Report};
 use nix::libc::{SIGINT, SIGPIPE, SIGTERM};
 
 use crate::stage::{Stage, children_of};
+use crate::terminal::Terminal;
 
 fn on_null(fd: i32, mode: &str) -> Descriptor {
     Descriptor { fd, target: "/dev/null".to_owned(), mode: mode.to_owned() }
@@ -95,4 +96,86 @@ fn a_started_node_says_the_same_about_itself() {
     assert_eq!((hello.blocked, hello.ignored), (vec![], vec![]));
     let name = std::fs::read_to_string(format!("/proc/{}/comm", hello.pid)).unwrap();
     assert_eq!(name, "fake:helper\n");
+}
+
+fn environment(stage: &mut Stage) -> Environment {
+    stage.report("root", |report| match report {
+        Report::Environment(environment) => Some((**environment).clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_a_node_was_given_is_told_on_request() {
+    let script = r#"[{"report-environment": {"variables": ["HEADCOUNT_A", "HEADCOUNT_B", "HOME"]}}, "hang"]"#;
+    let mut stage = Stage::new(script);
+    let line = r#"umask 27; ulimit -n 99; cd /; exec "$0" one 'two words' "#;
+    let mut command = behind(line, &stage);
+    command.env_clear().env("HEADCOUNT_A", "a value").env("HOME", "/x").env("SECRET", "s");
+    let pid = stage.spawn(&mut command);
+    let told = environment(&mut stage);
+    assert_eq!(told.arguments[1..], ["one", "two words"]);
+    assert!(told.arguments[0].ends_with("/fake"), "{told:?}");
+    assert_eq!((told.directory.as_str(), told.umask), ("/", 0o27));
+    let expected = [("HEADCOUNT_A", Some("a value")), ("HEADCOUNT_B", None), ("HOME", Some("/x"))];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+    assert_eq!(told.variables, expected.into());
+    assert_eq!((told.nice, told.no_new_privileges), (nix_nice(), false));
+    let limit = |name: &str| told.limits.iter().find(|limit| limit.resource == name).unwrap();
+    assert_eq!((limit("nofile").soft, limit("nofile").hard), (Some(99), Some(99)));
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    assert_eq!(told.limits.len(), listed.lines().count() - 1);
+    for (line, name) in
+        [("Max core file size", "core"), ("Max processes", "nproc"), ("Max stack size", "stack")]
+    {
+        let line = listed.lines().find_map(|listed| listed.strip_prefix(line)).unwrap();
+        let soft = line.split_ascii_whitespace().next().unwrap();
+        let said = limit(name).soft.map_or("unlimited".to_owned(), |soft| soft.to_string());
+        assert_eq!(said, soft, "{name}");
+    }
+}
+
+fn nix_nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap()
+}
+
+#[test]
+fn long_arguments_are_cut_and_many_are_counted() {
+    let mut stage = Stage::new(r#"[{"report-environment": {}}, "hang"]"#);
+    let mut command = stage.command();
+    command.args([&"x".repeat(100_000)]).args(["y"; 100]);
+    stage.spawn(&mut command);
+    let told = environment(&mut stage);
+    assert_eq!((told.arguments.len(), told.arguments_left_out), (64, 38));
+    assert_eq!((told.arguments[1].len(), told.arguments[2].as_str()), (256, "y"));
+}
+
+#[test]
+fn a_node_that_was_started_afresh_tells_the_arguments_that_it_was_given() {
+    let mut stage = Stage::new(r#"["clear-environment", {"report-environment": {}}, "hang"]"#);
+    let mut command = stage.command();
+    command.args(["one"]);
+    stage.spawn(&mut command);
+    assert_eq!(environment(&mut stage).arguments[1..], ["one"]);
+}
+
+#[test]
+fn a_controlling_terminal_is_told_with_its_foreground_group() {
+    let terminal = Terminal::open();
+    let mut stage = Stage::new(r#"["hang"]"#);
+    // The leader of a session without a terminal gets the first one that it opens.
+    let mut command = Command::new("setsid");
+    command.args(["sh", "-c", r#"exec 3<>"$1"; exec "$0" 3>&-"#]).arg(stage.fake()).arg(terminal.path());
+    let pid = stage.spawn(&mut command);
+    let told = stage.hello("root").terminal.expect("a terminal");
+    assert_eq!((told.number, told.foreground), (terminal.number(), pid));
+}
+
+#[test]
+fn a_node_without_a_controlling_terminal_says_so() {
+    let mut stage = Stage::new(r#"["hang"]"#);
+    let mut command = Command::new("setsid");
+    command.arg(stage.fake()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    stage.spawn(&mut command);
+    assert_eq!(stage.hello("root").terminal, None);
 }

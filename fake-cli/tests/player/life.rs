@@ -161,3 +161,43 @@ fn a_started_node_clears_its_environment_too() {
     stage.emitted("b", "after");
     assert_eq!(std::fs::read_to_string(format!("/proc/{}/comm", after.pid)).unwrap(), "fake:b\n");
 }
+
+#[test]
+fn a_sleep_in_pieces_takes_as_long_as_all_of_them() {
+    let script = r#"[{"on": {"signal": "USR1", "then": "log"}}, {"emit": "before"},
+                     {"sleep-in-chunks": {"chunk": "15ms", "times": 5}}, {"emit": "after"}]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    stage.emitted("root", "before");
+    for _ in 0..5 {
+        stage.signal("root", Kernel::USR1);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut at = |point: &str| {
+        stage.report("root", |report| match report {
+            Report::Emit { name, at_ns } if name == point => Some(*at_ns),
+            _ => None,
+        })
+    };
+    assert!(at("after") - at("before") >= 75_000_000);
+}
+
+#[test]
+fn who_is_resolved_to_exit_is_not_hurried_by_signals() {
+    let script =
+        r#"[{"on": {"signal": "INT", "then": {"exit": 9}}}, {"exit-slowly": {"takes": "80ms", "code": 6}}]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    let resolved_ns = stage.report("root", |report| match report {
+        Report::Did { step: 1, at_ns } => Some(*at_ns),
+        _ => None,
+    });
+    stage.signal("root", Kernel::TERM);
+    stage.signal("root", Kernel::INT);
+    assert_eq!(stage.exit_code(), Some(6));
+    let exiting_ns = stage.report("root", |report| match report {
+        Report::Exiting { code: 6, at_ns } => Some(*at_ns),
+        _ => None,
+    });
+    assert!(exiting_ns - resolved_ns >= 80_000_000);
+}

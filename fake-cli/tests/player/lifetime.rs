@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::stage::Stage;
 
 /// Steps in which a node may be stuck. The first step of each script is done when it is about to be.
-const STUCK: [&str; 9] = [
+const STUCK: [&str; 13] = [
     r#"[{"emit": "ready"}, "hang"]"#,
     r#"[{"emit": "ready"}, "busy-hang"]"#,
     r#"[{"emit": "ready"}, {"sleep": "30s"}]"#,
@@ -20,6 +20,10 @@ const STUCK: [&str; 9] = [
     r#"[{"emit": "ready"}, {"flood": {"most": 1000000}}]"#,
     r#"[{"emit": "ready"}, {"slow-stream": {"to": "stdout", "chunk": 1, "every": "10s", "times": 9}}]"#,
     r#"[{"emit": "ready"}, {"fork-at-rate": {"node": "w", "every": "10s", "most": 3}}]"#,
+    r#"[{"emit": "ready"}, {"sleep-in-chunks": {"chunk": "1s", "times": 30}}]"#,
+    r#"[{"emit": "ready"}, {"exit-slowly": {"takes": "30s", "code": 0}}]"#,
+    r#"[{"emit": "ready"}, "leave-main-thread", "hang"]"#,
+    r#"[{"emit": "ready"}, {"start": {"node": "inside", "as": "vfork", "script": ["hang"]}}]"#,
 ];
 
 fn started(script: &str, ttl: Span) -> Stage {

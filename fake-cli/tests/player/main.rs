@@ -2,11 +2,15 @@
 
 mod alone;
 mod catalogue;
+mod environment;
+mod exec;
 mod gates;
 mod hello;
 mod life;
 mod lifetime;
 mod output;
+mod shells;
 mod signals;
 mod stage;
+mod terminal;
 mod tree;

@@ -206,3 +206,107 @@ fn non_blocking_pair() -> (OwnedFd, OwnedFd) {
     }
     (reader, writer)
 }
+
+#[test]
+fn what_is_in_a_buffer_is_written_by_an_exit_and_lost_otherwise() {
+    for (end, signal_before, written) in [
+        (r#"{"exit": 3}"#, false, 150),
+        (r#"{"emit": "end"}"#, false, 150),
+        (r#"{"exit-unflushed": 3}"#, false, 50),
+        (r#"{"die": "TERM"}"#, false, 50),
+        (r#""fault""#, false, 50),
+        (r#""hang""#, true, 50),
+    ] {
+        let script = format!(
+            r#"[{{"write": {{"to": "stdout", "bytes": 50}}}}, {{"buffer": {{"to": "stdout", "bytes": 100}}}},
+                {{"emit": "full"}}, {end}]"#
+        );
+        let mut stage = started_with_pipes(&script);
+        stage.emitted("root", "full");
+        if signal_before {
+            stage.signal("root", rustix::process::Signal::TERM);
+        }
+        let [stdout, _] = streams(&mut stage);
+        assert_eq!(stdout, prefix(Content::Records, STDOUT, written), "{end}");
+        stage.gone("root");
+        assert_eq!(*totals(&stage, STDOUT).last().unwrap(), written as u64, "{end}");
+    }
+}
+
+#[test]
+fn text_lines_and_messages_are_what_content_says() {
+    for (name, content) in [("text", Content::Text), ("line", Content::Line), ("messages", Content::Messages)]
+    {
+        let script = format!(
+            r#"[{{"write": {{"to": "stdout", "bytes": 100021, "content": "{name}"}}}},
+                {{"write": {{"to": "stdout", "bytes": 13, "content": "{name}"}}}}]"#
+        );
+        let mut stage = started_with_pipes(&script);
+        let [stdout, _] = streams(&mut stage);
+        assert!(stdout == prefix(content, STDOUT, 100_034), "{name}");
+    }
+}
+
+#[test]
+fn an_agent_says_numbered_messages_and_may_stop_in_the_middle_of_one() {
+    let script = r#"[{"say": {"message": "status"}}, {"say": {"message": "stream", "times": 2}},
+                     {"say": {"message": "tool-use"}}, {"say": {"message": "tool-result"}}, {"say": {"message": "plain"}},
+                     {"say": {"message": "error"}}, {"say": {"message": "authentication-error"}},
+                     {"say": {"message": "result"}}, {"say": {"message": "half"}}, {"exit": 1}]"#;
+    let mut stage = started_with_pipes(script);
+    let [stdout, _] = streams(&mut stage);
+    let text = String::from_utf8(stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 10);
+    assert!(!text.ends_with('\n'));
+    let parsed = |line: &&str| serde_json::from_str::<serde_json::Value>(line).ok();
+    let numbers: Vec<u64> =
+        lines.iter().filter_map(parsed).map(|message| message["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 6, 7, 8]);
+    assert_eq!(*totals(&stage, STDOUT).last().unwrap(), text.len() as u64);
+    assert_eq!(parsed(&lines[7]).unwrap()["kind"], "authentication");
+}
+
+#[test]
+fn a_node_writes_some_time_after_a_signal_wherever_it_waits() {
+    for waiting in [r#""hang""#, r#"{"sleep": "20s"}"#, r#"{"await": "op.1.done"}"#] {
+        let script = format!(
+            r#"[{{"on": {{"signal": "TERM", "then": {{"write-later": {{"after": "30ms", "to": "stdout", "bytes": 70}}}}}}}},
+                {{"write": {{"to": "stdout", "bytes": 10}}}}, {{"emit": "ready"}}, {waiting}]"#
+        );
+        let mut stage = started_with_pipes(&script);
+        stage.emitted("root", "ready");
+        for number in 1..=2 {
+            stage.signal("root", rustix::process::Signal::TERM);
+            stage.listen_until("the write", |stage| totals(stage, STDOUT).len() == 1 + number);
+        }
+        assert_eq!(totals(&stage, STDOUT), [10, 80, 150], "{waiting}");
+        assert!(stage.is_alive("root"));
+        stage.signal("root", rustix::process::Signal::KILL);
+        let [stdout, _] = streams(&mut stage);
+        assert_eq!(stdout, prefix(Content::Records, STDOUT, 150));
+    }
+}
+
+#[test]
+fn a_node_writes_late_only_so_often() {
+    let script = r#"[{"on": {"signal": "TERM", "then": {"write-later": {"after": "0s", "to": "stdout", "bytes": 1}}}},
+                     {"on": {"signal": "USR1", "then": "log"}}, {"emit": "ready"}, "hang"]"#;
+    let mut stage = started_with_pipes(script);
+    stage.emitted("root", "ready");
+    let heard = |stage: &Stage, signal: i32| {
+        stage
+            .reports("root")
+            .iter()
+            .filter(|r| matches!(r, Report::Signal { signal: s, .. } if *s == signal))
+            .count()
+    };
+    for number in 1..=18 {
+        stage.signal("root", rustix::process::Signal::TERM);
+        stage.listen_until("the signal", |stage| heard(stage, 15) == number);
+        stage.listen_until("the write", |stage| totals(stage, STDOUT).len() == number.min(16));
+    }
+    stage.signal("root", rustix::process::Signal::KILL);
+    let [stdout, _] = streams(&mut stage);
+    assert_eq!(stdout.len(), 16);
+}

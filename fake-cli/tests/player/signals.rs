@@ -198,3 +198,78 @@ fn nodes_inherit_what_is_ignored_and_blocked_but_not_what_is_handled() {
     stage.signal("root", Signal::TERM);
     reported(&mut stage, SIGTERM);
 }
+
+#[test]
+fn a_clean_up_leaves_a_receipt_when_it_is_over_and_only_then() {
+    for hurried in [false, true] {
+        let mut stage = hanging_with(
+            r#"{"on": {"signal": "TERM", "then": {"clean-up": {"takes": "100ms", "code": 6}}}}"#,
+        );
+        let receipt = stage.fake().with_file_name("fake-receipt.7.root");
+        stage.signal("root", Signal::TERM);
+        reported(&mut stage, SIGTERM);
+        assert!(!receipt.exists());
+        if hurried {
+            stage.signal("root", Signal::KILL);
+            stage.gone("root");
+            assert!(!receipt.exists());
+        } else {
+            assert_eq!(stage.exit_code(), Some(6));
+            assert_eq!(std::fs::read_to_string(receipt).unwrap(), "cleaned up\n");
+        }
+    }
+}
+
+#[test]
+fn a_receipt_is_not_written_over() {
+    let mut stage =
+        hanging_with(r#"{"on": {"signal": "TERM", "then": {"clean-up": {"takes": "0s", "code": 6}}}}"#);
+    std::fs::write(stage.fake().with_file_name("fake-receipt.7.root"), "mine").unwrap();
+    stage.signal("root", Signal::TERM);
+    assert_eq!(stage.exit_code(), Some(fake_cli::play::code::BROKEN.into()));
+}
+
+#[test]
+fn a_signal_that_is_raised_again_kills() {
+    for name in ["TERM", "INT", "HUP"] {
+        let mut stage = hanging_with(&format!(
+            r#"{{"on": {{"signal": "{name}", "then": {{"reraise": {{"takes": "30ms"}}}}}}}}"#
+        ));
+        let signal = match name {
+            "TERM" => Signal::TERM,
+            "INT" => Signal::INT,
+            _ => Signal::HUP,
+        };
+        stage.signal("root", signal);
+        let (_, asked_ns) = reported(&mut stage, signal.as_raw());
+        assert_eq!(stage.killed_by(), Some(signal.as_raw()));
+        let exiting_ns = stage.report("root", |report| match report {
+            Report::Exiting { code, at_ns } if *code == -signal.as_raw() => Some(*at_ns),
+            _ => None,
+        });
+        assert!(exiting_ns - asked_ns >= 30_000_000);
+    }
+}
+
+#[test]
+fn what_does_not_kill_cannot_be_raised_again() {
+    let mut stage = Stage::new(r#"[{"on": {"signal": "WINCH", "then": {"reraise": {"takes": "0s"}}}}]"#);
+    stage.start();
+    assert!(stage.failed("root", 0).contains("does not kill"));
+}
+
+#[test]
+fn the_first_signals_are_ignored_and_then_one_is_obeyed() {
+    let mut stage =
+        hanging_with(r#"{"on": {"signal": "TERM", "then": {"ignore-first": {"count": 2, "code": 8}}}}"#);
+    let heard = |stage: &Stage| {
+        stage.reports("root").iter().filter(|r| matches!(r, Report::Signal { signal: SIGTERM, .. })).count()
+    };
+    for number in 1..=2 {
+        stage.signal("root", Signal::TERM);
+        stage.listen_until("the signal", |stage| heard(stage) == number);
+        assert!(stage.is_alive("root"));
+    }
+    stage.signal("root", Signal::TERM);
+    assert_eq!(stage.exit_code(), Some(8));
+}

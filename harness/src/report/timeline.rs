@@ -91,6 +91,11 @@ impl Lanes {
             What::Ended { .. } => self.lanes[0].mark(at_us, 'e', "run ended".to_owned()),
             What::Again { .. } => self.lanes[0].mark(at_us, 'a', "answered again".to_owned()),
             What::GateStuck { .. } => self.lanes[0].mark(at_us, '#', "gate never opened".to_owned()),
+            What::Polled { polled, .. } => {
+                self.lanes[0].mark(at_us, 'p', format!("is {}", polled.state.name()));
+            }
+            What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
+            What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
             What::Done { .. } | What::ChildStatus { .. } => {}
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
@@ -161,6 +166,13 @@ const fn glyph_of(verb: Verb) -> char {
         Verb::Drop => 'D',
         Verb::Wait => 'W',
         Verb::AskAgain => 'A',
+        Verb::Poll => 'P',
+        Verb::Write(_) => 'I',
+        Verb::CloseStdin => 'I',
+        Verb::Together => 'T',
+        Verb::StopHost => 's',
+        Verb::ContinueHost => 'c',
+        Verb::HangUp => 'H',
         Verb::KillHost => 'K',
         Verb::SignalHost(_) => '!',
         Verb::EndHost(_) => 'X',
@@ -420,6 +432,7 @@ pub(crate) mod tests {
             noise: Noise::default(),
             end: CaseEnd::Completed,
             swept: vec![survivor],
+            files_left: None,
         }
     }
 

@@ -8,10 +8,10 @@ use fake_cli::span::Span;
 use super::facts::Facts;
 use super::standing::Ids;
 use crate::promises::Promises;
-use crate::scenario::{self, Hindrance, HostEnd, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Call, Hindrance, HostEnd, Limits, Op, Scenario, Verb};
 use crate::trace::{
-    self, Captured, CaseEnd, Inventory, Look, Method, Moment, Noise, Outcome, Point, Reason, Seen, Stage,
-    Status, SubjectInfo, SubjectKind, Tier, Trace, What,
+    self, Captured, CaseEnd, Condition, Inventory, Look, Made, Method, Moment, Noise, Outcome, Point, Polled,
+    Reason, RunState, Said, Seen, Stage, Status, SubjectInfo, SubjectKind, Thread, Tier, Trace, What,
 };
 use crate::verdict::{Verdict, VerdictKind};
 
@@ -57,11 +57,25 @@ pub(crate) fn because(reason: Reason) -> Outcome {
     Outcome { reason, status: None, stdout: None, stderr: None }
 }
 
+/// The condition of a host in Rust that has done nothing yet.
+pub(crate) fn condition() -> Condition {
+    Condition {
+        threads: vec![Thread { tid: HOST, name: "host".to_owned(), blocked: Vec::new() }],
+        ignored: vec![13],
+        caught: vec![11],
+        umask: 0o22,
+        folder: "/home".to_owned(),
+        timers: Some(0),
+    }
+}
+
 /// A trace under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct Hand {
     trace: Trace,
     runs: u32,
+    /// The run that is written about; nothing: the newest.
+    about: Option<u32>,
 }
 
 /// A case of a subject of the protocol kind that promises everything that a limit can name, on a quiet machine.
@@ -109,8 +123,9 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         noise: Noise { p99_us: 200, max_us: 1_000, samples: 50, crowd_percent: 0 },
         end: CaseEnd::Completed,
         swept: Vec::new(),
+        files_left: None,
     };
-    Hand { trace, runs: 0 }.what(0, What::HostStarted { pid: HOST })
+    Hand { trace, runs: 0, about: None }.what(0, What::HostStarted { pid: HOST })
 }
 
 /// A case of a root that hangs beside a child that holds nothing, both up after 2 ms.
@@ -177,9 +192,65 @@ impl Hand {
         self.trace.scenario.ops.push(Op::new(verb));
         if verb == Verb::Run {
             self.runs += 1;
+            self.about = None;
         }
-        let run = self.runs - 1;
+        let run = self.subject();
         self.what(at_ms, What::Issued { op, verb, run })
+    }
+
+    /// The number of the run that is written about, from 0.
+    fn subject(&self) -> u32 {
+        self.about.unwrap_or(self.runs.saturating_sub(1))
+    }
+
+    /// From here on it is written about this run, from 0, until the next one starts.
+    pub(crate) fn of(mut self, run: u32) -> Self {
+        self.about = Some(run);
+        self
+    }
+
+    pub(crate) fn poll(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::Poll)
+    }
+
+    /// The newest op was answered with this state.
+    pub(crate) fn polled(self, at_ms: u64, state: RunState, pid: Option<i32>) -> Self {
+        let (op, run) = (self.trace.scenario.ops.len() - 1, self.subject());
+        self.what(at_ms, What::Polled { op, run, polled: Polled { state, pid } })
+    }
+
+    /// Several callers, and what they call.
+    pub(crate) fn together(self, at_ms: u64, callers: &[&[Call]]) -> Self {
+        let mut together = self.op(at_ms, Verb::Together);
+        let op = together.trace.scenario.ops.last_mut().expect("it was just added");
+        op.callers = callers.iter().map(|calls| calls.to_vec()).collect();
+        together
+    }
+
+    /// The callers of the newest op were answered: caller, call, when called, when answered, the answer.
+    pub(crate) fn called(self, at_ms: u64, calls: Vec<(u32, Call, u64, u64, Said)>) -> Self {
+        let (op, run) = (self.trace.scenario.ops.len() - 1, self.subject());
+        let made = calls.into_iter().map(|(caller, call, called_ms, returned_ms, said)| Made {
+            caller,
+            call,
+            called_us: called_ms * 1000,
+            returned_us: returned_ms * 1000,
+            said,
+        });
+        let calls = made.collect();
+        self.what(at_ms, What::Called { op, run, calls })
+    }
+
+    pub(crate) fn stop_host(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::StopHost)
+    }
+
+    pub(crate) fn continue_host(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::ContinueHost)
+    }
+
+    pub(crate) fn hang_up(self, at_ms: u64) -> Self {
+        self.op(at_ms, Verb::HangUp)
     }
 
     pub(crate) fn run(self, at_ms: u64) -> Self {
@@ -247,7 +318,7 @@ impl Hand {
     }
 
     pub(crate) fn says(self, at_ms: u64, node: &str, said: Report) -> Self {
-        let run = self.runs.saturating_sub(1);
+        let run = self.subject();
         self.what(at_ms, What::Node { run, node: node.to_owned(), said, own_at_us: Some(at_ms * 1000) })
     }
 
@@ -283,12 +354,12 @@ impl Hand {
     }
 
     pub(crate) fn gone(self, at_ms: u64, node: &str) -> Self {
-        let run = self.runs.saturating_sub(1);
+        let run = self.subject();
         self.what(at_ms, What::Gone { run, node: node.to_owned() })
     }
 
     pub(crate) fn ended(self, at_ms: u64, outcome: Outcome) -> Self {
-        let run = self.runs - 1;
+        let run = self.subject();
         self.what(at_ms, What::Ended { run, outcome })
     }
 
@@ -347,6 +418,14 @@ impl Hand {
         self.look(stage, seen)
     }
 
+    /// The host's condition at a point.
+    pub(crate) fn condition(self, at_ms: u64, point: Point, condition: Condition) -> Self {
+        let hand = self.inventory(at_ms, point, &[]);
+        hand.with(|trace| {
+            trace.inventories.last_mut().expect("it was just added").condition = Some(condition);
+        })
+    }
+
     /// The host's pipes and event descriptors at a point.
     pub(crate) fn inventory(mut self, at_ms: u64, point: Point, open: &[(i32, &str)]) -> Self {
         let descriptor = |(fd, target): &(i32, &str)| Descriptor {
@@ -359,6 +438,8 @@ impl Hand {
             point,
             descriptors: open.iter().map(descriptor).collect(),
             threads: 1,
+            condition: None,
+            settled_us: 0,
         });
         self
     }

@@ -132,18 +132,18 @@ fn weigh_courtesy(promises: &Promises) -> Option<Level> {
 // ---- D1, D3, D4: not late ----
 
 /// A run that has to have returned by a bound.
-struct Due<'f, 'a> {
-    facts: &'f Facts<'a>,
-    run: &'f Run<'a>,
-    from_us: u64,
-    bound_us: u64,
-    doubt: Option<String>,
+pub(super) struct Due<'f, 'a> {
+    pub(super) facts: &'f Facts<'a>,
+    pub(super) run: &'f Run<'a>,
+    pub(super) from_us: u64,
+    pub(super) bound_us: u64,
+    pub(super) doubt: Option<String>,
     /// What the time counts from, for people.
-    after: &'static str,
+    pub(super) after: &'static str,
 }
 
 impl Due<'_, '_> {
-    fn judge(&self) -> Verdict {
+    pub(super) fn judge(&self) -> Verdict {
         let facts = self.facts;
         let template_over_us = facts.host_gone().map(|(at_us, _)| at_us).filter(|_| facts.is_template());
         let returned_us = self.run.ended.map(|(at_us, _)| at_us).or(template_over_us);
@@ -376,7 +376,10 @@ fn stopped_dies(
     doubt: Option<&String>,
     after: &str,
 ) -> Verdict {
-    let (until_us, how) = match node.gone_us {
+    // Who died after the look was ended by the harness.
+    let looked_us = facts.trace.looks.first().map_or(u64::MAX, |look| look.at_us);
+    let gone_us = node.gone_us.filter(|gone_us| *gone_us <= looked_us);
+    let (until_us, how) = match gone_us {
         Some(gone_us) => (gone_us, "died"),
         None if facts.host_fell_silent() => (facts.last_us(), "was alive"),
         None => {
@@ -394,7 +397,7 @@ fn stopped_dies(
         told(bound_us)
     );
     match facts.lateness(took_us, bound_us) {
-        Lateness::InTime if node.gone_us.is_none() => {
+        Lateness::InTime if gone_us.is_none() => {
             Verdict::Unknown(format!("{sentence}; nobody waited longer"))
         }
         Lateness::InTime => Verdict::Kept,

@@ -2,10 +2,10 @@
 
 use fake_cli::content::Output;
 use fake_cli::control::{Descriptor, Hello, Report};
-use fake_cli::script::{ROOT, Signal, Step, Then};
+use fake_cli::script::{ExitSlowly, ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
-use crate::scenario::{BYSTANDER_CHILD, Hindrance, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Verb};
 use crate::trace::{
     CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
 };
@@ -109,7 +109,7 @@ impl<'a> Facts<'a> {
         let at_us = moment.at_us;
         match &moment.what {
             What::Issued { op, verb, run } => self.take_op(index, at_us, *op, *verb, *run),
-            What::Done { op } => {
+            What::Done { op } | What::Called { op, .. } => {
                 let stops = self.runs.iter_mut().flat_map(|run| run.stops.iter_mut());
                 stops.filter(|stop| stop.op == *op).for_each(|stop| stop.done_us = Some(at_us));
             }
@@ -149,12 +149,23 @@ impl<'a> Facts<'a> {
             return;
         }
         let refused = |moment: &Moment| moment.what == What::Unimplemented { op };
-        if !verb.stops() || self.trace.moments[index..].iter().any(refused) {
+        if self.trace.moments[index..].iter().any(refused) {
             return;
         }
         let stop = Stop { op, verb, at_us, done_us: None };
+        let stops = match verb {
+            // Each cancel and drop of a caller counts as one that the host was asked for at the same moment.
+            Verb::Together => {
+                let together = self.trace.scenario.ops.get(op);
+                let counts = |call| together.map_or(0, |together| together.counts(call));
+                let cancels = vec![Stop { verb: Verb::Cancel, ..stop }; counts(Call::Cancel)];
+                [cancels, vec![Stop { verb: Verb::Drop, ..stop }; counts(Call::Drop)]].concat()
+            }
+            _ if verb.stops() => vec![stop],
+            _ => Vec::new(),
+        };
         let concerned = self.runs.iter_mut().filter(|known| known.number == run || verb.ends_host());
-        concerned.for_each(|run| run.stops.push(stop));
+        concerned.for_each(|run| run.stops.extend_from_slice(&stops));
     }
 
     fn run_mut(&mut self, number: u32) -> Option<&mut Run<'a>> {
@@ -312,14 +323,37 @@ impl<'a> Facts<'a> {
         slack_us.saturating_add(self.trace.subject.overhead_us)
     }
 
+    /// How long the host was stopped, all in all: it could do nothing in that time.
+    pub fn host_stopped_us(&self) -> u64 {
+        let mut since_us = None;
+        let mut stopped_us = 0_u64;
+        for moment in &self.trace.moments {
+            let goes_on = match moment.what {
+                What::Issued { verb: Verb::StopHost, .. } => {
+                    since_us.get_or_insert(moment.at_us);
+                    continue;
+                }
+                What::Issued { verb: Verb::ContinueHost, .. }
+                | What::HostContinued
+                | What::HostGone { .. }
+                | What::GaveUp => true,
+                _ => false,
+            };
+            if goes_on && let Some(since_us) = since_us.take() {
+                stopped_us = stopped_us.saturating_add(moment.at_us.saturating_sub(since_us));
+            }
+        }
+        stopped_us
+    }
+
     /// Whether something that took `elapsed_us` was in time.
     ///
     /// A bound that was missed by less than four times the machine's worst hiccup is not told from noise: a start, a wake-up, a signal and an
     /// answer lie between two processes. Nor is it, by some hundred milliseconds, where more processes want a processor than there are: to
     /// die takes processor time too, and one killed in the middle of a fork was seen to wait 700 ms for it. Without a measurement
-    /// of the noise nothing is told.
+    /// of the noise nothing is told. Nor is what a host may have missed while it was stopped.
     pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
-        let over_us = elapsed_us.saturating_sub(bound_us);
+        let over_us = elapsed_us.saturating_sub(bound_us).saturating_sub(self.host_stopped_us());
         let noise = &self.trace.noise;
         let crowd_us = match noise.crowd_percent {
             0..=150 => 0,
@@ -476,9 +510,14 @@ impl<'a> Node<'a> {
 
 fn asks_to_exit_with(script: &[Step], code: i32) -> bool {
     script.iter().any(|step| match step {
-        Step::Exit(asked) => i32::from(*asked) == code,
+        Step::Exit(asked) | Step::ExitUnflushed(asked) | Step::ExitSlowly(ExitSlowly { code: asked, .. }) => {
+            i32::from(*asked) == code
+        }
         Step::On(reaction) => match reaction.then {
-            Then::Exit(asked) | Then::ExitSlowly { code: asked, .. } => i32::from(asked) == code,
+            Then::Exit(asked)
+            | Then::ExitSlowly { code: asked, .. }
+            | Then::CleanUp { code: asked, .. }
+            | Then::IgnoreFirst { code: asked, .. } => i32::from(asked) == code,
             _ => false,
         },
         Step::Start(start) => asks_to_exit_with(&start.script, code),
@@ -497,5 +536,54 @@ pub fn told(us: u64) -> String {
         0..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{} ms", us / 1_000),
         _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::{self, because, hanging_pair, steps};
+    use super::*;
+    use crate::trace::{RunState, Said};
+
+    #[test]
+    fn what_is_done_to_one_of_two_runs_is_not_done_to_the_other() {
+        let two = by_hand::case(steps(r#"["hang"]"#)).run(0).hello(1, "root").run(2).hello(3, "root");
+        let trace = two.of(0).cancel(10).gone(12, "root").ended(15, because(Reason::Cancelled)).trace();
+        let facts = Facts::of(&trace);
+        let [first, second] = facts.runs() else { panic!("two runs") };
+        assert_eq!(first.stops.len(), 1);
+        assert!(first.ended.is_some() && first.root().is_some_and(|root| root.gone_us.is_some()));
+        assert!(second.stops.is_empty() && second.ended.is_none());
+        assert!(second.root().is_some_and(|root| root.gone_us.is_none()));
+        // Who ends the host ends them all.
+        let two = by_hand::case(steps(r#"["hang"]"#)).run(0).run(1).hang_up(5).trace();
+        assert!(Facts::of(&two).runs().iter().all(|run| run.stops.len() == 1));
+    }
+
+    #[test]
+    fn each_cancel_and_drop_of_a_caller_is_a_stop_that_is_done_when_all_are_answered() {
+        let hand = hanging_pair()
+            .together(10, &[&[Call::Poll, Call::Cancel], &[Call::Cancel], &[Call::Drop]])
+            .called(14, vec![(0, Call::Cancel, 11, 12, Said::Done)])
+            .poll(20)
+            .polled(21, RunState::Ended, None);
+        let trace = hand.trace();
+        let facts = Facts::of(&trace);
+        let stops: Vec<_> =
+            facts.runs()[0].stops.iter().map(|stop| (stop.verb, stop.at_us, stop.done_us)).collect();
+        let (at_us, done_us) = (10_000, Some(14_000));
+        let cancel = (Verb::Cancel, at_us, done_us);
+        assert_eq!(stops, [cancel, cancel, (Verb::Drop, at_us, done_us)]);
+    }
+
+    #[test]
+    fn a_host_that_was_stopped_is_not_late_for_that_long() {
+        let stopped = hanging_pair().stop_host(10).continue_host(1_010).stop_host(2_000);
+        let trace = stopped.clone().what(2_500, What::HostContinued).trace();
+        assert_eq!(Facts::of(&trace).host_stopped_us(), 1_500_000);
+        assert_eq!(Facts::of(&trace).lateness(1_600_000, 100_000), Lateness::InTime);
+        assert_eq!(Facts::of(&trace).lateness(1_900_000, 100_000), Lateness::Late(300_000));
+        let killed = stopped.host_gone(2_001, Status::Signaled(9)).trace();
+        assert_eq!(Facts::of(&killed).host_stopped_us(), 1_001_000);
     }
 }

@@ -196,12 +196,14 @@ fn grown_sentence<'k>(
 }
 
 /// Whether these ops are the same for each run, and each run is waited for before the next is started.
-fn are_equal_runs(ops: &[Op]) -> bool {
+pub(super) fn are_equal_runs(ops: &[Op]) -> bool {
     let of_each_run: Vec<&[Op]> = of_each_run(ops).collect();
     of_each_run.len() >= LEAST_RUNS
         && of_each_run
             .iter()
             .all(|ops| *ops == of_each_run[0] && ops.last().is_some_and(|op| op.verb == Verb::Wait))
+        // Who is about an earlier run leaves its own under way.
+        && ops.iter().all(|op| op.run.is_none())
 }
 
 fn of_each_run(ops: &[Op]) -> impl Iterator<Item = &[Op]> {
@@ -214,7 +216,7 @@ fn not_for_templates(facts: &Facts<'_>) -> Option<Verdict> {
     facts.fault().or_else(|| facts.is_template().then(gone))
 }
 
-fn inventory<'a>(facts: &Facts<'a>, point: Point) -> Option<&'a Inventory> {
+pub(super) fn inventory<'a>(facts: &Facts<'a>, point: Point) -> Option<&'a Inventory> {
     facts.trace.inventories.iter().find(|inventory| inventory.point == point)
 }
 
@@ -353,7 +355,9 @@ fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
         Report::StdinEnded { bytes } => Some((heard.at_us, *bytes)),
         _ => None,
     });
-    let stop_us = facts.stopped_from_us(run);
+    // Once the harness has looked it ends the host, and with it whoever feeds.
+    let looked_us = facts.trace.looks.first().map(|look| look.at_us);
+    let stop_us = facts.stopped_from_us(run).into_iter().chain(looked_us).min();
     match seen {
         Some((_, bytes)) if bytes == input => Verdict::Kept,
         Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {

@@ -10,8 +10,8 @@ use super::ending::is_cancel;
 use super::facts::{Facts, Node, Run, told};
 use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued};
-use crate::scenario::{Scenario, Verb};
-use crate::trace::{Reason, Stage, Status, What};
+use crate::scenario::{Call, Scenario, Verb};
+use crate::trace::{Reason, Said, Stage, Status, What};
 use crate::verdict::{Level, Verdict};
 
 /// The rules of this family.
@@ -182,6 +182,14 @@ fn failed_cancel(facts: &Facts<'_>, cancels: &[usize]) -> Option<Verdict> {
     facts.trace.moments.iter().find_map(|moment| match &moment.what {
         What::OpFailed { op, why } if cancels.contains(op) => {
             Some(broken(format!("op {op}, a cancel of a run that was cancelled or had ended, failed: {why}")))
+        }
+        What::Called { op, calls, .. } if cancels.contains(op) => {
+            calls.iter().find_map(|made| match (made.call, &made.said) {
+                (Call::Cancel, Said::Failed(why)) => {
+                    Some(broken(format!("a cancel of one of several callers (op {op}) failed: {why}")))
+                }
+                _ => None,
+            })
         }
         _ => None,
     })
@@ -362,6 +370,16 @@ mod tests {
         assert_verdict(&twice, judge_k5, Broken, "2 times");
         let error = cancelled_twice().ended(15, because(Reason::Error("already cancelled".to_owned())));
         assert_verdict(&error.look(Stage::Quiesce, vec![]), judge_k5, Broken, "already cancelled");
+        let callers = hanging_pair().together(10, &[&[Call::Cancel], &[Call::Cancel]]);
+        let refused = |said| callers.clone().called(12, vec![(0, Call::Cancel, 11, 12, said)]);
+        let refused = |said| refused(said).ended(15, because(Reason::Cancelled)).look(Stage::Quiesce, vec![]);
+        assert_verdict(
+            &refused(Said::Failed("already".to_owned())),
+            judge_k5,
+            Broken,
+            "callers (op 1) failed",
+        );
+        assert_verdict(&refused(Said::Done), judge_k5, Kept, "");
         let panicked = cancelled_twice().host_gone(15, Status::Signaled(6));
         assert_verdict(&panicked, judge_k5, Broken, "the host died by ABRT");
     }

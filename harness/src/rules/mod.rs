@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod by_hand;
+mod child_signal;
 mod concurrency;
 mod deadlines;
 mod directed;
@@ -19,6 +20,7 @@ mod hygiene;
 mod output;
 mod owner;
 pub mod standing;
+mod start_error;
 mod status;
 mod suite;
 mod survivors;

@@ -5,7 +5,7 @@
 
 use fake_cli::content::{Content, Output, hash_of_prefix};
 use fake_cli::control::Report;
-use fake_cli::script::{Place, Signal, Step, Then};
+use fake_cli::script::{Place, Reaction, Signal, Step, Then};
 
 use fake_cli::span::Span;
 
@@ -137,6 +137,9 @@ impl Stream<'_, '_> {
         let written = self.run.holders(self.to).map(|node| contents(script, node.name, self.to));
         let writers: Vec<Vec<Content>> = written.filter(|contents| !contents.is_empty()).collect();
         let [contents] = &writers[..] else { return None };
+        if self.run.holders(self.to).any(|node| says_messages(script, node.name)) {
+            return None;
+        }
         let content = contents[0];
         if contents.iter().any(|other| *other != content) {
             return None;
@@ -161,12 +164,21 @@ impl Stream<'_, '_> {
     }
 }
 
+/// Whether a script writes what does not follow from its position alone.
+fn says_messages(script: &[Step], node: &str) -> bool {
+    steps_of(script, node).unwrap_or_default().iter().any(|step| matches!(step, Step::Say(_)))
+}
+
 /// The kinds of bytes that a node's script writes to a stream. What was written last may never have been confirmed, so the
 /// script says who may have written, not the reports.
 fn contents(script: &[Step], node: &str, stream: Output) -> Vec<Content> {
     let steps = steps_of(script, node).unwrap_or_default();
     let content = |step: &Step| match step {
-        Step::Write(write) if write.to == stream => Some(write.content),
+        Step::Write(write) | Step::Buffer(write) if write.to == stream => Some(write.content),
+        Step::Say(_) if stream == Output::Stdout => Some(Content::Messages),
+        Step::On(Reaction { then: Then::WriteLater { to, .. }, .. }) if *to == stream => {
+            Some(Content::Records)
+        }
         Step::SlowStream(slow) if slow.to == stream => Some(Content::Records),
         Step::Flood { .. } => Some(Content::Records),
         _ => None,

@@ -63,7 +63,7 @@ fn is_of_a_daemon(script: &[Step], node: &str) -> bool {
 /// Whether the node, or the innermost one above it that stands elsewhere than its own parent, lost its parent and was adopted by
 /// another node.
 fn is_adopted(script: &[Step], run: &Run<'_>, node: &str) -> bool {
-    let Some(start) = innermost(script, node, |place| place != Place::SameGroup, None) else { return false };
+    let Some(start) = innermost(script, node, |place| !place.stays(), None) else { return false };
     let adopter = run.node(start.node.as_str()).and_then(|node| node.hello).map(|hello| hello.ppid);
     let is_adopter = |node: &Node<'_>| node.hello.is_some_and(|hello| Some(hello.pid) == adopter);
     matches!(start.place, Place::Orphan | Place::Daemon) && run.nodes.iter().any(is_adopter)
@@ -149,7 +149,14 @@ pub fn hearings_since(script: &[Step], node: &Node<'_>, at_us: u64) -> Vec<Heari
     let (blocked, ignored) = node
         .hello
         .map_or((false, false), |hello| (hello.blocked.contains(&term), hello.ignored.contains(&term)));
-    let mut ears = Ears { blocked, blocked_for_good: blocked, stopped: false, then: None, logs_all: false };
+    let mut ears = Ears {
+        resolved: None,
+        blocked,
+        blocked_for_good: blocked,
+        stopped: false,
+        then: None,
+        logs_all: false,
+    };
     if ignored {
         ears.then = Some(&Then::Ignore);
     }
@@ -175,6 +182,8 @@ pub fn cleaned_up_us(script: &[Step], node: &Node<'_>) -> Option<u64> {
 }
 
 struct Ears<'s> {
+    /// It exits after this time whatever it hears.
+    resolved: Option<Span>,
     blocked: bool,
     /// By whoever started it: no later reaction of the script takes that away.
     blocked_for_good: bool,
@@ -188,7 +197,9 @@ impl<'s> Ears<'s> {
         let Report::Did { step, .. } = report else { return };
         self.stopped = false;
         match steps.get(*step) {
-            Some(Step::Stop) => self.stopped = true,
+            // Whoever waits for a node in its own memory hears nothing either.
+            Some(Step::Stop | Step::Start(Start { place: Place::Vfork, .. })) => self.stopped = true,
+            Some(Step::ExitSlowly(exit)) => self.resolved = Some(exit.takes),
             Some(Step::LogSignals) => {
                 self.set(&Then::Log);
                 self.logs_all = true;
@@ -197,7 +208,7 @@ impl<'s> Ears<'s> {
             // Some other signal may now end it unreported.
             Some(Step::On(reaction)) if matches!(reaction.then, Then::Default) => self.logs_all = false,
             // Handlers do not outlive an exec; what is ignored or blocked does.
-            Some(Step::ClearEnvironment) => {
+            Some(Step::ClearEnvironment | Step::ExecFromThread) => {
                 self.logs_all = false;
                 if !matches!(self.then, Some(Then::Ignore)) {
                     self.then = None;
@@ -218,15 +229,37 @@ impl<'s> Ears<'s> {
 
     fn hearing(&self) -> Hearing {
         let answer = match self.then {
+            _ if let Some(takes) = self.resolved => Answer::EndsAfter(takes),
             _ if self.blocked => Answer::GoesOn,
             None | Some(Then::Default | Then::Exit(_)) => Answer::Ends,
-            Some(Then::ExitSlowly { takes, .. }) => Answer::EndsAfter(*takes),
-            Some(Then::Ignore | Then::Block | Then::Log | Then::Fork(_)) => Answer::GoesOn,
+            Some(Then::ExitSlowly { takes, .. } | Then::CleanUp { takes, .. } | Then::Reraise { takes }) => {
+                Answer::EndsAfter(*takes)
+            }
+            Some(
+                Then::Ignore
+                | Then::Block
+                | Then::Log
+                | Then::Fork(_)
+                | Then::IgnoreFirst { .. }
+                | Then::WriteLater { .. },
+            ) => Answer::GoesOn,
         };
-        let handled =
-            matches!(self.then, Some(Then::Exit(_) | Then::ExitSlowly { .. } | Then::Log | Then::Fork(_)));
-        let reports = handled && !self.blocked && !self.stopped;
-        Hearing { answer, stopped: self.stopped, reports, reports_all: self.logs_all }
+        let handled = matches!(
+            self.then,
+            Some(
+                Then::Exit(_)
+                    | Then::ExitSlowly { .. }
+                    | Then::CleanUp { .. }
+                    | Then::Reraise { .. }
+                    | Then::IgnoreFirst { .. }
+                    | Then::WriteLater { .. }
+                    | Then::Log
+                    | Then::Fork(_)
+            )
+        );
+        let deaf = self.blocked || self.stopped || self.resolved.is_some();
+        let reports_all = self.logs_all && self.resolved.is_none();
+        Hearing { answer, stopped: self.stopped, reports: handled && !deaf, reports_all }
     }
 }
 
@@ -353,6 +386,36 @@ mod tests {
         assert_eq!(hears(logs, &[0], &[], &[15]).answer, Answer::GoesOn);
         assert!(!hears(logs, &[0], &[], &[15]).reports);
         assert!(hears(logs, &[0], &[15], &[]).reports_all);
+    }
+
+    #[test]
+    fn every_reaction_says_when_its_node_ends() {
+        let after = |then: &str| {
+            hears(&format!(r#"[{{"on": {{"signal": "TERM", "then": {then}}}}}]"#), &[0], &[], &[])
+        };
+        for then in [r#"{"clean-up": {"takes": "7ms", "code": 3}}"#, r#"{"reraise": {"takes": "7ms"}}"#] {
+            let hears = after(then);
+            assert_eq!(
+                (hears.answer, hears.reports),
+                (Answer::EndsAfter(Span::from_millis(7)), true),
+                "{then}"
+            );
+        }
+        for then in [
+            r#"{"ignore-first": {"count": 1, "code": 0}}"#,
+            r#"{"write-later": {"after": "1ms", "to": "stdout", "bytes": 1}}"#,
+        ] {
+            let hears = after(then);
+            assert_eq!((hears.answer, hears.reports), (Answer::GoesOn, true), "{then}");
+        }
+        let resolved =
+            hears(r#"["log-signals", {"exit-slowly": {"takes": "7ms", "code": 3}}]"#, &[0, 1], &[], &[]);
+        assert_eq!(resolved.answer, Answer::EndsAfter(Span::from_millis(7)));
+        assert!(!resolved.reports && !resolved.reports_all);
+        let inside =
+            r#"[{"start": {"node": "inside", "as": "vfork", "script": ["hang"]}}, {"emit": "free"}]"#;
+        assert!(hears(inside, &[0], &[], &[]).stopped && !hears(inside, &[0, 1], &[], &[]).stopped);
+        assert_eq!(hears(r#"["log-signals", "exec-from-thread"]"#, &[0, 1], &[], &[]).answer, Answer::Ends);
     }
 
     #[test]

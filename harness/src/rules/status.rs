@@ -12,7 +12,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told as time};
 use super::standing::{Answer, hearing};
 use super::verdicts::{broken, broken_unless, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, start_error};
 use crate::promises::Keeps;
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Captured, Outcome, Reason, Status, What};
@@ -83,12 +83,17 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_x5, directed: directed_x5 },
             )
         },
-        later(
-            "X6",
-            "a failed start is told",
-            "A start that failed is a start error, not exit 127.",
-            "a scenario cannot make a start fail yet",
-        ),
+        Rule {
+            measured: "The reason that the host reports for a run whose program is missing, may not be executed or lacks its interpreter, or for which \
+                descriptors or processes have run out.",
+            guard: "Only where the root never said hello. An error of another kind, or a stop of what may have started, is unknown.",
+            ..rule(
+                "X6",
+                "a failed start is told",
+                "A start that failed is a start error, not exit 127.",
+                Judged::Trace { judge: start_error::judge, directed: start_error::directed },
+            )
+        },
         later(
             "X7",
             "no pid after the reap",
@@ -119,6 +124,11 @@ fn end(facts: &Facts<'_>, run: &Run<'_>) -> Result<End, String> {
         return Err("the root did not say how it ends".to_owned());
     };
     let Some((_, outcome)) = run.ended else { return Err(facts.because("the run has no outcome")) };
+    if outcome.status.is_none() && facts.trace.scenario.host.ignores.contains(&Signal::Chld) {
+        return Err(
+            "the host ignores CHLD, so the kernel may have kept no status, which Z4 is about".to_owned()
+        );
+    }
     let truth = if code < 0 { Status::Signaled(-code) } else { Status::Exited(code) };
     let stopped = || run.first_stop().map(|_| "the caller stopped the run before it had returned".to_owned());
     Ok(End { truth, reported: outcome.status, doubt: doubt.or_else(stopped) })
@@ -535,6 +545,9 @@ mod tests {
             "the root ended with exit code 3, the host reported exit code 1",
         );
         assert_verdict(&ended(3, None), judge_x1, Broken, "no status");
+        let deaf = |hand: Hand| hand.with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
+        assert_verdict(&deaf(ended(3, None)), judge_x1, Vacuous, "kept no status");
+        assert_verdict(&deaf(ended(3, Some(Status::Exited(0)))), judge_x1, Broken, "exit code 0");
         assert_verdict(&ended(3, Some(Status::Signaled(9))), judge_x1, Broken, "death by KILL");
     }
 

@@ -146,7 +146,7 @@ impl Runner<'_> {
             Report::Exiting { .. } => self.happen_in(run, format!("{name}.exiting")),
             Report::Reexec => self.nodes[index].reexec = true,
             Report::Waits { event } => {
-                if self.has_happened(&event) {
+                if self.has_happened_for(index, &event) {
                     self.nodes[index].connection.send(&control::Order::Pass { event });
                 } else {
                     self.nodes[index].waits = Some(event);
@@ -177,7 +177,26 @@ impl Runner<'_> {
                 }
                 Answer::Again { op, run, outcome } => {
                     self.note(What::Again { op, run, outcome });
-                    self.pending_answers = self.pending_answers.saturating_sub(1);
+                    self.answered(op);
+                    self.done(op);
+                }
+                Answer::Polled { op, run, polled } => {
+                    self.note(What::Polled { op, run, polled });
+                    self.answered(op);
+                    self.done(op);
+                }
+                Answer::Called { op, run, calls } => {
+                    let since_us = |ns: u64| ns.saturating_sub(self.began_ns) / 1_000;
+                    let made = calls.into_iter().map(|made| Made {
+                        caller: made.caller,
+                        call: made.call,
+                        called_us: since_us(made.called_ns),
+                        returned_us: since_us(made.returned_ns),
+                        said: made.said,
+                    });
+                    let calls = made.collect();
+                    self.note(What::Called { op, run, calls });
+                    self.answered(op);
                     self.done(op);
                 }
                 Answer::Unimplemented { op } => {
@@ -194,16 +213,24 @@ impl Runner<'_> {
     }
 
     pub(super) fn answered(&mut self, op: usize) {
-        let verb = self.case.scenario.ops[op].verb;
-        if matches!(verb, Verb::Drop | Verb::AskAgain) {
+        let Some(answered) = self.case.scenario.ops.get(op) else { return };
+        let verb = answered.verb;
+        let drops = verb == Verb::Drop || answered.counts(Call::Drop) > 0;
+        if !matches!(verb, Verb::Cancel) {
             self.pending_answers = self.pending_answers.saturating_sub(1);
         }
-        if verb == Verb::Drop {
+        if drops && let Some(run) = self.run_of(op) {
             // A dropped run says no end; its handles count from now on.
-            if let Some(run) = self.runs.last().map(|run| run.number) {
-                self.await_handles(run);
-            }
+            self.await_handles(run);
         }
+    }
+
+    /// The run that an op was about which was issued.
+    fn run_of(&self, op: usize) -> Option<u32> {
+        self.trace.moments.iter().rev().find_map(|moment| match moment.what {
+            What::Issued { op: issued, run, .. } if issued == op => Some(run),
+            _ => None,
+        })
     }
 
     pub(super) fn read_lines(&mut self) -> Result<Vec<Vec<u8>>, Stop> {
@@ -308,10 +335,17 @@ impl Runner<'_> {
 
     pub(super) fn await_handles(&mut self, number: u32) {
         let counts = !self.is_template() && !self.host_is_gone();
-        if let Some(run) = self.runs.iter_mut().find(|run| run.number == number) {
+        let others = self.runs.iter().any(|run| run.number != number && !run.ended);
+        // A run that was dropped may have ended just before.
+        if let Some(run) = self.runs.iter_mut().find(|run| run.number == number && !run.ended) {
             run.ended = true;
+            run.is_counted_later = counts && others;
             let now = Instant::now();
-            run.inventory = counts.then(|| PendingInventory { until: now + HANDLES_CAP, next: now });
+            run.inventory = (counts && !others).then(|| PendingInventory {
+                since: now,
+                until: now + HANDLES_CAP,
+                next: now,
+            });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Counting the host's handles.
+//! Counting the host's handles, and its condition besides.
 
 use fake_cli::control::Descriptor;
 
@@ -13,12 +13,16 @@ impl Runner<'_> {
             if now < pending.next {
                 continue;
             }
-            let last = now >= pending.until;
-            let descriptors = self.host_descriptors();
-            let settled = descriptors.as_ref().is_none_or(|descriptors| self.has_settled(index, descriptors));
+            let (last, waited) = (now >= pending.until, now.saturating_duration_since(pending.since));
+            let seen = self.see_host();
+            let settled = seen.as_ref().is_none_or(|seen| {
+                let counts_threads = waited < THREADS_CAP;
+                self.has_settled(index, &seen.descriptors) && self.is_as_before(seen, counts_threads)
+            });
             if last || settled {
                 self.runs[index].inventory = None;
-                self.keep_inventory(Point::AfterRun(self.runs[index].number), descriptors);
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), seen.clone(), waited);
+                self.keep_later_inventories(seen, waited);
             } else if let Some(pending) = &mut self.runs[index].inventory {
                 pending.next = now + LOOK_AGAIN;
             }
@@ -27,39 +31,79 @@ impl Runner<'_> {
 
     /// The host's handles before a run: a pipe that is among them was not made for the run.
     pub(super) fn count_handles_before(&mut self, run: u32) {
-        let descriptors = self.host_descriptors();
-        if let (Some(descriptors), Some(run)) = (&descriptors, self.runs.last_mut()) {
-            run.before = descriptors.iter().map(|descriptor| descriptor.target.clone()).collect();
+        let seen = self.see_host();
+        if let (Some(seen), Some(run)) = (&seen, self.runs.last_mut()) {
+            run.before = seen.descriptors.iter().map(|descriptor| descriptor.target.clone()).collect();
         }
-        self.keep_inventory(Point::BeforeRun(run), descriptors);
+        self.keep_inventory(Point::BeforeRun(run), seen, Duration::ZERO);
     }
 
     /// A host that is gone has no handles.
-    fn host_descriptors(&self) -> Option<Vec<Descriptor>> {
-        scan::descriptors(self.host.as_ref().filter(|host| host.gone.is_none())?.pid).ok()
+    fn see_host(&self) -> Option<HostSeen> {
+        let host = self.host.as_ref().filter(|host| host.gone.is_none())?;
+        Some(HostSeen {
+            descriptors: scan::descriptors(host.pid).ok()?,
+            condition: scan::condition(host.pid),
+        })
+    }
+
+    /// Whether the host's settings are those from before the first run, and its threads not more than after it. A thread that
+    /// ends, or a mask that is put back, may be on its way.
+    fn is_as_before(&self, seen: &HostSeen, counts_threads: bool) -> bool {
+        let kept = |point: fn(Point) -> bool| {
+            let inventory = self.trace.inventories.iter().find(|inventory| point(inventory.point));
+            inventory.and_then(|inventory| inventory.condition.as_ref())
+        };
+        let Some(now) = &seen.condition else { return true };
+        let first = kept(|point| matches!(point, Point::BeforeRun(_)));
+        let warm = kept(|point| matches!(point, Point::AfterRun(_)));
+        let grown = warm.is_some_and(|warm| now.threads.len() > warm.threads.len());
+        first.is_none_or(|first| first.settings_as_in(now)) && !(counts_threads && grown)
     }
 
     /// Whether no pipe of a node is open in the host and the handles are not more than after the first run.
     fn has_settled(&self, index: usize, descriptors: &[Descriptor]) -> bool {
-        let run = &self.runs[index];
-        let mut pipes = self
-            .nodes
-            .iter()
-            .filter(|node| node.hello.run == run.number)
-            .flat_map(|node| &node.hello.descriptors)
-            .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
-            .map(|descriptor| &descriptor.target)
-            .filter(|target| !run.before.contains(*target));
+        let counted = |run: &&Run| run.number == self.runs[index].number || run.is_counted_later;
+        let mut pipes = self.runs.iter().filter(counted).flat_map(|run| {
+            self.nodes
+                .iter()
+                .filter(|node| node.hello.run == run.number)
+                .flat_map(|node| &node.hello.descriptors)
+                .filter(|descriptor| descriptor.fd <= 2 && descriptor.target.starts_with("pipe:"))
+                .map(|descriptor| &descriptor.target)
+                .filter(|target| !run.before.contains(*target))
+        });
         let first =
             self.trace.inventories.iter().find(|inventory| matches!(inventory.point, Point::AfterRun(_)));
         let grown = first.is_some_and(|first| descriptors.len() > first.descriptors.len());
         !grown && !pipes.any(|target| descriptors.iter().any(|descriptor| descriptor.target == *target))
     }
 
-    fn keep_inventory(&mut self, point: Point, descriptors: Option<Vec<Descriptor>>) {
-        let (Some(descriptors), Some(host)) = (descriptors, &self.host) else { return };
-        let inventory =
-            Inventory { at_us: self.now_us(), point, descriptors, threads: scan::threads(host.pid) };
-        self.trace.inventories.push(inventory);
+    /// What is open now is what those runs have left that ended while others were under way.
+    fn keep_later_inventories(&mut self, seen: Option<HostSeen>, waited: Duration) {
+        for index in 0..self.runs.len() {
+            if std::mem::take(&mut self.runs[index].is_counted_later) {
+                self.keep_inventory(Point::AfterRun(self.runs[index].number), seen.clone(), waited);
+            }
+        }
     }
+
+    fn keep_inventory(&mut self, point: Point, seen: Option<HostSeen>, waited: Duration) {
+        let Some(HostSeen { descriptors, condition }) = seen else { return };
+        self.trace.inventories.push(Inventory {
+            at_us: self.now_us(),
+            point,
+            descriptors,
+            threads: condition.as_ref().map_or(0, |condition| condition.threads.len() as u32),
+            condition,
+            settled_us: waited.as_micros() as u64,
+        });
+    }
+}
+
+/// What was seen of the host at one moment.
+#[derive(Clone)]
+struct HostSeen {
+    descriptors: Vec<Descriptor>,
+    condition: Option<Condition>,
 }

@@ -6,14 +6,8 @@ impl Runner<'_> {
     pub(super) fn start_host(&mut self, subject: &str) -> Result<(), Stop> {
         let socket = self.place.folder.join("h");
         let listener = UnixListener::bind(&socket)?;
-        let arguments = vec![
-            self.place.program.into(),
-            crate::reentry::FLAG.into(),
-            "host".into(),
-            subject.into(),
-            socket.into(),
-        ];
-        self.launch(self.place.program.to_owned(), arguments, None)?;
+        let host = self.place.host;
+        self.launch(Part::Function(&|| host(subject, &socket)), None)?;
         let stream = self.accept_host(&listener)?;
         stream.set_nonblocking(true)?;
         self.host.as_mut().expect("it was just launched").link = Some(Link { stream, received: Vec::new() });
@@ -61,22 +55,19 @@ impl Runner<'_> {
         if text.is_empty() { String::new() } else { format!("; it wrote: {text}") }
     }
 
-    pub(super) fn launch(
-        &mut self,
-        program: PathBuf,
-        arguments: Vec<std::ffi::OsString>,
-        path_first: Option<PathBuf>,
-    ) -> Result<(), Stop> {
+    pub(super) fn launch(&mut self, part: Part<'_>, path_first: Option<PathBuf>) -> Result<(), Stop> {
         let home = self.place.folder.join("home");
+        let temporary = self.temporary();
         fs::create_dir(&home)?;
+        fs::create_dir(&temporary)?;
         let (stdin, stdin_writer) = io::pipe()?;
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
         let launch = Launch {
-            program,
-            arguments,
+            part,
             path_first,
             home: &home,
+            temporary: &temporary,
             // The words of a command may be paths that its user wrote where the harness was started.
             folder: (!self.is_template()).then_some(home.as_path()),
             stdin: stdin.as_fd(),
@@ -93,6 +84,11 @@ impl Runner<'_> {
         self.host =
             Some(HostProcess { pid, pidfd, gone: None, _stdin: stdin_writer, link: None, stdout, stderr });
         Ok(())
+    }
+
+    /// Where the host keeps its temporary files.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.place.folder.join("tmp")
     }
 
     /// Has the host start a child of its own, where the scenario has one; it is up when this returns.

@@ -11,7 +11,27 @@ impl Runner<'_> {
         }
         if self.host_is_gone() {
             self.look(Stage::HostGone)?;
+            self.list_files_left()?;
         }
+        Ok(())
+    }
+
+    /// What whoever has ended left in the folder for temporary files; of very much the first by name.
+    fn list_files_left(&mut self) -> Result<(), Stop> {
+        let mut names = Vec::new();
+        match fs::read_dir(self.temporary()) {
+            Ok(entries) => {
+                for entry in entries {
+                    names.push(entry?.file_name().to_string_lossy().into_owned());
+                }
+            }
+            // A host may tidy up so thoroughly that the folder itself is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        names.sort_unstable();
+        names.truncate(MOST_FILES_NAMED);
+        self.trace.files_left = Some(names);
         Ok(())
     }
 
@@ -50,7 +70,10 @@ impl Runner<'_> {
                     method: members.method,
                     complete: members.complete,
                     seen: left.iter().map(|stat| self.seen(stat, &samples)).collect(),
-                    sysinfo: self.ask_sysinfo(&left),
+                    // Once a case is enough where nobody is left to be doubted, and that is when the host is gone.
+                    sysinfo: (!left.is_empty() || stage == Stage::HostGone)
+                        .then(|| self.ask_sysinfo(&left))
+                        .flatten(),
                 };
                 self.trace.looks.push(look);
                 return Ok(());

@@ -29,14 +29,14 @@ use serde::{Deserialize, Serialize};
 use crate::contain::{self, Container};
 use crate::hinder;
 use crate::host::{Answer, Order};
-use crate::launch::{self, Launch};
+use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{BYSTANDER_CHILD, Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::trace::{
-    self, Captured, CaseEnd, Inventory, Look, Moment, Noise, Outcome, Point, Reason, Seen, Stage, Status,
-    SubjectInfo, SubjectKind, Tier, Trace, What,
+    self, Captured, CaseEnd, Condition, Inventory, Look, Made, Moment, Noise, Outcome, Point, Reason, Seen,
+    Stage, Status, SubjectInfo, SubjectKind, Tier, Trace, What,
 };
 
 /// How long a host may take to say hello.
@@ -55,6 +55,10 @@ const SETTLE_CAP_ALONE: Duration = Duration::from_millis(600);
 const BYE_CAP: Duration = Duration::from_secs(3);
 /// How long handles have to settle after a run.
 const HANDLES_CAP: Duration = Duration::from_secs(1);
+/// How many files that were left are written down.
+const MOST_FILES_NAMED: usize = 100;
+/// How long threads of the host have to end after a run.
+const THREADS_CAP: Duration = Duration::from_millis(200);
 /// How long a node lives at most.
 const TTL: Span = Span::from_millis(30_000);
 /// With less room than this where a command's output is kept, some of it may be missing.
@@ -74,7 +78,6 @@ pub struct Case {
 }
 
 /// Where a case runs.
-#[derive(Debug)]
 pub struct Place<'a> {
     /// The container that this process entered.
     pub container: &'a Container,
@@ -82,8 +85,10 @@ pub struct Place<'a> {
     pub tier: Tier,
     /// A private folder for the case, whose path is short.
     pub folder: &'a Path,
-    /// The program that plays the fake and re-enters as a host.
+    /// The program that plays the fake.
     pub program: &'a Path,
+    /// Makes a fork of this process the host of the subject of this name, at the socket of this path. Answers the exit code.
+    pub host: &'a dyn Fn(&str, &Path) -> i32,
     /// Readable when whoever gave the case is gone.
     pub lifeline: BorrowedFd<'a>,
 }
@@ -150,6 +155,7 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
         noise: Noise::default(),
         end: CaseEnd::Completed,
         swept: Vec::new(),
+        files_left: None,
     }
 }
 
@@ -174,6 +180,14 @@ fn inapplicable(case: &Case) -> Option<String> {
     }
     if case.scenario.input.is_some() {
         return Some("what a command's child reads is not the command's doing".to_owned());
+    }
+    if case.scenario.writes()
+        || case.scenario.ops.iter().any(|op| matches!(op.verb, Verb::Poll | Verb::Together))
+    {
+        return Some("a command has no handle that could be asked or written to".to_owned());
+    }
+    if case.scenario.ops.iter().any(|op| op.verb == Verb::HangUp) {
+        return Some("a command is told nothing by a connection that could be closed".to_owned());
     }
     if hindrances().any(|hindrance| !hindrance.is_in_program()) {
         return Some("a limit that hinders a command's child hinders the command itself".to_owned());
@@ -220,6 +234,8 @@ struct Runner<'a> {
     open_since: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
+    /// By an op.
+    host_is_stopped: bool,
     deadline: Instant,
 }
 
@@ -244,10 +260,13 @@ struct Run {
     number: u32,
     ended: bool,
     inventory: Option<PendingInventory>,
+    /// It has ended while others were under way, whose handles cannot be told from what it left: it is counted with the last of them.
+    is_counted_later: bool,
     before: HashSet<String>,
 }
 
 struct PendingInventory {
+    since: Instant,
     until: Instant,
     next: Instant,
 }
@@ -274,6 +293,7 @@ impl<'a> Runner<'a> {
             gate_since: began,
             open_since: None,
             pending_answers: 0,
+            host_is_stopped: false,
             deadline: began + HELLO_CAP,
         })
     }
@@ -286,11 +306,17 @@ impl<'a> Runner<'a> {
                     CaseEnd::Inapplicable("the subject does not write its child's input".to_owned());
                 return self.say_bye();
             }
+            if self.case.scenario.writes() && !self.trace.subject.promises.writes {
+                let why = "the subject's user cannot write to its child";
+                self.trace.end = CaseEnd::Inapplicable(why.to_owned());
+                return self.say_bye();
+            }
             self.start_bystander_child()?;
         }
         loop {
             self.count_handles();
             self.issue_ops()?;
+            self.continue_host();
             if self.is_quiet() {
                 break;
             }
@@ -336,8 +362,13 @@ fn longest_own_time(script: &[Step]) -> Duration {
         .iter()
         .map(|step| match step {
             Step::Sleep(span) => span.get(),
+            Step::SleepInChunks(sleep) => sleep.chunk.get() * sleep.times,
+            Step::ExitSlowly(exit) => exit.takes.get(),
             Step::On(reaction) => match reaction.then {
-                Then::ExitSlowly { takes, .. } => takes.get(),
+                Then::ExitSlowly { takes, .. } | Then::CleanUp { takes, .. } | Then::Reraise { takes } => {
+                    takes.get()
+                }
+                Then::WriteLater { after, .. } => after.get(),
                 _ => Duration::ZERO,
             },
             Step::SlowStream(slow) => slow.every.get() * slow.times,

@@ -27,12 +27,20 @@ impl Runner<'_> {
         self.happened.insert(event);
         for index in 0..self.nodes.len() {
             if let Some(event) = self.nodes[index].waits.take() {
-                if self.has_happened(&event) {
+                if self.has_happened_for(index, &event) {
                     self.nodes[index].connection.send(&control::Order::Pass { event });
                 } else {
                     self.nodes[index].waits = Some(event);
                 }
             }
+        }
+    }
+
+    /// Whether an event has happened that a node waits for: one that names no run is of the node's own.
+    pub(super) fn has_happened_for(&self, index: usize, event: &Event) -> bool {
+        match self.nodes[index].hello.run {
+            0 => self.has_happened(event),
+            run => self.has_happened_to(event, run),
         }
     }
 }

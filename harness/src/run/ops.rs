@@ -26,7 +26,8 @@ impl Runner<'_> {
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
             let may_give_up = match op.verb {
                 Verb::Wait | Verb::AskAgain => {
-                    over && op.after.as_ref().is_some_and(|event| !self.has_happened(event))
+                    let missing = |event| !self.has_happened_to(event, self.subject_of(op));
+                    over && op.after.as_ref().is_some_and(missing)
                 }
                 _ => true,
             };
@@ -42,10 +43,11 @@ impl Runner<'_> {
     }
 
     pub(super) fn is_open(&self, op: &Op) -> bool {
-        let gate = op.after.as_ref().is_none_or(|event| self.has_happened(event));
+        let gate = op.after.as_ref().is_none_or(|event| self.has_happened_to(event, self.subject_of(op)));
         let own = match op.verb {
             Verb::Wait | Verb::AskAgain => {
-                self.runs.last().is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
+                let about = self.runs.iter().find(|run| run.number == self.subject_of(op));
+                about.is_none_or(|run| run.ended && run.inventory.is_none()) || self.host_is_gone()
             }
             Verb::Run => self.runs.iter().all(|run| run.inventory.is_none()),
             _ => true,
@@ -53,12 +55,26 @@ impl Runner<'_> {
         gate && own
     }
 
+    /// The run that an op is about.
+    fn subject_of(&self, op: &Op) -> u32 {
+        op.run.unwrap_or_else(|| self.newest_run())
+    }
+
+    pub(super) fn newest_run(&self) -> u32 {
+        self.runs.last().map_or(0, |run| run.number)
+    }
+
+    /// Whether an event that names no run has happened in the newest one.
     pub(super) fn has_happened(&self, event: &Event) -> bool {
-        let newest = self.runs.last().map_or(0, |run| run.number);
+        self.has_happened_to(event, self.newest_run())
+    }
+
+    /// Whether an event that names no run has happened in this one.
+    pub(super) fn has_happened_to(&self, event: &Event, run: u32) -> bool {
         let text = event.as_str();
         let of_run = |run: u32, text: &str| self.happened.contains(&format!("{run}:{text}"));
         self.happened.contains(text)
-            || of_run(newest, text)
+            || of_run(run, text)
             || event.of_a_run().is_some_and(|(run, text)| of_run(run, text))
     }
 
@@ -69,10 +85,11 @@ impl Runner<'_> {
                 number: self.runs.len() as u32 + 1,
                 ended: false,
                 inventory: None,
+                is_counted_later: false,
                 before: HashSet::new(),
             });
         }
-        let run = self.runs.last().expect("the first op is a run").number;
+        let run = self.subject_of(op);
         match op.verb {
             Verb::Run => self.start_run(index, run, op.hindered_by)?,
             Verb::Cancel => {
@@ -83,17 +100,36 @@ impl Runner<'_> {
                     self.tell_host(&Order::Cancel { op: index, run });
                 }
             }
-            Verb::Drop => {
-                self.note_issued(index, op.verb, run);
-                self.pending_answers += 1;
-                self.tell_host(&Order::Drop { op: index, run });
+            Verb::Drop => self.ask_host(index, op.verb, run, &Order::Drop { op: index, run }),
+            Verb::AskAgain => self.ask_host(index, op.verb, run, &Order::AskAgain { op: index, run }),
+            Verb::Poll => self.ask_host(index, op.verb, run, &Order::Poll { op: index, run }),
+            Verb::Write(bytes) => {
+                self.ask_host(index, op.verb, run, &Order::Write { op: index, run, bytes });
             }
-            Verb::AskAgain => {
-                self.note_issued(index, op.verb, run);
-                self.pending_answers += 1;
-                self.tell_host(&Order::AskAgain { op: index, run });
+            Verb::CloseStdin => self.ask_host(index, op.verb, run, &Order::CloseStdin { op: index, run }),
+            Verb::Together => {
+                let order = Order::Together { op: index, run, callers: op.callers.clone() };
+                self.ask_host(index, op.verb, run, &order);
             }
             Verb::Wait => self.done(index),
+            Verb::StopHost => {
+                self.note_issued(index, op.verb, run);
+                self.host_is_stopped = true;
+                self.signal_host(index, Signal::STOP);
+            }
+            Verb::ContinueHost => {
+                self.note_issued(index, op.verb, run);
+                self.host_is_stopped = false;
+                self.signal_host(index, Signal::CONT);
+            }
+            Verb::HangUp => {
+                self.note_issued(index, op.verb, run);
+                if let Some(host) = &mut self.host {
+                    host.link = None;
+                }
+                self.note(What::Done { op: index });
+                self.done(index);
+            }
             Verb::KillHost => {
                 self.note_issued(index, op.verb, run);
                 self.signal_host(index, Signal::KILL);
@@ -112,6 +148,26 @@ impl Runner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives the host an order that it answers.
+    fn ask_host(&mut self, op: usize, verb: Verb, run: u32, order: &Order) {
+        self.note_issued(op, verb, run);
+        self.pending_answers += 1;
+        self.tell_host(order);
+    }
+
+    /// Nobody is left to continue a host that an op has stopped.
+    pub(super) fn continue_host(&mut self) {
+        let over = self.next_op >= self.case.scenario.ops.len();
+        if !over || !std::mem::take(&mut self.host_is_stopped) || self.host_is_gone() {
+            return;
+        }
+        let Some(host) = &self.host else { return };
+        // One that is gone since needs nothing.
+        let _ = rustix::process::pidfd_send_signal(&host.pidfd, Signal::CONT);
+        self.note(What::HostContinued);
+        self.extend_deadline();
     }
 
     pub(super) fn note_issued(&mut self, op: usize, verb: Verb, run: u32) {
@@ -154,6 +210,7 @@ impl Runner<'_> {
                     program: fake,
                     limits: scenario.limits,
                     input: scenario.input,
+                    writes: scenario.writes(),
                     asks_again: scenario.ops.iter().any(|op| op.verb == Verb::AskAgain),
                 };
                 let hindered_by = hindered_by.filter(|hindrance| !hindrance.is_in_program());
@@ -167,7 +224,7 @@ impl Runner<'_> {
                 let path_first = fake_as.as_ref().map(|_| folder.clone());
                 let arguments = filled.into_iter().map(Into::into).collect();
                 self.note_issued(index, Verb::Run, run);
-                self.launch(program, arguments, path_first)?;
+                self.launch(Part::Program { path: program, arguments }, path_first)?;
             }
         }
         Ok(())

@@ -1,14 +1,18 @@
 //! childminder, with the containment that it takes by default and with each that can be had by name.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use childminder::{Capture, Command, Containment, Ended, Input, Outcome as Ending, StreamEnd};
+use childminder::{
+    Canceller, Capture, ChildStdin, Command, Containment, Ended, Input, Outcome as Ending, State, StreamEnd,
+};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::subject::{Job, Subject};
-use crate::trace::{Captured, Outcome, Reason};
+use crate::trace::{Captured, Outcome, Polled, Reason, RunState};
 
 /// The product that this project makes, with this containment.
 pub(super) struct Minded(pub(super) Containment);
@@ -31,7 +35,10 @@ impl Subject for Minded {
             captures: true,
             status: true,
             feeds: true,
+            writes: true,
             answers_again: true,
+            polls: true,
+            gives_pid: true,
             hands_down_signals: false,
         }
     }
@@ -56,9 +63,19 @@ impl Subject for Minded {
         if let Some(input) = job.input() {
             command.stdin(Input::Bytes(input.into()));
         }
+        if job.writes() {
+            command.stdin(Input::Piped);
+        }
         match command.start() {
             Ok(mut run) => {
+                // The caller's, but not longer than the run.
+                let stdin = Arc::new(Mutex::new(run.stdin()));
+                let _closed_at_the_end = give_stdin(&job, stdin);
                 let canceller = run.canceller();
+                job.on_poll({
+                    let canceller = canceller.clone();
+                    move || std::future::ready(polled(&canceller))
+                });
                 job.on_cancel(move || canceller.cancel());
                 let first = outcome(&run.wait().await);
                 let run = Arc::new(Mutex::new(run));
@@ -74,6 +91,43 @@ impl Subject for Minded {
             }
         }
     }
+}
+
+type Stdin = Arc<Mutex<Option<ChildStdin>>>;
+
+/// Lets the caller write to the child and close its input.
+fn give_stdin(job: &Job, stdin: Stdin) -> Stdin {
+    job.on_write({
+        let stdin = Arc::downgrade(&stdin);
+        move |bytes| write(stdin.clone(), bytes)
+    });
+    job.on_close_stdin({
+        let stdin = Arc::downgrade(&stdin);
+        move || {
+            let stdin = stdin.upgrade();
+            async move {
+                if let Some(stdin) = stdin {
+                    *stdin.lock().await = None;
+                }
+            }
+        }
+    });
+    stdin
+}
+
+async fn write(stdin: Weak<Mutex<Option<ChildStdin>>>, bytes: Vec<u8>) -> io::Result<()> {
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let stdin = stdin.upgrade().ok_or_else(gone)?;
+    stdin.lock().await.as_mut().ok_or_else(gone)?.write_all(&bytes).await
+}
+
+fn polled(canceller: &Canceller) -> Polled {
+    let state = match canceller.state() {
+        State::Terminating => RunState::Stopping,
+        State::Terminated => RunState::Ended,
+        _ => RunState::Running,
+    };
+    Polled { state, pid: canceller.pid().and_then(|pid| pid.try_into().ok()) }
 }
 
 fn outcome(ending: &Ending) -> Outcome {

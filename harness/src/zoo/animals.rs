@@ -168,6 +168,17 @@ pub static ANIMALS: &[Animal] = &[
         "It waits for any child, and takes the statuses that others wait for.",
     ),
     Animal::new(
+        "insists-on-a-status",
+        Flaw::InsistsOnAStatus,
+        "Z4",
+        "It asks for a status until it gets one; in a host that ignores SIGCHLD there is none.",
+    )
+    .also(&[
+        ("D1", "whoever gets no status does not return, after a timeout too"),
+        ("D3", "whoever gets no status does not return, while the output is held too"),
+        ("D4", "whoever gets no status does not return, after a cancel too"),
+    ]),
+    Animal::new(
         "leaks-a-pipe-end",
         Flaw::LeaksAPipeEnd,
         "F2",
@@ -300,6 +311,12 @@ pub static ANIMALS: &[Animal] = &[
         "X3",
         "A child that obeys the timeout's TERM is reported as ended by itself.",
     ),
+    Animal::new(
+        "starts-by-a-shell",
+        Flaw::StartsByAShell,
+        "X6",
+        "A shell starts the child, and says by its own exit that it could not.",
+    ),
     Animal::new("answers-once", Flaw::AnswersOnce, "X5", "Whoever asks again is told that there is no status."),
     Animal::new("fails-when-asked-again", Flaw::FailsWhenAskedAgain, "X5", "Whoever asks again gets a panic."),
     Animal::new("never-answers-again", Flaw::NeverAnswersAgain, "X5", "Whoever asks again waits for ever."),
@@ -333,6 +350,24 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::LeavesSignalsIgnored,
         "E2",
         "The child inherits which signals its starter ignores.",
+    ),
+    Animal::new(
+        "keeps-its-umask",
+        Flaw::KeepsItsUmask,
+        "H1",
+        "It starts its child with a private umask, and the host keeps that.",
+    ),
+    Animal::new(
+        "keeps-its-folder",
+        Flaw::KeepsItsFolder,
+        "H1",
+        "It starts its child in another directory, and the host stays there.",
+    ),
+    Animal::new(
+        "blocks-for-good",
+        Flaw::BlocksForGood,
+        "H1",
+        "It blocks a signal while it starts its child, and never takes that back.",
     ),
     Animal::new(
         "leaves-files",

@@ -273,10 +273,16 @@ fn spawn(flaw: Flaw, program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
         actions.add_close(other.as_raw_fd())?;
     }
     let program = c_string(program.as_os_str().as_bytes())?;
+    let words = match flaw {
+        Flaw::StartsByAShell => {
+            vec![c"/bin/sh".to_owned(), c"-c".to_owned(), c"exec \"$0\"".to_owned(), program]
+        }
+        _ => vec![program],
+    };
     let environment = std::env::vars_os()
         .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
     let environment = environment.collect::<io::Result<Vec<_>>>()?;
-    let pid = posix_spawn(program.as_c_str(), &actions, &attributes, &[&program], &environment)?;
+    let pid = posix_spawn(words[0].as_c_str(), &actions, &attributes, &words, &environment)?;
     pid_of(pid.as_raw())
 }
 

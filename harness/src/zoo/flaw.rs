@@ -97,6 +97,16 @@ pub(super) enum Flaw {
     ForgetsTheOwner,
     /// Each run leaves a log in the folder for temporary files.
     LeavesFiles,
+    /// It starts its child with a private umask, which stays.
+    KeepsItsUmask,
+    /// It starts its child in another directory, in which it stays.
+    KeepsItsFolder,
+    /// It blocks a signal while it starts its child, and for good.
+    BlocksForGood,
+    /// A shell starts the child.
+    StartsByAShell,
+    /// It asks for a status until there is one.
+    InsistsOnAStatus,
     /// Whoever asks again is told that there is no status.
     AnswersOnce,
     /// Whoever asks again brings the host's task down.

@@ -6,7 +6,9 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use nix::sys::signal::SigSet;
+use rustix::fs::Mode;
+use rustix::process::{Signal, umask};
 use tokio::time::{sleep, timeout};
 
 use super::animals::Animal;
@@ -21,6 +23,8 @@ use crate::trace::{Outcome, Reason, Status};
 pub(super) const PROMISES: &str =
     "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds,answers-again";
 
+/// How long a wrapper waits that asks again and again.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long output is waited for where nobody says.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,13 @@ fn prepare(flaw: Flaw) {
             // Without a folder for them there is no log.
             drop(made.map(tempfile::NamedTempFile::keep));
         }
+        Flaw::KeepsItsUmask => drop(umask(Mode::RWXG | Mode::RWXO)),
+        Flaw::KeepsItsFolder => std::env::set_current_dir("/").expect("the root is there"),
+        Flaw::BlocksForGood => {
+            let mut signals = SigSet::empty();
+            signals.add(nix::sys::signal::Signal::SIGUSR2);
+            signals.thread_block().expect("a known signal");
+        }
         _ => {}
     }
 }
@@ -98,7 +109,11 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
         }
         reason
     };
-    let status = child.reap();
+    let mut status = child.reap();
+    while flaw == Flaw::InsistsOnAStatus && status.is_none() {
+        sleep(ASK_AGAIN).await;
+        status = child.reap();
+    }
     if flaw == Flaw::TakesClosedOutputForTheEnd {
         child.forget();
     }

@@ -66,6 +66,27 @@ async fn a_cancel_after_the_end_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_canceller_tells_where_the_run_stands_while_somebody_waits_for_it_and_after_its_drop() {
+    let mut run = start(sh(DEAF).grace(LONG_GRACE));
+    pids(&mut run, 1).await;
+    let canceller = run.canceller();
+    assert_eq!((canceller.state(), canceller.pid()), (State::Running, run.pid()));
+    let waits = tokio::spawn(async move { run.wait().await });
+    canceller.cancel();
+    eventually("it was asked", || canceller.state() == State::Terminating);
+    assert!(canceller.pid().is_some(), "it is deaf, so it lives");
+    canceller.cancel();
+    within(waits).await.expect("nobody aborts it");
+    assert_eq!((canceller.state(), canceller.pid()), (State::Terminated, None));
+
+    let run = start(&mut sh("exec sleep 100"));
+    let canceller = run.canceller();
+    drop(run);
+    eventually("the dropped run is over", || canceller.state() == State::Terminated);
+    assert_eq!(canceller.pid(), None);
+}
+
+#[tokio::test]
 async fn a_token_stops_a_run_that_nobody_polls() {
     let token = CancellationToken::new();
     let mut run = start(sh("echo $$; exec sleep 100").cancel_on(token.clone()));

@@ -1,0 +1,199 @@
+//! Whether a script keeps the limits.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{
+    MOST_BYTES, MOST_DEPTH, MOST_DESCRIPTORS, MOST_LATE_WRITES, MOST_MEMORY, MOST_PROCESSES, MOST_STEPS,
+    MOST_TIME, MOST_VARIABLES, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
+};
+use crate::content::MESSAGE;
+use crate::span::Span;
+
+/// A script that asks for more than the limits allow, or contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The place in the file, as a path such as `script[2].start.script[0]`.
+    pub place: String,
+    /// What is wrong there and what to do, as a sentence fragment.
+    pub problem: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The name of every node of a script, those of forks at a rate and in handlers included.
+pub fn nodes(script: &[Step]) -> Vec<String> {
+    let mut names = vec![ROOT.to_owned()];
+    collect_nodes(ROOT, script, &mut names);
+    names
+}
+
+fn collect_nodes(node: &str, script: &[Step], names: &mut Vec<String>) {
+    for step in script {
+        match step {
+            Step::Start(start) => {
+                names.push(start.node.to_string());
+                collect_nodes(start.node.as_str(), &start.script, names);
+            }
+            Step::ForkAtRate(forks) => names.extend((1..=forks.most).map(|n| format!("{}.{n}", forks.node))),
+            Step::On(Reaction { then: Then::Fork(count), .. }) => {
+                names.extend((1..=*count).map(|n| format!("{node}.fork{n}")));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a script keeps the limits.
+///
+/// # Errors
+///
+/// The first place that does not, with what to do about it.
+pub fn check(script: &[Step]) -> Result<(), Refused> {
+    let mut totals = Totals::default();
+    totals.names.insert(ROOT.to_owned());
+    totals.processes = 1;
+    check_node(script, "script", 1, &mut totals)
+}
+
+#[derive(Default)]
+struct Totals {
+    processes: u64,
+    bytes: u64,
+    memory: u64,
+    names: BTreeSet<String>,
+}
+
+impl Totals {
+    fn add_bytes(&mut self, bytes: u64, times: u64) {
+        self.bytes = self.bytes.saturating_add(bytes.saturating_mul(times));
+    }
+}
+
+fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -> Result<(), Refused> {
+    let refuse = |place: &str, problem: String| Err(Refused { place: place.to_owned(), problem });
+    if depth > MOST_DEPTH {
+        return refuse(place, format!("more than {MOST_DEPTH} levels of nodes; make the tree flatter"));
+    }
+    if script.len() > MOST_STEPS {
+        return refuse(place, format!("{} steps, at most {MOST_STEPS} are allowed", script.len()));
+    }
+    for (index, step) in script.iter().enumerate() {
+        let place = format!("{place}[{index}]");
+        match step {
+            Step::On(reaction) => {
+                if !reaction.signal.can_be_caught() {
+                    return refuse(&place, format!("{} cannot be caught; take TERM", reaction.signal.name()));
+                }
+                match reaction.then {
+                    Then::ExitSlowly { takes, .. }
+                    | Then::CleanUp { takes, .. }
+                    | Then::Reraise { takes } => check_time(takes, &place)?,
+                    Then::WriteLater { after, bytes, .. } => {
+                        check_time(after, &place)?;
+                        // It may come any number of times, of which the player obeys so many.
+                        totals.add_bytes(bytes, u64::from(MOST_LATE_WRITES));
+                    }
+                    Then::Fork(count) if count > 16 => {
+                        return refuse(&place, format!("{count} forks in a handler, at most 16 are allowed"));
+                    }
+                    Then::Fork(count) => totals.processes += u64::from(count),
+                    _ => {}
+                }
+            }
+            Step::Sleep(span) => check_time(*span, &place)?,
+            Step::SleepInChunks(sleep) => check_time(sleep.chunk, &place)?,
+            Step::ExitSlowly(exit) => check_time(exit.takes, &place)?,
+            Step::HogDescriptors(count) if *count > MOST_DESCRIPTORS => {
+                return refuse(&place, format!("{count} descriptors, at most {MOST_DESCRIPTORS} are hogged"));
+            }
+            Step::HogMemory(bytes) => totals.memory = totals.memory.saturating_add(*bytes),
+            Step::Start(start) => {
+                if !totals.names.insert(start.node.to_string()) {
+                    return refuse(
+                        &place,
+                        format!("a second node named {:?}; give it another name", start.node.as_str()),
+                    );
+                }
+                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
+                    .contains(&start.node.as_str())
+                {
+                    return refuse(
+                        &place,
+                        format!("{:?} is a reserved name; give the node another", start.node.as_str()),
+                    );
+                }
+                totals.processes += match start.place {
+                    // The shell, and in a pipeline the shell's shell.
+                    Place::Shell(_) => 3,
+                    _ => 1,
+                };
+                check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
+            }
+            Step::ForkAtRate(forks) => {
+                if !totals.names.insert(forks.node.to_string()) {
+                    return refuse(
+                        &place,
+                        format!("a second node named {:?}; give it another name", forks.node.as_str()),
+                    );
+                }
+                check_time(forks.every, &place)?;
+                totals.processes += u64::from(forks.most);
+            }
+            Step::Zombies(count) => totals.processes += u64::from(*count),
+            Step::Write(write) | Step::Buffer(write) => totals.add_bytes(write.bytes, 1),
+            Step::Say(say) => totals.add_bytes(MESSAGE, say.times.into()),
+            Step::SlowStream(slow) => {
+                check_time(slow.every, &place)?;
+                totals.add_bytes(slow.chunk, slow.times.into());
+            }
+            Step::ReportEnvironment(report) => check_variables(&report.variables, &place)?,
+            Step::Flood { most } => totals.add_bytes(*most, 2),
+            _ => {}
+        }
+        if totals.processes > MOST_PROCESSES {
+            return refuse(&place, format!("more than {MOST_PROCESSES} processes up to here; start fewer"));
+        }
+        if totals.bytes > MOST_BYTES {
+            return refuse(&place, format!("more than {MOST_BYTES} bytes written up to here; write less"));
+        }
+        if totals.memory > MOST_MEMORY {
+            return refuse(&place, format!("more than {MOST_MEMORY} bytes of memory up to here; hog less"));
+        }
+    }
+    Ok(())
+}
+
+fn check_variables(names: &[String], place: &str) -> Result<(), Refused> {
+    let refuse = |problem: String| Err(Refused { place: place.to_owned(), problem });
+    if names.len() > MOST_VARIABLES {
+        return refuse(format!("{} variables, at most {MOST_VARIABLES} are reported", names.len()));
+    }
+    let tellable = |name: &&String| {
+        let marked = name.len() <= 64 && name.starts_with(TELLABLE_PREFIX);
+        marked || TELLABLE_VARIABLES.contains(&name.as_str())
+    };
+    match names.iter().find(|name| !tellable(name)) {
+        None => Ok(()),
+        Some(name) => refuse(format!(
+            "the value of {name:?} is not told; ask for one of {} or for one that begins with {TELLABLE_PREFIX}",
+            TELLABLE_VARIABLES.join(", ")
+        )),
+    }
+}
+
+fn check_time(span: Span, place: &str) -> Result<(), Refused> {
+    if span > MOST_TIME {
+        return Err(Refused {
+            place: place.to_owned(),
+            problem: format!("{span} is longer than {MOST_TIME}; wait less"),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What happens to a failure: confirmed, promoted, shrunk, explained.
+//!
+//! A failing case is [confirmed](Failure::minimise) by replaying it, which gives its [rate]; a racy one is promoted by a
+//! gate that pins the order that breaks the rule, if one does; then it is shrunk, and what is left is explained by relaxing
+//! one element at a time. Every try is a case like any other, run by the same crew and judged by the same rule; only that
+//! rule counts. Everything is bounded in time and keeps what was reached.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use crate::audit::RunsCases;
+use crate::crew::CrewError;
+use crate::rules::Rule;
+use crate::scenario::Scenario;
+use crate::subject::SubjectSpec;
+use crate::trace::Trace;
+
+mod explain;
+mod promote;
+pub mod rate;
+mod shrink;
+mod simpler;
+mod tries;
+
+use rate::Rate;
+use shrink::Shrinking;
+use tries::{Bench, Traces, Tried, Until};
+
+/// How often a failure is replayed at least.
+const REPLAYS: u64 = 10;
+/// How often at most, to see one that is rare.
+const MOST_REPLAYS: u64 = 200;
+/// With so many of a racy failure its rate is known well enough.
+const ENOUGH_BROKEN: u64 = 10;
+/// How many times more rarely is far more rarely; for a failure whose order is pinned less is asked, or the gate could be lost.
+const DRIFT: f64 = 3.0;
+const DRIFT_OF_PROMOTED: f64 = 2.0;
+
+/// A case that broke a rule.
+#[derive(Clone, Copy)]
+pub struct Failure<'a> {
+    /// Who broke it.
+    pub subject: &'a SubjectSpec,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The case.
+    pub scenario: &'a Scenario,
+}
+
+/// How long it may take.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// Time for all of it. Cases under way are waited for beyond it.
+    pub budget: Duration,
+    /// Whoever sets this ends it early; what was reached is kept.
+    pub stop: &'a AtomicBool,
+}
+
+/// What became of a failure.
+#[derive(Clone, Debug)]
+pub struct Minimal {
+    /// The simplest case found that breaks the same rule about as often: directed at that rule, nothing expected.
+    pub scenario: Scenario,
+    /// How often it breaks the rule. Never in any try: the failure was not seen again, and the scenario is the one given.
+    pub rate: Rate,
+    /// Whether a gate was added that pins the order.
+    pub is_promoted: bool,
+    /// Whether a last look at everything found nothing simpler. Else the time was over before that.
+    pub is_minimal: bool,
+    /// How many simplifications were tried.
+    pub tries: u64,
+    /// How many cases ran for all of it.
+    pub cases: u64,
+    /// The places in the scenario that matter, such as `ops[1].after`: relaxed alone, the rule is not broken as before.
+    pub matters: Vec<String>,
+    /// A case that shows it.
+    pub trace: Option<Box<Trace>>,
+}
+
+impl Minimal {
+    /// Whether the failure was seen again.
+    pub fn is_confirmed(&self) -> bool {
+        self.rate.broken > 0
+    }
+}
+
+impl Failure<'_> {
+    /// How often the failure is seen when its case is replayed: ten times, a racy one more often, within the bounds.
+    ///
+    /// # Errors
+    ///
+    /// When the harness itself cannot go on.
+    pub fn confirm(&self, crew: &mut dyn RunsCases, bounds: &Bounds<'_>) -> Result<Rate, CrewError> {
+        let deadline = Instant::now() + bounds.budget;
+        let tried = replay(&mut self.bench(crew, bounds), &self.directed(), deadline, None)?;
+        Ok(tried.rate)
+    }
+
+    /// Confirms, promotes, shrinks and explains. `progress` is told of each step that was taken: the scenario there is what to go on
+    /// from.
+    ///
+    /// # Errors
+    ///
+    /// When the harness itself cannot go on.
+    pub fn minimise(
+        &self,
+        crew: &mut dyn RunsCases,
+        bounds: &Bounds<'_>,
+        progress: &mut dyn FnMut(&Minimal),
+    ) -> Result<Minimal, CrewError> {
+        let begun = Instant::now();
+        let part = |percent: u32| begun + bounds.budget * percent / 100;
+        let mut bench = self.bench(crew, bounds);
+        let scenario = self.directed();
+        let mut traces = Traces::default();
+        let confirmed = replay(&mut bench, &scenario, part(40), Some(&mut traces))?;
+        let mut minimal = Minimal {
+            scenario: scenario.clone(),
+            rate: confirmed.rate,
+            is_promoted: false,
+            is_minimal: false,
+            tries: 0,
+            cases: bench.cases,
+            matters: Vec::new(),
+            trace: confirmed.trace,
+        };
+        if !minimal.is_confirmed() {
+            minimal.scenario = self.scenario.clone();
+            return Ok(minimal);
+        }
+        progress(&minimal);
+        if minimal.rate.is_racy()
+            && let Some(promoted) = promote::promote(&mut bench, &scenario, minimal.rate, &traces, part(60))?
+        {
+            minimal.is_promoted = true;
+            minimal.scenario = promoted.scenario;
+            minimal.rate = promoted.tried.rate;
+            minimal.trace = promoted.tried.trace.or(minimal.trace);
+            minimal.cases = bench.cases;
+            progress(&minimal);
+        }
+        let drift = if minimal.is_promoted { DRIFT_OF_PROMOTED } else { DRIFT };
+        let mut shrinking = Shrinking::new(minimal.scenario.clone(), minimal.rate, drift);
+        shrinking.run(&mut bench, part(80), &mut |shrinking, tried| {
+            minimal.scenario = shrinking.scenario.clone();
+            minimal.rate = tried.rate;
+            minimal.trace = tried.trace.clone().or(minimal.trace.take());
+            minimal.tries = shrinking.tries;
+            progress(&minimal);
+        })?;
+        minimal.is_minimal = shrinking.is_minimal;
+        minimal.tries = shrinking.tries;
+        minimal.matters = explain::matters(&mut bench, &shrinking, part(95))?;
+        let plain = simpler::with_plain_names(&minimal.scenario);
+        let last = replay(&mut bench, &plain, part(100), None)?;
+        minimal.cases = bench.cases;
+        // Without the time to measure it under its new names, the old ones stay.
+        if last.rate.broken > 0 {
+            minimal.scenario = plain;
+            minimal.rate = last.rate;
+            minimal.trace = last.trace.or(minimal.trace);
+        }
+        Ok(minimal)
+    }
+
+    fn bench<'b>(&'b self, crew: &'b mut dyn RunsCases, bounds: &'b Bounds<'_>) -> Bench<'b> {
+        Bench { crew, subject: self.subject, rule: self.rule, stop: bounds.stop, cases: 0 }
+    }
+
+    /// The case directed at its rule, so that cases about time are not run too many at once, and with nothing to expect.
+    fn directed(&self) -> Scenario {
+        Scenario { rules: vec![self.rule.id.to_owned()], expect: None, ..self.scenario.clone() }
+    }
+}
+
+fn replay(
+    bench: &mut Bench<'_>,
+    scenario: &Scenario,
+    deadline: Instant,
+    traces: Option<&mut Traces>,
+) -> Result<Tried, CrewError> {
+    let until = Until::Counted { least: REPLAYS, most: MOST_REPLAYS, broken: ENOUGH_BROKEN };
+    Ok(bench.try_all(vec![scenario.clone()], until, deadline, traces)?.remove(0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Pinning the order that makes a racy failure happen: a gate more, if there is one that does it.
+//!
+//! The events of cases that broke the rule are compared with those of cases that did not. Where an op came after an
+//! event in the first and before it in the others, or the other way round, a gate that forces the first order is tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use fake_cli::control::Report;
+use fake_cli::script::{Event, Signal, Start, Step};
+
+use crate::crew::CrewError;
+use crate::scenario::{Scenario, Verb};
+use crate::trace::{Trace, What};
+
+use super::rate::Rate;
+use super::tries::{Bench, Traces, Tried, Until};
+
+/// Most gates that are tried.
+const MOST_GATES: usize = 8;
+/// How much more often an order must be seen in cases that broke the rule than in others, to be tried.
+const LEAST_DIFFERENCE: f64 = 0.3;
+/// How often a gate is tried.
+const TRIES: u64 = 16;
+
+/// A failure with its order pinned.
+pub(super) struct Promoted {
+    pub(super) scenario: Scenario,
+    pub(super) tried: Tried,
+}
+
+/// The gate that makes the failure happen more often for certain, the best of those that were tried; nothing where none does.
+pub(super) fn promote(
+    bench: &mut Bench<'_>,
+    scenario: &Scenario,
+    rate: Rate,
+    traces: &Traces,
+    deadline: Instant,
+) -> Result<Option<Promoted>, CrewError> {
+    let gates = gates(scenario, traces);
+    if gates.is_empty() {
+        return Ok(None);
+    }
+    let until = Until::Counted { least: TRIES, most: TRIES, broken: TRIES };
+    let tried = bench.try_all(gates.clone(), until, deadline, None)?;
+    let better = gates.into_iter().zip(tried).filter(|(_, tried)| tried.rate.is_above(rate));
+    let best = better.max_by(|(_, one), (_, other)| one.rate.estimate().total_cmp(&other.rate.estimate()));
+    Ok(best.map(|(scenario, tried)| Promoted { scenario, tried }))
+}
+
+/// A kind of gate: what it does to the scenario to have an op come after an event, or before it.
+type Gate = fn(&Scenario, usize, &str) -> Option<Scenario>;
+
+/// The kinds of gates, each with whether it forces the op behind the event.
+const GATES: [(bool, Gate); 2] = [(true, op_after_event), (false, node_after_op)];
+
+/// The scenarios with one gate more, those first whose order tells broken cases from others best.
+fn gates(scenario: &Scenario, traces: &Traces) -> Vec<Scenario> {
+    let broken = traces.broken.iter().map(positions).collect::<Vec<_>>();
+    let others = traces.others.iter().map(positions).collect::<Vec<_>>();
+    if broken.is_empty() || others.is_empty() {
+        return Vec::new();
+    }
+    let events = broken.iter().chain(&others).flat_map(BTreeMap::keys);
+    let events = events.filter(|event| !event.starts_with("op.")).collect::<BTreeSet<_>>();
+    let part = |cases: &[BTreeMap<String, usize>], is_so: &dyn Fn(&BTreeMap<String, usize>) -> bool| {
+        cases.iter().filter(|case| is_so(case)).count() as f64 / cases.len() as f64
+    };
+    let mut found: Vec<(f64, Scenario)> = Vec::new();
+    for op in 1..scenario.ops.len() {
+        let issued = format!("op.{op}.issued");
+        for &event in &events {
+            let is_behind = |case: &BTreeMap<String, usize>| match (case.get(&issued), case.get(event)) {
+                (Some(op), Some(event)) => op > event,
+                _ => false,
+            };
+            let is_before = |case: &BTreeMap<String, usize>| match (case.get(&issued), case.get(event)) {
+                (Some(op), Some(event)) => op < event,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            for (behind, gate) in GATES {
+                let difference = match behind {
+                    true => part(&broken, &is_behind) - part(&others, &is_behind),
+                    false => part(&broken, &is_before) - part(&others, &is_before),
+                };
+                if difference >= LEAST_DIFFERENCE
+                    && let Some(gated) = gate(scenario, op, event)
+                    && gated != *scenario
+                    && gated.check().is_ok()
+                {
+                    found.push((difference, gated));
+                }
+            }
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    let mut gates = Vec::new();
+    for (_, gated) in found {
+        if !gates.contains(&gated) {
+            gates.push(gated);
+        }
+    }
+    gates.truncate(MOST_GATES);
+    gates
+}
+
+/// The op waits for the event, and then no longer: the event says what the delay stood for.
+fn op_after_event(scenario: &Scenario, op: usize, event: &str) -> Option<Scenario> {
+    let mut scenario = scenario.clone();
+    let gated = scenario.ops.get_mut(op).filter(|op| op.verb != Verb::Wait)?;
+    gated.after = Some(Event::try_from(event).ok()?);
+    gated.delay = None;
+    Some(scenario)
+}
+
+/// The node that causes the event waits for the op before it does.
+fn node_after_op(scenario: &Scenario, op: usize, event: &str) -> Option<Scenario> {
+    let mut scenario = scenario.clone();
+    let (node, what) = event.rsplit_once('.')?;
+    let wait = Step::Await(Event::try_from(format!("op.{op}.issued")).ok()?);
+    let steps = script_of(&mut scenario.script, fake_cli::script::ROOT, node)?;
+    let before = match what {
+        "exiting" | "gone" => steps.len().checked_sub(1)?,
+        _ => steps.iter().position(|step| matches!(step, Step::Emit(name) if name.as_str() == what))?,
+    };
+    steps.insert(before, wait);
+    Some(scenario)
+}
+
+fn script_of<'a>(script: &'a mut Vec<Step>, name: &str, wanted: &str) -> Option<&'a mut Vec<Step>> {
+    if name == wanted {
+        return Some(script);
+    }
+    script.iter_mut().find_map(|step| match step {
+        Step::Start(Start { node, script, .. }) => {
+            let node = node.to_string();
+            script_of(script, &node, wanted)
+        }
+        _ => None,
+    })
+}
+
+/// Where in the case each event happened first, by the names that gates have for them.
+fn positions(trace: &Trace) -> BTreeMap<String, usize> {
+    let mut positions = BTreeMap::new();
+    for (index, moment) in trace.moments.iter().enumerate() {
+        let event = match &moment.what {
+            What::Issued { op, .. } => format!("op.{op}.issued"),
+            What::Done { op } => format!("op.{op}.done"),
+            What::Ended { .. } => "run.ended".to_owned(),
+            What::Gone { node, .. } => format!("{node}.gone"),
+            What::HostGone { .. } => "host.gone".to_owned(),
+            What::Node { node, said, .. } => match said {
+                Report::Hello(_) => format!("{node}.hello"),
+                Report::Emit { name, .. } => format!("{node}.{name}"),
+                Report::Signal { signal, .. } => format!("{node}.{}", Signal::name_of(*signal)),
+                Report::Exiting { .. } => format!("{node}.exiting"),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        positions.entry(event).or_insert(index);
+    }
+    positions
+}

@@ -1,0 +1,193 @@
+//! How often a case breaks a rule, and how many tries it takes to tell.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Two-sided 95 % of the normal distribution.
+const Z: f64 = 1.96;
+/// A rate is never taken for certain, so that one case that went well does not end everything.
+const HIGHEST: f64 = 0.97;
+/// A rate below this is taken for this: what is rarer cannot be hunted in any time that a person waits.
+const LOWEST: f64 = 0.01;
+/// With which chance a simplification is taken whose rate is far lower: of a failure that is certain, and of a race, where
+/// more of them are tried that happen to be of that kind.
+const DRIFTS: f64 = 0.02;
+const DRIFTS_OF_RACE: f64 = 0.005;
+/// From here on a failure counts as certain.
+const CERTAIN: f64 = 0.9;
+
+/// In how many of the cases that could be told a rule was broken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// In so many it was broken.
+    pub broken: u64,
+    /// Of so many that could be told.
+    pub of: u64,
+}
+
+impl Rate {
+    /// The part that broke the rule, 0 to 1; nothing where no case could be told.
+    pub fn value(self) -> Option<f64> {
+        (self.of > 0).then(|| self.broken as f64 / self.of as f64)
+    }
+
+    /// Wilson's interval: within it lies the true rate in 95 of 100 measurements like this one.
+    pub fn interval(self) -> (f64, f64) {
+        if self.of == 0 {
+            return (0.0, 1.0);
+        }
+        let (n, p) = (self.of as f64, self.broken as f64 / self.of as f64);
+        let shrunk = 1.0 + Z * Z / n;
+        let middle = (p + Z * Z / (2.0 * n)) / shrunk;
+        let half = Z / shrunk * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        ((middle - half).max(0.0), (middle + half).min(1.0))
+    }
+
+    /// The interval in whole percents, rounded outwards.
+    pub fn percents(self) -> (u8, u8) {
+        let (from, to) = self.interval();
+        ((from * 100.0).floor() as u8, (to * 100.0).ceil() as u8)
+    }
+
+    /// Whether it is higher than another for certain: the intervals do not meet.
+    pub fn is_above(self, other: Self) -> bool {
+        self.interval().0 > other.interval().1
+    }
+
+    /// Whether some cases break the rule and others do not.
+    pub fn is_racy(self) -> bool {
+        self.broken > 0 && self.broken < self.of
+    }
+
+    /// A rate to reckon with: never 0 and never 1.
+    pub(super) fn estimate(self) -> f64 {
+        ((self.broken as f64 + 0.5) / (self.of as f64 + 1.0)).clamp(LOWEST, HIGHEST)
+    }
+
+    /// A rate to reckon with where nothing may be missed: of a race the lowest that may be true.
+    pub(super) fn careful_estimate(self) -> f64 {
+        if self.is_racy() { self.interval().0.clamp(LOWEST, HIGHEST) } else { self.estimate() }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = self.percents();
+        write!(f, "{} of {} ({from} to {to} %)", self.broken, self.of)
+    }
+}
+
+/// When a simplification has been tried often enough: a sequential test between "as often as before" and "far more rarely".
+///
+/// Each try moves a balance; the test ends as soon as either side has it. So a failure that is certain is refused after two
+/// tries that went well, and one that happens once in twenty after some hundred.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// What a try that broke the rule adds.
+    gain: f64,
+    /// What one that did not takes away.
+    loss: f64,
+    accept: f64,
+    refuse: f64,
+}
+
+impl Terms {
+    /// For a case that broke the rule at this rate; `drift` is how many times more rarely is far more rarely, `miss` the chance to
+    /// refuse a simplification that breaks it as often as before.
+    pub(super) fn new(rate: f64, drift: f64, miss: f64) -> Self {
+        let same = rate.clamp(LOWEST, HIGHEST);
+        let rarer = same / drift;
+        let drifts = if same < CERTAIN { DRIFTS_OF_RACE } else { DRIFTS };
+        Self {
+            gain: (same / rarer).ln(),
+            loss: ((1.0 - rarer) / (1.0 - same)).ln(),
+            accept: ((1.0 - miss) / drifts).ln(),
+            refuse: (miss / (1.0 - drifts)).ln(),
+        }
+    }
+
+    fn balance(&self, rate: Rate) -> f64 {
+        rate.broken as f64 * self.gain - (rate.of - rate.broken) as f64 * self.loss
+    }
+
+    /// Whether it breaks the rule as before; nothing while that cannot be told.
+    pub(super) fn decide(&self, rate: Rate) -> Option<bool> {
+        let balance = self.balance(rate);
+        if balance >= self.accept {
+            Some(true)
+        } else if balance <= self.refuse || rate.of >= self.most() {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// How many tries more can be of use, if all end alike.
+    pub(super) fn useful(&self, rate: Rate) -> u64 {
+        let balance = self.balance(rate);
+        let broken = ((self.accept - balance) / self.gain).ceil();
+        let kept = ((balance - self.refuse) / self.loss).ceil();
+        broken.max(kept).max(1.0) as u64
+    }
+
+    /// Far more than a test takes unless the rate lies just between the two.
+    fn most(&self) -> u64 {
+        12 * self.useful(Rate::default()).max(5)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::tests::Coin;
+
+    #[test]
+    fn the_interval_is_wilsons() {
+        for (broken, of, from, to) in [(10, 10, 72, 100), (0, 10, 0, 28), (5, 10, 23, 77), (1, 20, 0, 24)] {
+            assert_eq!(Rate { broken, of }.percents(), (from, to), "{broken} of {of}");
+        }
+        assert_eq!(Rate::default().interval(), (0.0, 1.0));
+        assert_eq!(Rate { broken: 7, of: 10 }.to_string(), "7 of 10 (39 to 90 %)");
+        assert!(Rate { broken: 12, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
+        assert!(!Rate { broken: 8, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
+    }
+
+    #[test]
+    fn a_certain_failure_takes_few_tries_and_a_rare_one_many() {
+        let certain = Terms::new(1.0, 3.0, 0.02);
+        assert_eq!(certain.decide(Rate { broken: 0, of: 1 }), None);
+        assert_eq!(certain.decide(Rate { broken: 0, of: 2 }), Some(false));
+        assert_eq!(certain.decide(Rate { broken: 4, of: 4 }), Some(true));
+        let rare = Terms::new(0.05, 3.0, 0.02);
+        assert_eq!(rare.decide(Rate { broken: 0, of: 60 }), None);
+        assert!((80..160).contains(&rare.useful(Rate::default())), "{}", rare.useful(Rate::default()));
+    }
+
+    /// Of simplifications that break the rule as often as before few are missed, of those that break it far more rarely few taken.
+    #[test]
+    fn the_test_errs_as_rarely_as_it_says() {
+        let mut coin = Coin::of(7);
+        for rate in [1.0, 0.5, 0.2, 0.05] {
+            let terms = Terms::new(rate, 3.0, 0.02);
+            let mut taken = |truth: f64| {
+                (0..1000)
+                    .filter(|_| {
+                        let mut seen = Rate::default();
+                        loop {
+                            seen.of += 1;
+                            seen.broken += u64::from(coin.falls(truth));
+                            if let Some(decision) = terms.decide(seen) {
+                                return decision;
+                            }
+                        }
+                    })
+                    .count()
+            };
+            let (same, rarer) = (taken(rate), taken(rate / 3.0));
+            assert!(same >= 960, "at {rate} {same} of 1000 are found");
+            assert!(rarer <= 30, "at {rate} {rarer} of 1000 drift");
+        }
+    }
+}

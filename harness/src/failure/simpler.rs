@@ -1,0 +1,734 @@
+//! What can be made simpler in a scenario, as edits of its JSON: whatever a scenario may hold is covered, also what
+//! is added to the format later, because what makes no sense is refused when it is read back.
+//!
+//! An edit drops an element or sets a simpler value. Dropping keeps the rest consistent: ops and runs are counted anew in the
+//! events that name them, and who waited for something that nobody causes any more waits for it no longer.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use fake_cli::script::{self, Event, Signal, Step};
+use fake_cli::span::Span;
+use serde_json::{Map, Value, json};
+
+use crate::scenario::{BYSTANDER_CHILD, Scenario};
+
+/// What names and explains a scenario and is no part of what it does.
+const ABOUT: [&str; 7] = ["$schema", "schema", "name", "why", "rules", "expect", "found"];
+
+/// A step into a JSON tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Index(usize),
+    Field(String),
+}
+
+/// A place in a scenario, written `script[0].start.as`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(Vec<Key>);
+
+impl Place {
+    fn field(&self, name: &str) -> Self {
+        Self(self.0.iter().cloned().chain([Key::Field(name.to_owned())]).collect())
+    }
+
+    fn index(&self, index: usize) -> Self {
+        Self(self.0.iter().cloned().chain([Key::Index(index)]).collect())
+    }
+
+    /// Whether it is the other place or lies in it.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
+    fn last_field(&self) -> Option<&str> {
+        self.0.iter().rev().find_map(|key| match key {
+            Key::Field(name) => Some(name.as_str()),
+            Key::Index(_) => None,
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, key) in self.0.iter().enumerate() {
+            match key {
+                Key::Field(name) if position == 0 => f.write_str(name)?,
+                Key::Field(name) => write!(f, ".{name}")?,
+                Key::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One thing to change.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Edit {
+    pub(super) place: Place,
+    pub(super) change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Change {
+    Drop,
+    Set(Value),
+}
+
+impl Edit {
+    fn drop(place: Place) -> Self {
+        Self { place, change: Change::Drop }
+    }
+
+    fn set(place: &Place, value: Value) -> Self {
+        Self { place: place.clone(), change: Change::Set(value) }
+    }
+}
+
+/// How simple a scenario is: fewer elements before simpler values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Weight {
+    elements: usize,
+    values: u64,
+}
+
+/// How simple it is; what only names and explains it weighs nothing.
+pub(super) fn weight(scenario: &Scenario) -> Weight {
+    let mut weight = Weight { elements: 0, values: 0 };
+    for (name, value) in &object(scenario) {
+        weigh(name, value, &mut weight);
+    }
+    weight
+}
+
+/// The scenario with these changes; nothing where the result is no legal scenario or is the same.
+pub(super) fn apply(scenario: &Scenario, edits: &[Edit]) -> Option<Scenario> {
+    let mut root = Value::Object(object(scenario));
+    // What stands behind or deeper comes first, so that the places of the others still hold.
+    let mut edits = edits.iter().collect::<Vec<_>>();
+    edits.sort_by_key(|edit| Reverse(&edit.place));
+    for edit in edits {
+        change(&mut root, &edit.place.0, &edit.change);
+    }
+    let counts = renumbered(&root["ops"]);
+    sweep(&mut root);
+    mend(&mut root, &counts)?;
+    let changed = read(scenario, root)?;
+    (changed != *scenario).then_some(changed)
+}
+
+/// The edits that take something away, those that take much together; the largest first.
+pub(super) fn structural(scenario: &Scenario) -> Vec<Vec<Edit>> {
+    let root = Value::Object(object(scenario));
+    let mut singles = Vec::new();
+    let mut places = Vec::new();
+    walk(&Place::default(), &root, &mut |place, value, removable| {
+        places.push((place.clone(), value.clone()));
+        if removable {
+            singles.push(place.clone());
+        }
+    });
+    let mut found = Vec::new();
+    let drop_all = |places: Vec<&Place>| places.into_iter().cloned().map(Edit::drop).collect::<Vec<_>>();
+    let is_one_of = |place: &Place, names: &[&str]| place.last_field().is_some_and(|it| names.contains(&it));
+    // Everything that stands at the top beside script and ops.
+    let extras = singles.iter().filter(|place| place.0.len() == 1);
+    found.push(drop_all(extras.collect()));
+    let delays = singles.iter().filter(|place| is_one_of(place, &["delay"]));
+    found.push(drop_all(delays.collect()));
+    for (place, value) in &places {
+        let Some(list) = value.as_array().filter(|_| is_one_of(place, &["script", "ops"])) else { continue };
+        let elements = (0..list.len()).map(|index| place.index(index)).collect::<Vec<_>>();
+        let is_start = |index: usize| list[index].get("start").is_some();
+        let which = |wanted: &dyn Fn(usize) -> bool| {
+            drop_all((0..list.len()).filter(|&index| wanted(index)).map(|index| &elements[index]).collect())
+        };
+        let last = list.len().saturating_sub(1);
+        match place.last_field() {
+            Some("script") => {
+                found.push(which(&|index| index != last));
+                found.push(which(&is_start));
+                found.push(which(&|index| index != last && !is_start(index)));
+            }
+            _ => {
+                for kept in 1..last {
+                    found.push(which(&|index| index > kept));
+                }
+            }
+        }
+        for length in [3, 2] {
+            found.extend(elements.windows(length).map(|window| drop_all(window.iter().collect())));
+        }
+    }
+    found.extend(singles.iter().map(|place| vec![Edit::drop(place.clone())]));
+    // A node in the place of the one that starts it.
+    for (place, value) in &places {
+        if let Some(inner) =
+            value.get("start").and_then(|start| start.get("script")).and_then(Value::as_array)
+        {
+            let lifted = inner.iter().filter(|step| step.get("start").is_some());
+            found.extend(lifted.map(|step| vec![Edit::set(place, step.clone())]));
+        }
+    }
+    lighter(scenario, found)
+}
+
+/// The edits that set a simpler value, the simplest first.
+pub(super) fn values(scenario: &Scenario) -> Vec<Vec<Edit>> {
+    let root = Value::Object(object(scenario));
+    let mut found = Vec::new();
+    walk(&Place::default(), &root, &mut |place, value, _| {
+        for simpler in simpler_values(place, value, scenario) {
+            found.push(vec![Edit::set(place, simpler)]);
+        }
+    });
+    lighter(scenario, found)
+}
+
+/// For each value other ones that it could have: no matter which is simpler.
+pub(super) fn variations(scenario: &Scenario) -> Vec<(Place, Vec<Value>)> {
+    let root = Value::Object(object(scenario));
+    let mut found = Vec::new();
+    walk(&Place::default(), &root, &mut |place, value, _| {
+        let others = other_values(place, value);
+        if !others.is_empty() {
+            found.push((place.clone(), others));
+        }
+    });
+    found
+}
+
+/// Every place that can be dropped by itself, the outer before the inner.
+pub(super) fn removable(scenario: &Scenario) -> Vec<Place> {
+    let mut found = Vec::new();
+    walk(&Place::default(), &Value::Object(object(scenario)), &mut |place, _, removable| {
+        if removable {
+            found.push(place.clone());
+        }
+    });
+    found
+}
+
+/// The edits of several candidates as one. Of two at places that lie in one another the first stands.
+pub(super) fn union<'a>(candidates: impl IntoIterator<Item = &'a Vec<Edit>>) -> Vec<Edit> {
+    let mut all: Vec<Edit> = Vec::new();
+    for edit in candidates.into_iter().flatten() {
+        let meets = |other: &Edit| edit.place.is_within(&other.place) || other.place.is_within(&edit.place);
+        // A drop of the whole is more than an edit within.
+        if edit.change == Change::Drop {
+            all.retain(|other| !other.place.is_within(&edit.place));
+        }
+        if !all.iter().any(meets) {
+            all.push(edit.clone());
+        }
+    }
+    all
+}
+
+/// Whether the first set of edits does all that the second does.
+pub(super) fn includes(first: &[Edit], second: &[Edit]) -> bool {
+    let done = |edit: &Edit| {
+        first.iter().any(|other| {
+            other == edit || (other.change == Change::Drop && edit.place.is_within(&other.place))
+        })
+    };
+    second.iter().all(done)
+}
+
+/// With the nodes renamed `n1`, `n2` … in the order in which they stand, so that equal cases read alike.
+pub(super) fn with_plain_names(scenario: &Scenario) -> Scenario {
+    let mut root = Value::Object(object(scenario));
+    let mut names = BTreeMap::new();
+    collect_names(&root["script"], &mut names);
+    let mut events = |event: &Event| {
+        let (run, rest) = split_run(event);
+        let known = names.iter().find_map(|(old, new)| {
+            let rest = rest.strip_prefix(old.as_str()).filter(|rest| rest.starts_with('.'))?;
+            Some(format!("{run}{new}{rest}"))
+        });
+        Some(known.unwrap_or_else(|| event.as_str().to_owned()))
+    };
+    rewrite(&mut root, &mut events);
+    rename(&mut root["script"], &names);
+    read(scenario, root).unwrap_or_else(|| scenario.clone())
+}
+
+fn collect_names(script: &Value, names: &mut BTreeMap<String, String>) {
+    for step in script.as_array().into_iter().flatten() {
+        for kind in ["start", "fork-at-rate"] {
+            if let Some(name) = step.get(kind).and_then(|it| it.get("node")).and_then(Value::as_str) {
+                let plain = format!("n{}", names.len() + 1);
+                names.insert(name.to_owned(), plain);
+            }
+        }
+        if let Some(start) = step.get("start") {
+            collect_names(&start["script"], names);
+        }
+    }
+}
+
+fn rename(script: &mut Value, names: &BTreeMap<String, String>) {
+    for step in script.as_array_mut().into_iter().flatten() {
+        for kind in ["start", "fork-at-rate"] {
+            let Some(node) = step.get_mut(kind).and_then(|it| it.get_mut("node")) else { continue };
+            if let Some(plain) = node.as_str().and_then(|name| names.get(name)) {
+                *node = json!(plain);
+            }
+        }
+        if let Some(start) = step.get_mut("start") {
+            rename(&mut start["script"], names);
+        }
+    }
+}
+
+/// What the scenario does, without what names and explains it.
+fn object(scenario: &Scenario) -> Map<String, Value> {
+    let whole = serde_json::to_value(scenario).expect("a scenario has string keys only");
+    let Value::Object(whole) = whole else { unreachable!("a scenario is an object") };
+    whole.into_iter().filter(|(name, _)| !ABOUT.contains(&name.as_str())).collect()
+}
+
+/// Reads what a scenario does back; the rest is the first one's.
+fn read(about: &Scenario, root: Value) -> Option<Scenario> {
+    let Value::Object(mut does) = root else { return None };
+    let Ok(Value::Object(whole)) = serde_json::to_value(about) else { return None };
+    does.extend(whole.into_iter().filter(|(name, _)| ABOUT.contains(&name.as_str())));
+    let scenario: Scenario = serde_json::from_value(Value::Object(does)).ok()?;
+    scenario.check().ok()?;
+    Some(scenario)
+}
+
+/// Those that give a legal scenario that weighs less, each result once.
+fn lighter(scenario: &Scenario, candidates: Vec<Vec<Edit>>) -> Vec<Vec<Edit>> {
+    let now = weight(scenario);
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for edits in candidates {
+        if let Some(result) = apply(scenario, &edits)
+            && weight(&result) < now
+            && seen.insert(result.to_json())
+        {
+            found.push((weight(&result), edits));
+        }
+    }
+    found.sort_by_key(|(weight, _)| *weight);
+    found.into_iter().map(|(_, edits)| edits).collect()
+}
+
+/// Calls with each place, its value, and whether it can be left out.
+fn walk(place: &Place, value: &Value, visit: &mut dyn FnMut(&Place, &Value, bool)) {
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                let inner_place = place.field(name);
+                // What only holds one thing is that thing: `{"emit": "ready"}`.
+                let removable =
+                    fields.len() > 1 && !matches!(name.as_str(), "script" | "ops" | "do" | "node");
+                visit(&inner_place, inner, removable);
+                walk(&inner_place, inner, visit);
+            }
+        }
+        Value::Array(list) => {
+            for (index, inner) in list.iter().enumerate() {
+                let inner_place = place.index(index);
+                visit(&inner_place, inner, true);
+                walk(&inner_place, inner, visit);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn change(root: &mut Value, place: &[Key], change_to: &Change) {
+    let Some((key, rest)) = place.split_first() else { return };
+    match (key, rest.is_empty(), change_to) {
+        (Key::Field(name), true, Change::Drop) => {
+            if let Some(fields) = root.as_object_mut() {
+                fields.remove(name);
+            }
+        }
+        // Taken out by the sweep: until then the places of the others hold.
+        (Key::Index(index), true, Change::Drop) => {
+            if let Some(element) = root.get_mut(index) {
+                *element = Value::Null;
+            }
+        }
+        (Key::Field(name), true, Change::Set(value)) => root[name.as_str()] = value.clone(),
+        (Key::Index(index), true, Change::Set(value)) => root[*index] = value.clone(),
+        (Key::Field(name), false, _) => {
+            if let Some(inner) = root.get_mut(name) {
+                change(inner, rest, change_to);
+            }
+        }
+        (Key::Index(index), false, _) => {
+            if let Some(inner) = root.get_mut(index) {
+                change(inner, rest, change_to);
+            }
+        }
+    }
+}
+
+/// Where ops and runs are now; dropped ones are nowhere.
+#[derive(Debug, Default)]
+struct Counts {
+    ops: Vec<Option<usize>>,
+    runs: Vec<Option<usize>>,
+}
+
+fn renumbered(ops: &Value) -> Counts {
+    let mut counts = Counts::default();
+    let (mut next_op, mut next_run) = (0, 1);
+    for op in ops.as_array().into_iter().flatten() {
+        counts.ops.push((!op.is_null()).then_some(next_op));
+        next_op += usize::from(!op.is_null());
+        if op["do"] == "run" {
+            counts.runs.push(Some(next_run));
+            next_run += 1;
+        }
+    }
+    counts
+}
+
+fn sweep(value: &mut Value) {
+    match value {
+        Value::Array(list) => {
+            list.retain(|element| !element.is_null());
+            list.iter_mut().for_each(sweep);
+        }
+        Value::Object(fields) => fields.values_mut().for_each(sweep),
+        _ => {}
+    }
+}
+
+/// What nodes can still cause.
+struct Causes {
+    nodes: Vec<String>,
+    /// What each says: points that it emits, signals that it reports.
+    says: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Has nobody wait for what cannot happen any more. Nothing where the script is none.
+fn mend(root: &mut Value, counts: &Counts) -> Option<()> {
+    let script: Vec<Step> = serde_json::from_value(root["script"].clone()).ok()?;
+    let mut causes = Causes { nodes: script::nodes(&script), says: BTreeMap::new() };
+    causes.nodes.push(BYSTANDER_CHILD.to_owned());
+    causes.nodes.sort_by_key(|name| Reverse(name.len()));
+    collect_says(script::ROOT, &script, &mut causes.says);
+    rewrite(root, &mut |event| causes.rewritten(event, counts));
+    Some(())
+}
+
+fn collect_says(node: &str, script: &[Step], says: &mut BTreeMap<String, BTreeSet<String>>) {
+    let mut own = BTreeSet::new();
+    for step in script {
+        match step {
+            Step::Emit(name) => {
+                own.insert(name.to_string());
+            }
+            Step::On(reaction) => {
+                own.insert(reaction.signal.name().to_owned());
+            }
+            Step::LogSignals => own.extend(Signal::ALL.map(|signal| signal.name().to_owned())),
+            Step::Start(start) => collect_says(start.node.as_str(), &start.script, says),
+            _ => {}
+        }
+    }
+    says.entry(node.to_owned()).or_default().extend(own);
+}
+
+fn split_run(event: &Event) -> (String, &str) {
+    match event.of_a_run() {
+        Some((run, rest)) => (format!("run.{run}."), rest),
+        None => (String::new(), event.as_str()),
+    }
+}
+
+impl Causes {
+    /// The event as it is to be called now; nothing if nothing causes it.
+    fn rewritten(&self, event: &Event, counts: &Counts) -> Option<String> {
+        let (prefix, rest) = match event.of_a_run() {
+            Some((run, rest)) => {
+                let index = (run as usize).checked_sub(1)?;
+                // A dropped run is not in the list, so those behind it move up.
+                let run = counts.runs.get(index).copied().flatten()?;
+                (format!("run.{run}."), rest)
+            }
+            None => (String::new(), event.as_str()),
+        };
+        if let Some(op) = rest.strip_prefix("op.") {
+            let (index, what) = op.split_once('.')?;
+            let index = counts.ops.get(index.parse::<usize>().ok()?).copied().flatten()?;
+            return Some(format!("{prefix}op.{index}.{what}"));
+        }
+        if rest.starts_with("run.") || rest.starts_with("host.") {
+            return Some(format!("{prefix}{rest}"));
+        }
+        let (node, what) = self
+            .nodes
+            .iter()
+            .find_map(|node| Some((node, rest.strip_prefix(node.as_str())?.strip_prefix('.')?)))?;
+        let always = matches!(what, "hello" | "gone" | "exiting") || what.starts_with("did-");
+        let said = || self.says.get(node).is_some_and(|says| says.contains(what));
+        if always || said() {
+            return Some(format!("{prefix}{rest}"));
+        }
+        // It no longer says how far it is; that it is there is the nearest to that.
+        let is_signal = what.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        (!is_signal).then(|| format!("{prefix}{node}.hello"))
+    }
+}
+
+/// Renames the events that somebody waits for; where there is none any more, the waiting is dropped.
+fn rewrite(value: &mut Value, renamed: &mut dyn FnMut(&Event) -> Option<String>) {
+    /// The event, where a text is one.
+    fn event_in(value: &Value) -> Option<Event> {
+        Event::try_from(value.as_str()?).ok()
+    }
+    match value {
+        Value::Array(list) => {
+            list.retain_mut(|element| {
+                let waits = element.get("await").and_then(event_in);
+                match waits.map(|event| renamed(&event)) {
+                    Some(Some(event)) => element["await"] = json!(event),
+                    Some(None) => return false,
+                    None => rewrite(element, renamed),
+                }
+                true
+            });
+        }
+        Value::Object(fields) => {
+            fields.retain(|_, inner| {
+                match event_in(inner).map(|event| renamed(&event)) {
+                    Some(Some(event)) => *inner = json!(event),
+                    Some(None) => return false,
+                    None => rewrite(inner, renamed),
+                }
+                true
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Words that stand for each other, the simplest first.
+const ORDERS: [(&str, &[&str]); 5] = [
+    ("as", &["same-group", "own-group", "orphan", "own-session", "daemon"]),
+    ("then", &["ignore", "log", "block", "default"]),
+    ("signal", &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "PIPE"]),
+    ("to", &["stdout", "stderr"]),
+    ("do", &["wait", "cancel", "drop", "kill-host", "ask-again"]),
+];
+
+fn order_of(place: &Place) -> Option<&'static [&'static str]> {
+    let field = place.last_field()?;
+    ORDERS.iter().find(|(name, _)| *name == field).map(|(_, order)| *order)
+}
+
+fn simpler_values(place: &Place, value: &Value, scenario: &Scenario) -> Vec<Value> {
+    let in_script = matches!(place.0.last(), Some(Key::Index(_))) && place.last_field() == Some("script");
+    if in_script {
+        return simpler_steps(value);
+    }
+    if let Some(order) = order_of(place) {
+        // A run is what everything else is about.
+        if value == "run" {
+            return Vec::new();
+        }
+        let now = order.iter().position(|word| value == word).unwrap_or(order.len());
+        let mut simpler = order[..now].iter().map(|word| json!(word)).collect::<Vec<_>>();
+        if place.last_field() == Some("do") && !value.is_string() {
+            simpler.push(json!({"signal-host": "TERM"}));
+        }
+        if place.last_field() == Some("then") && !value.is_string() {
+            simpler.push(json!({"exit": 0}));
+        }
+        return simpler;
+    }
+    if place.last_field() == Some("after") {
+        let emits = scenario.script.iter().filter_map(|step| match step {
+            Step::Emit(name) => Some(json!(format!("root.{name}"))),
+            _ => None,
+        });
+        return emits.chain([json!("root.hello")]).collect();
+    }
+    let steps = [0, 1, 10, 100, 1_000, 10_000, 100_000];
+    if let Some(number) = value.as_u64() {
+        return steps.iter().filter(|&&it| it < number).map(|it| json!(it)).collect();
+    }
+    if let Some(span) = as_span(value) {
+        let spans = steps.map(Span::from_millis);
+        return spans.iter().filter(|&&it| it < span).map(|it| json!(it.to_string())).collect();
+    }
+    Vec::new()
+}
+
+fn simpler_steps(step: &Value) -> Vec<Value> {
+    let waits = ["busy-hang", "stop", "read-stdin"].iter().any(|word| step == word)
+        || ["slow-stream", "flood", "sleep", "fork-at-rate", "zombies"]
+            .iter()
+            .any(|it| step.get(it).is_some());
+    if waits {
+        vec![json!("hang")]
+    } else if step.get("die").is_some() || step == "fault" {
+        vec![json!({"exit": 0})]
+    } else {
+        Vec::new()
+    }
+}
+
+fn other_values(place: &Place, value: &Value) -> Vec<Value> {
+    if let Some(order) = order_of(place).filter(|_| value.is_string() && value != "run") {
+        return order.iter().filter(|word| value != *word).map(|word| json!(word)).collect();
+    }
+    if let Some(number) = value.as_u64() {
+        return [number * 10 + 7, number / 3]
+            .iter()
+            .filter(|&&it| it != number)
+            .map(|it| json!(it))
+            .collect();
+    }
+    if let Some(span) = as_span(value) {
+        let others = [span.get() * 3 + std::time::Duration::from_millis(20), span.get() / 3];
+        let others = others.iter().filter(|&&it| it != span.get());
+        return others.map(|&it| json!(Span::from(it).to_string())).collect();
+    }
+    Vec::new()
+}
+
+fn as_span(value: &Value) -> Option<Span> {
+    value.as_str()?.parse().ok()
+}
+
+fn weigh(field: &str, value: &Value, weight: &mut Weight) {
+    weight.elements += 1;
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, inner)| weigh(name, inner, weight)),
+        Value::Array(list) => list.iter().for_each(|inner| weigh(field, inner, weight)),
+        Value::Number(number) => weight.values += digits(number.as_u64().unwrap_or(0)),
+        Value::String(text) => {
+            let order = ORDERS.iter().find(|(name, _)| *name == field).map(|(_, order)| *order);
+            weight.values += match (order, as_span(value)) {
+                (Some(order), _) => order.iter().position(|word| text == word).unwrap_or(order.len()) as u64,
+                (None, Some(span)) => digits(span.get().as_micros() as u64),
+                // The root is nearer than others, and its first word nearer than any other.
+                (None, None) if field == "after" => {
+                    u64::from(!text.starts_with("root.")) + u64::from(text != "root.hello")
+                }
+                // What does nothing but hang is the plainest step.
+                (None, None) if field == "script" => u64::from(text != "hang"),
+                (None, None) => 0,
+            };
+        }
+        Value::Bool(_) | Value::Null => {}
+    }
+}
+
+/// Small numbers are simpler than large ones, and round ones than others of their size.
+fn digits(number: u64) -> u64 {
+    let text = number.to_string();
+    let significant = text.trim_end_matches('0').len();
+    if number == 0 { 0 } else { 2 * text.len() as u64 + significant as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Generator;
+
+    fn scenario(script: &str, ops: &str, more: &str) -> Scenario {
+        Scenario::from_json(&format!(
+            r#"{{"schema": 1, "name": "a", "why": "A test.", "script": {script}, "ops": {ops}{more}}}"#
+        ))
+        .unwrap()
+    }
+
+    fn place(text: &[&str]) -> Place {
+        let key = |text: &&str| text.parse().map_or_else(|_| Key::Field((*text).to_owned()), Key::Index);
+        Place(text.iter().map(key).collect())
+    }
+
+    fn dropped(scenario: &Scenario, at: &[&str]) -> Option<Scenario> {
+        apply(scenario, &[Edit::drop(place(at))])
+    }
+
+    #[test]
+    fn nobody_waits_for_a_node_that_was_dropped() {
+        let whole = scenario(
+            r#"[{"start": {"node": "n1", "script": [{"emit": "ready"}, "hang"]}}, {"await": "n1.ready"}, {"emit": "ready"}, "hang"]"#,
+            r#"[{"do": "run"}, {"do": "cancel", "after": "n1.ready"}]"#,
+            r#", "bystander-child": "n1.gone""#,
+        );
+        let less = dropped(&whole, &["script", "0"]).unwrap();
+        assert_eq!(less.script.len(), 2);
+        assert_eq!((less.ops[1].after.clone(), less.bystander_child.clone()), (None, None));
+        // Whoever waited for what a node says waits for the node.
+        let less = dropped(&whole, &["script", "0", "start", "script", "0"]).unwrap();
+        assert_eq!(less.ops[1].after.as_ref().unwrap().as_str(), "n1.hello");
+    }
+
+    #[test]
+    fn events_of_ops_and_runs_are_counted_anew() {
+        let whole = scenario(
+            r#"[{"await": "op.4.issued"}, "hang"]"#,
+            r#"[{"do": "run"}, {"do": "wait"}, {"do": "run", "after": "run.1.root.gone"}, {"do": "wait", "after": "run.2.root.hello"}, {"do": "cancel", "after": "op.1.done"}]"#,
+            "",
+        );
+        let less = dropped(&whole, &["ops", "1"]).unwrap();
+        let text = less.to_json();
+        assert!(text.contains("op.3.issued") && !text.contains("op.1.done"), "{text}");
+        let events = |scenario: &Scenario| {
+            scenario.ops.iter().filter_map(|op| op.after.clone()).map(String::from).collect::<Vec<_>>()
+        };
+        let less = dropped(&whole, &["ops", "2"]).unwrap();
+        assert_eq!(events(&less), ["op.1.done"], "there is no second run");
+    }
+
+    #[test]
+    fn every_simplification_of_a_generated_case_is_legal_and_lighter() {
+        let generator = Generator::new(11);
+        for scenario in (0..150).map(|index| generator.scenario(index)) {
+            let now = weight(&scenario);
+            for edits in structural(&scenario).iter().chain(&values(&scenario)) {
+                let less = apply(&scenario, edits).unwrap();
+                less.check().unwrap();
+                assert!(weight(&less) < now, "{edits:?}");
+                assert_eq!(Scenario::from_json(&less.to_json()), Ok(less.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn several_edits_are_done_as_one_and_the_larger_includes_the_smaller() {
+        let whole = scenario(
+            r#"[{"emit": "a"}, {"start": {"node": "n1", "as": "daemon", "script": ["hang"]}}, {"emit": "b"}, "hang"]"#,
+            r#"[{"do": "run"}, {"do": "wait"}]"#,
+            "",
+        );
+        let inner = vec![Edit::set(&place(&["script", "1", "start", "as"]), json!("same-group"))];
+        let (first, outer) =
+            (vec![Edit::drop(place(&["script", "0"]))], vec![Edit::drop(place(&["script", "1"]))]);
+        assert!(includes(&outer, &inner) && !includes(&inner, &outer));
+        let all = union([&inner, &first, &outer]);
+        assert_eq!(apply(&whole, &all).unwrap().script.len(), 2);
+        let both = apply(&whole, &union([&inner, &first])).unwrap();
+        assert_eq!(both.script.len(), 3);
+        assert!(!both.to_json().contains("daemon"));
+    }
+
+    #[test]
+    fn places_read_as_people_write_them() {
+        assert_eq!(place(&["script", "0", "start", "as"]).to_string(), "script[0].start.as");
+    }
+
+    #[test]
+    fn nodes_get_plain_names_and_so_do_their_events() {
+        let whole = scenario(
+            r#"[{"start": {"node": "n7", "script": [{"fork-at-rate": {"node": "n7-fork", "every": "1ms", "most": 2}}, {"emit": "ready"}]}}, {"await": "n7.ready"}]"#,
+            r#"[{"do": "run"}, {"do": "cancel", "after": "n7-fork.1.hello"}]"#,
+            "",
+        );
+        let text = with_plain_names(&whole).to_json();
+        assert!(!text.contains("n7") && text.contains("n1.ready") && text.contains("n2.1.hello"), "{text}");
+    }
+}

@@ -1,0 +1,300 @@
+//! The shrinker against wrappers on paper, which break a rule exactly when a case has certain elements, at a known rate.
+
+use fake_cli::script::{Place, Step};
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
+use super::*;
+use crate::crew::{Effort, Source};
+use crate::generate::Generator;
+use crate::report::timeline::tests::cancelled_tree;
+use crate::rules::Judged;
+use crate::rules::facts::Facts;
+use crate::scenario::Verb;
+use crate::subject::Drive;
+use crate::trace::{CaseEnd, Tier};
+use crate::verdict::{Finding, Level, Verdict};
+
+/// A coin from proptest's generator: no further crate for it.
+pub(super) struct Coin(TestRng);
+
+impl Coin {
+    pub(super) fn of(seed: u64) -> Self {
+        let mut bytes = [3; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        Self(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+    }
+
+    pub(super) fn falls(&mut self, rate: f64) -> bool {
+        f64::from(self.0.next_u32()) < rate * f64::from(u32::MAX)
+    }
+}
+
+/// What a wrapper on paper does with a case.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Does {
+    /// Breaks the rule at this rate, and else keeps it.
+    Breaks(f64),
+    /// Breaks another rule.
+    BreaksAnother,
+    Keeps,
+    NeverComesToThePoint,
+    CannotBeTold,
+}
+
+/// Answers as many scenarios at a time as a crew would, in no order.
+struct PaperCrew {
+    does: fn(&Scenario) -> Does,
+    coin: Coin,
+    paper: Trace,
+}
+
+impl PaperCrew {
+    const JOBS: usize = 16;
+
+    fn trace(&mut self, scenario: Scenario) -> Trace {
+        let mut trace = Trace { scenario, ..self.paper.clone() };
+        let (verdict, end) = match (self.does)(&trace.scenario) {
+            Does::Breaks(rate) if self.coin.falls(rate) => ("broken", CaseEnd::Completed),
+            Does::BreaksAnother => ("another", CaseEnd::Completed),
+            Does::Breaks(_) | Does::Keeps => ("kept", CaseEnd::Completed),
+            Does::NeverComesToThePoint => ("vacuous", CaseEnd::Completed),
+            Does::CannotBeTold => ("kept", CaseEnd::OurFault("no memory".to_owned())),
+        };
+        trace.subject.version = verdict.to_owned();
+        trace.end = end;
+        trace
+    }
+}
+
+impl RunsCases for PaperCrew {
+    fn tier(&self) -> Tier {
+        Tier::T3
+    }
+
+    fn effort(&self) -> Effort {
+        Effort::default()
+    }
+
+    fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+        let mut going = true;
+        let mut under_way: Vec<Scenario> = Vec::new();
+        loop {
+            while going && under_way.len() < Self::JOBS {
+                let Some(scenario) = source.next() else { break };
+                under_way.push(scenario);
+            }
+            if under_way.is_empty() {
+                return Ok(());
+            }
+            let index = self.coin.0.next_u32() as usize % under_way.len();
+            let trace = self.trace(under_way.swap_remove(index));
+            going &= source.take(trace);
+        }
+    }
+}
+
+fn by_version(facts: &Facts<'_>) -> Verdict {
+    match facts.trace.subject.version.as_str() {
+        "broken" => Verdict::Broken(Finding { sentence: "one is alive".to_owned(), count: 1 }),
+        "vacuous" => Verdict::Vacuous("nobody was there".to_owned()),
+        _ => Verdict::Kept,
+    }
+}
+
+static RULE: Rule = Rule {
+    id: "S4",
+    level: Level::Must,
+    title: "none left",
+    sentence: "none is left",
+    measured: "on paper",
+    guard: "none",
+    weigh: |_| None,
+    judged: Judged::Trace { judge: by_version, directed: Vec::new },
+};
+
+fn subject() -> SubjectSpec {
+    SubjectSpec { name: "paper".to_owned(), drive: Drive::Reentry { subject: "paper".to_owned() } }
+}
+
+fn minimise(scenario: &Scenario, crew: &mut PaperCrew) -> Minimal {
+    let stop = AtomicBool::new(false);
+    let bounds = Bounds { budget: Duration::from_secs(300), stop: &stop };
+    let subject = subject();
+    let failure = Failure { subject: &subject, rule: &RULE, scenario };
+    failure.minimise(crew, &bounds, &mut |_| {}).unwrap()
+}
+
+/// Every node of a script: its place, and what it does.
+fn nodes(script: &[Step]) -> Vec<(Place, &[Step])> {
+    let starts = script.iter().filter_map(|step| match step {
+        Step::Start(start) => Some(start),
+        _ => None,
+    });
+    starts
+        .flat_map(|start| [(start.place, &start.script[..])].into_iter().chain(nodes(&start.script)))
+        .collect()
+}
+
+fn has_op(scenario: &Scenario, verb: Verb) -> bool {
+    scenario.ops.iter().any(|op| op.verb == verb)
+}
+
+/// Loses whoever is in a session of its own and hangs, if the run is cancelled.
+fn loses_sessions(scenario: &Scenario) -> bool {
+    let is_away =
+        |(place, script): &(Place, &[Step])| *place == Place::OwnSession && script.contains(&Step::Hang);
+    has_op(scenario, Verb::Cancel) && nodes(&scenario.script).iter().any(is_away)
+}
+
+fn racy(scenario: &Scenario, rate: f64) -> Does {
+    let hangs = scenario.script.contains(&Step::Hang);
+    match () {
+        () if loses_sessions(scenario) => Does::Breaks(rate),
+        () if !has_op(scenario, Verb::Cancel) => Does::NeverComesToThePoint,
+        // A trap: simpler, and the same rule, but ten times more rarely.
+        () if nodes(&scenario.script).iter().any(|(_, script)| script.contains(&Step::Hang)) => {
+            Does::Breaks(rate / 10.0)
+        }
+        // Another: simpler, and broken every time, but another rule.
+        () if hangs => Does::BreaksAnother,
+        () => Does::Keeps,
+    }
+}
+
+const MINIMAL: &str = r#"{"script": [{"start": {"node": "n1", "as": "own-session", "script": ["hang"]}}],
+    "ops": [{"do": "run"}, {"do": "cancel"}]}"#;
+
+fn expected(of: &Scenario) -> Scenario {
+    let text = format!(
+        r#"{{"schema": 1, "name": "{}", "why": "{}", "rules": ["S4"], {}"#,
+        of.name,
+        of.why,
+        &MINIMAL[1..]
+    );
+    Scenario::from_json(&text).unwrap()
+}
+
+/// Generated cases that break the rule on paper and are not small.
+fn failing(count: usize) -> Vec<Scenario> {
+    let generator = Generator::new(5);
+    let large = |scenario: &Scenario| loses_sessions(scenario) && nodes(&scenario.script).len() > 1;
+    (0..).map(|index| generator.scenario(index)).filter(large).take(count).collect()
+}
+
+/// Shrinks generated cases with a seed each; in how many the one minimal case was reached, and the most cases that it took.
+fn reached(does: fn(&Scenario) -> Does, seeds: u64) -> (u64, u64) {
+    let mut reached = 0;
+    let mut most = 0;
+    for (seed, scenario) in failing(seeds as usize).iter().enumerate() {
+        let mut crew = crew(does, seed as u64);
+        let minimal = minimise(scenario, &mut crew);
+        most = most.max(minimal.cases);
+        if minimal.scenario == expected(scenario) && minimal.is_minimal {
+            reached += 1;
+        } else {
+            eprintln!("seed {seed}: {} {} {}", minimal.rate, minimal.is_minimal, minimal.scenario.to_json());
+        }
+    }
+    (reached, most)
+}
+
+#[test]
+fn a_certain_failure_is_shrunk_to_its_minimal_case() {
+    let (reached, most) = reached(|scenario| racy(scenario, 1.0), 100);
+    assert_eq!(reached, 100);
+    assert!(most < 800, "{most} cases");
+}
+
+fn race_is_reached(does: fn(&Scenario) -> Does) {
+    let (reached, most) = reached(does, 100);
+    assert!(reached >= 95, "{reached} of 100, with at most {most} cases");
+}
+
+#[test]
+fn the_minimal_case_of_a_race_of_1_in_2_is_reached_in_95_of_100_runs() {
+    race_is_reached(|scenario| racy(scenario, 0.5));
+}
+
+#[test]
+fn the_minimal_case_of_a_race_of_1_in_5_is_reached_in_95_of_100_runs() {
+    race_is_reached(|scenario| racy(scenario, 0.2));
+}
+
+#[test]
+fn the_minimal_case_of_a_race_of_1_in_20_is_reached_in_95_of_100_runs() {
+    race_is_reached(|scenario| racy(scenario, 0.05));
+}
+
+fn crew(does: fn(&Scenario) -> Does, seed: u64) -> PaperCrew {
+    PaperCrew { does, coin: Coin::of(seed), paper: cancelled_tree() }
+}
+
+#[test]
+fn a_failure_that_is_not_seen_again_is_left_as_it_is() {
+    let scenario = &failing(1)[0];
+    for (does, of) in [
+        ((|_| Does::Keeps) as fn(&Scenario) -> Does, MOST_REPLAYS),
+        (|_| Does::BreaksAnother, MOST_REPLAYS),
+        // What cannot be told is tried a few times more, and is no case of those that count.
+        (|_| Does::CannotBeTold, 0),
+    ] {
+        let minimal = minimise(scenario, &mut crew(does, 1));
+        assert!(!minimal.is_confirmed() && !minimal.is_minimal);
+        assert_eq!((minimal.rate, &minimal.scenario), (Rate { broken: 0, of }, scenario));
+        assert!(minimal.cases <= MOST_REPLAYS + 20, "{}", minimal.cases);
+    }
+}
+
+#[test]
+fn the_same_rule_is_broken_in_every_step_and_each_is_simpler_than_the_one_before() {
+    let scenario = &failing(3)[2];
+    let mut crew = crew(|scenario| racy(scenario, 1.0), 1);
+    let stop = AtomicBool::new(false);
+    let bounds = Bounds { budget: Duration::from_secs(300), stop: &stop };
+    let subject = subject();
+    let mut steps: Vec<Minimal> = Vec::new();
+    let failure = Failure { subject: &subject, rule: &RULE, scenario };
+    let minimal = failure.minimise(&mut crew, &bounds, &mut |step| steps.push(step.clone())).unwrap();
+    assert!(steps.len() > 2 && minimal.is_minimal);
+    for pair in steps.windows(2) {
+        assert!(simpler::weight(&pair[1].scenario) < simpler::weight(&pair[0].scenario));
+    }
+    for step in &steps {
+        assert!(loses_sessions(&step.scenario), "{}", step.scenario.to_json());
+        let trace = step.trace.as_ref().unwrap();
+        assert_eq!((&trace.scenario, trace.subject.version.as_str()), (&step.scenario, "broken"));
+    }
+}
+
+#[test]
+fn what_matters_is_marked_and_what_does_not_is_not() {
+    let minimal = minimise(&failing(1)[0], &mut crew(|scenario| racy(scenario, 1.0), 1));
+    assert_eq!(
+        minimal.matters,
+        ["script[0]", "script[0].start.as", "script[0].start.script[0]", "ops[1]", "ops[1].do"]
+    );
+}
+
+#[test]
+fn shrinking_ends_in_time_and_keeps_what_was_reached() {
+    let scenario = &failing(1)[0];
+    let (subject, stop) = (subject(), AtomicBool::new(false));
+    let failure = Failure { subject: &subject, rule: &RULE, scenario };
+    let bounds = Bounds { budget: Duration::from_secs(300), stop: &stop };
+    let mut crew = crew(|scenario| racy(scenario, 1.0), 1);
+    let mut last = None;
+    let minimal = failure
+        .minimise(&mut crew, &bounds, &mut |step| {
+            // As Ctrl-C would, after the first step that was taken.
+            if step.tries > 0 {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                last = Some(step.scenario.clone());
+            }
+        })
+        .unwrap();
+    assert!(!minimal.is_minimal);
+    assert_eq!(Some(&minimal.scenario), last.as_ref());
+    let none = Bounds { budget: Duration::ZERO, stop: &AtomicBool::new(false) };
+    assert_eq!(failure.confirm(&mut crew, &none).unwrap(), Rate::default());
+}

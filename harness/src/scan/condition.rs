@@ -1,0 +1,71 @@
+//! The condition of a host, read from outside: its threads and what else a run must leave as it was.
+
+use std::fs;
+
+use crate::trace::{Condition, Thread};
+
+/// The condition of a process; nothing if it is gone, or ends while it is looked at.
+pub fn condition(pid: i32) -> Option<Condition> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(Condition {
+        threads: threads(pid)?,
+        ignored: signals(field(&status, "SigIgn:")?)?,
+        caught: signals(field(&status, "SigCgt:")?)?,
+        umask: u32::from_str_radix(field(&status, "Umask:")?, 8).ok()?,
+        folder: fs::read_link(format!("/proc/{pid}/cwd")).ok()?.to_string_lossy().into_owned(),
+        timers: timers(pid),
+    })
+}
+
+/// In order of their numbers, which is that of their starts but for a wrap. One that ends meanwhile is left out.
+fn threads(pid: i32) -> Option<Vec<Thread>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+        let name = field(&status, "Name:").unwrap_or_default().to_owned();
+        let Some(blocked) = field(&status, "SigBlk:").and_then(signals) else { continue };
+        found.push(Thread { tid, name, blocked });
+    }
+    found.sort_by_key(|thread| thread.tid);
+    (!found.is_empty()).then_some(found)
+}
+
+fn timers(pid: i32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/timers")).ok()?;
+    Some(text.lines().filter(|line| line.starts_with("ID:")).count() as u32)
+}
+
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// The numbers of the signals in a mask, as `/proc` writes it.
+fn signals(mask: &str) -> Option<Vec<i32>> {
+    let mask = u64::from_str_radix(mask, 16).ok()?;
+    Some((1..=64).filter(|number| mask & (1 << (number - 1)) != 0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_read_as_the_kernel_writes_it() {
+        assert_eq!(signals("0000000000004001"), Some(vec![1, 15]));
+        assert_eq!(signals("8000000000000000"), Some(vec![64]));
+        assert_eq!(signals("0000000000000000"), Some(vec![]));
+        assert_eq!(signals("none"), None);
+    }
+
+    #[test]
+    fn this_process_is_seen_with_the_thread_that_looks() {
+        let own = condition(std::process::id() as i32).unwrap();
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        assert!(own.threads.iter().any(|thread| thread.tid == tid), "{own:?}");
+        assert_eq!(own.folder, std::env::current_dir().unwrap().to_string_lossy());
+        // Rust's runtime ignores PIPE.
+        assert!(own.ignored.contains(&13), "{own:?}");
+        assert_eq!(condition(i32::MAX), None);
+    }
+}
