@@ -358,7 +358,7 @@ impl Rounds {
 
 /// Whether a scenario is directed at a rule about time.
 fn is_about_time(scenario: &Scenario) -> bool {
-    scenario.rules.iter().any(|rule| rule.starts_with('D') || rule == "X3")
+    scenario.rules.iter().any(|rule| rule.starts_with('D') || ["X3", "C3"].contains(&rule.as_str()))
 }
 
 fn cores() -> usize {

@@ -174,17 +174,55 @@ fn judge_d1(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = not_for_timeouts(facts) {
         return verdict;
     }
-    each_run(facts, |run| {
-        let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
-        let (at_us, doubt) = ended_by(facts, run, Cause::TimedOut)?;
-        let grace_us = known_grace(facts)?;
-        let shown_us = shown_us(run, Cause::TimedOut, at_us);
-        let drain_us = if is_held_out_of_reach(facts, run, shown_us) { facts.drain_us() } else { 0 };
-        let after = "the child was up";
-        let from_us = up_us(run);
-        let bound_us = timeout_us.saturating_add(grace_us).saturating_add(drain_us);
-        Ok(Due { facts, run, from_us, bound_us, doubt, after }.judge())
-    })
+    each_run(facts, |run| undelayed(facts, run, timeout_in_time(facts, run)?))
+}
+
+/// What the rules about one run's end do not judge, because it may be another run's doing.
+fn undelayed(facts: &Facts<'_>, run: &Run<'_>, verdict: Verdict) -> Result<Verdict, String> {
+    if is_stopped_beside(facts, run) {
+        return Err("another run was being stopped at the same time, which C3 judges".to_owned());
+    }
+    Ok(verdict)
+}
+
+/// Whether another run was being stopped when this one was to come to its end.
+pub(super) fn is_stopped_beside(facts: &Facts<'_>, run: &Run<'_>) -> bool {
+    let Ending::By { at_us: from_us, .. } = ending(facts, run) else { return false };
+    let until_us = run.ended.map_or(u64::MAX, |(at_us, _)| at_us);
+    let others = facts.runs().iter().filter(|other| other.number != run.number);
+    others
+        .filter_map(|other| stopping(facts, other))
+        .any(|(since_us, over_us)| since_us <= until_us && over_us >= from_us)
+}
+
+/// From when until when a run may have been in the course of its stop.
+fn stopping(facts: &Facts<'_>, run: &Run<'_>) -> Option<(u64, u64)> {
+    let (cause, at_us) = match ending(facts, run) {
+        Ending::By { cause, at_us, .. } => (cause, at_us),
+        // A stop that came before its root was up is one all the same.
+        Ending::None(_) => (Cause::Cancelled, run.stops.first()?.at_us),
+    };
+    let over_us = match cause {
+        // Its handle is gone at once, and its ladder is climbed after that.
+        Cause::Dropped => {
+            at_us.saturating_add(facts.grace_us().unwrap_or(u64::MAX)).saturating_add(facts.slack_us())
+        }
+        _ => run.ended.map_or(u64::MAX, |(ended_us, _)| ended_us),
+    };
+    Some((at_us, over_us))
+}
+
+/// Whether a run that timed out returned in time.
+pub(super) fn timeout_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
+    let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
+    let (at_us, doubt) = ended_by(facts, run, Cause::TimedOut)?;
+    let grace_us = known_grace(facts)?;
+    let shown_us = shown_us(run, Cause::TimedOut, at_us);
+    let drain_us = if is_held_out_of_reach(facts, run, shown_us) { facts.drain_us() } else { 0 };
+    let after = "the child was up";
+    let from_us = up_us(run);
+    let bound_us = timeout_us.saturating_add(grace_us).saturating_add(drain_us);
+    Ok(Due { facts, run, from_us, bound_us, doubt, after }.judge())
 }
 
 fn judge_d3(facts: &Facts<'_>) -> Verdict {
@@ -202,7 +240,7 @@ fn judge_d3(facts: &Facts<'_>) -> Verdict {
         let bound_us = facts.drain_us().saturating_add(facts.grace_us().unwrap_or(0));
         let doubt = doubt.or_else(|| unknown_bound(facts)).or_else(|| stopped_meanwhile(run));
         let after = "the root's exit, while its output was held open";
-        Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after }.judge())
+        undelayed(facts, run, Due { facts, run, from_us: dead_us, bound_us, doubt, after }.judge())
     })
 }
 
@@ -213,26 +251,32 @@ fn judge_d4(facts: &Facts<'_>) -> Verdict {
     if facts.cannot(Verb::Cancel) {
         return Verdict::NotRun("the subject cannot cancel".to_owned());
     }
-    each_run(facts, |run| {
-        let (at_us, doubt) = ended_by(facts, run, Cause::Cancelled)?;
-        let patience = slowest(facts, run, at_us);
-        let grace_us = match patience {
-            Patience::None => 0,
-            Patience::For(span) => known_grace(facts)?.min(micros(span)),
-            Patience::Grace => known_grace(facts)?,
-        };
-        let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
-        let after = match patience {
-            Patience::None => "the cancel of a polite tree",
-            Patience::For(_) | Patience::Grace => "the cancel of a tree that is not polite",
-        };
-        let bound_us = grace_us.saturating_add(drain_us);
-        Ok(Due { facts, run, from_us: at_us, bound_us, doubt, after }.judge())
-    })
+    each_run(facts, |run| undelayed(facts, run, cancel_in_time(facts, run)?))
+}
+
+/// Whether a run that was cancelled returned in time.
+pub(super) fn cancel_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
+    let (at_us, doubt) = ended_by(facts, run, Cause::Cancelled)?;
+    let patience = slowest(facts, run, at_us);
+    let grace_us = match patience {
+        Patience::None => 0,
+        Patience::For(span) => known_grace(facts)?.min(micros(span)),
+        Patience::Grace => known_grace(facts)?,
+    };
+    let drain_us = if is_held_out_of_reach(facts, run, at_us) { facts.drain_us() } else { 0 };
+    let after = match patience {
+        Patience::None => "the cancel of a polite tree",
+        Patience::For(_) | Patience::Grace => "the cancel of a tree that is not polite",
+    };
+    let bound_us = grace_us.saturating_add(drain_us);
+    Ok(Due { facts, run, from_us: at_us, bound_us, doubt, after }.judge())
 }
 
 /// A verdict for each run that tests the rule, taken together.
-fn each_run<'f, 'a>(facts: &'f Facts<'a>, judge: impl Fn(&'f Run<'a>) -> Result<Verdict, String>) -> Verdict {
+pub(super) fn each_run<'f, 'a>(
+    facts: &'f Facts<'a>,
+    judge: impl Fn(&'f Run<'a>) -> Result<Verdict, String>,
+) -> Verdict {
     let verdicts = facts.runs().iter().map(|run| judge(run).unwrap_or_else(Verdict::Vacuous));
     together(verdicts, || facts.because("no run was started"))
 }
@@ -273,7 +317,7 @@ fn stopped_meanwhile(run: &Run<'_>) -> Option<String> {
 }
 
 /// The nodes but the root that hold the root's output at a time.
-fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
     [Output::Stdout, Output::Stderr]
         .into_iter()
         .flat_map(|stream| run.holders(stream))

@@ -4,7 +4,7 @@ use fake_cli::content::{Content, Output};
 use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, Stdio, Step, Then, Write};
 use fake_cli::span::Span;
 
-use crate::scenario::{self, HostState, Limits, Op, Scenario, Verb};
+use crate::scenario::{self, Call, HostState, Limits, Op, Scenario, Verb};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);
@@ -165,4 +165,14 @@ pub(super) fn slow_stream(times: u32) -> Step {
 /// Write every byte value in turn.
 pub(super) fn write_binary(to: Output, bytes: u64) -> Step {
     Step::Write(Write { to, bytes, content: Content::Binary })
+}
+
+/// This op, about the run of this number.
+pub(super) fn of(run: u32, op: Op) -> Op {
+    Op { run: Some(run), ..op }
+}
+
+/// Once that has happened, several callers begin with these calls.
+pub(super) fn together(event: &str, callers: &[&[Call]]) -> Op {
+    Op { callers: callers.iter().map(|calls| calls.to_vec()).collect(), ..after(event, Verb::Together) }
 }

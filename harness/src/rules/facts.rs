@@ -281,6 +281,13 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Whether an op that was issued is about a run.
+    pub fn is_about(&self, op: usize, run: u32) -> bool {
+        self.trace.moments.iter().any(
+            |moment| matches!(moment.what, What::Issued { op: issued, run: about, .. } if (issued, about) == (op, run)),
+        )
+    }
+
     /// The ops of this verb that were issued for a run: index and time.
     pub fn issued(&self, verb: Verb, run: u32) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.trace.moments.iter().filter_map(move |moment| match moment.what {

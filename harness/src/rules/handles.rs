@@ -12,7 +12,7 @@ use super::directed::{
 };
 use super::facts::{Facts, Lateness, Node, Run, told};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, foreign_pipes};
 use crate::scenario::{Hindrance, Op, Scenario, Verb};
 use crate::trace::{Inventory, Point};
 use crate::verdict::{Finding, Level, Verdict};
@@ -65,9 +65,10 @@ pub(super) fn rules() -> Vec<Rule> {
             "F4",
             "no handle of another child",
             "When two starts overlap, neither child gets the other's pipes.",
-            "Two runs are started at once; the pipes of each are sought in the other.",
-            "Exact, by inode.",
-            Judged::NotBuilt("no op starts two runs at the same moment yet"),
+            "Several runs are started while others are under way; the pipes that are the standard descriptors of each root are sought among all \
+                descriptors of the others.",
+            "Exact, by inode. What the host had before the runs is nobody's.",
+            Judged::Trace { judge: foreign_pipes::judge, directed: foreign_pipes::directed },
         ),
         rule(
             "F5",

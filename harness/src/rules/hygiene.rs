@@ -9,7 +9,7 @@ use super::directed::{
 use super::ending::is_cancel;
 use super::facts::{Facts, Node, Run, told};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, any_thread, as_catalogued};
 use crate::scenario::{Call, Scenario, Verb};
 use crate::trace::{Reason, Said, Stage, Status, What};
 use crate::verdict::{Level, Verdict};
@@ -81,9 +81,10 @@ pub(super) fn rules() -> Vec<Rule> {
             "K7",
             "cancel from another thread",
             "A cancel from another thread, or during the start, works like any other.",
-            "As S1, with the cancel given from another thread and before the start has returned.",
-            "As S1.",
-            Judged::NotBuilt("no op cancels during a start yet"),
+            "Cancels that are given from threads of their own, or before the root has said hello: they do not fail, the run ends within the bounds of \
+                any cancel, and nobody is left.",
+            "As S1 and D4. The time until the root is up is the start's own.",
+            Judged::Trace { judge: any_thread::judge, directed: any_thread::directed },
         ),
     ]
 }

@@ -4,6 +4,7 @@
 //! file, add its entry there, give it a directed scenario and unit tests on hand-written traces for kept,
 //! broken, unknown and vacuous.
 
+mod any_thread;
 #[cfg(test)]
 mod by_hand;
 mod child_signal;
@@ -14,13 +15,16 @@ pub mod ending;
 mod environment;
 pub mod facts;
 mod failed_start;
+mod foreign_pipes;
 mod handles;
+mod history;
 mod host;
 mod hygiene;
 mod output;
 mod owner;
 pub mod standing;
 mod start_error;
+mod state;
 mod status;
 mod suite;
 mod survivors;

@@ -55,7 +55,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "P4",
             "none after its pipe closed",
             "When the host loses its control connection, the whole tree is gone.",
-            Judged::NotBuilt("no op closes the host's control connection yet"),
+            Judged::Trace { judge: judge_p4, directed: directed_p4 },
         ),
         rule(
             "P5",
@@ -88,6 +88,13 @@ fn judge_p3(facts: &Facts<'_>) -> Verdict {
         return Verdict::NotRun("a command cannot be told to end itself".to_owned());
     }
     judge(facts, |verb| matches!(verb, Verb::EndHost(_)))
+}
+
+fn judge_p4(facts: &Facts<'_>) -> Verdict {
+    if facts.is_template() {
+        return Verdict::NotRun("a command has no control connection".to_owned());
+    }
+    judge(facts, |verb| verb == Verb::HangUp)
 }
 
 fn judge(facts: &Facts<'_>, ends: fn(Verb) -> bool) -> Verdict {
@@ -227,6 +234,21 @@ fn directed_p1() -> Vec<Scenario> {
             ]
             .concat(),
             once_ready(Verb::KillHost),
+        ),
+    ]
+}
+
+fn directed_p4() -> Vec<Scenario> {
+    let why = "An editor or an agent that dies closes the pipe to its helper, and that is all the helper ever hears of it.";
+    let beside =
+        |node: &str, place: Place| [vec![start_hanging(node, place)], ready_and_hang().to_vec()].concat();
+    let hang_up =
+        |name: &str, script: Vec<Step>| scenario(name, why, &["P4"], script, once_ready(Verb::HangUp));
+    vec![
+        hang_up("hang-up-tree", beside("helper", Place::SameGroup)),
+        hang_up(
+            "hang-up-deaf-and-escaped",
+            [vec![on_term(Then::Ignore)], beside("escaped", Place::OwnSession)].concat(),
         ),
     ]
 }

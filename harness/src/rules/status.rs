@@ -12,7 +12,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told as time};
 use super::standing::{Answer, hearing};
 use super::verdicts::{broken, broken_unless, together};
-use super::{Judged, Rule, as_catalogued, start_error};
+use super::{Judged, Rule, as_catalogued, start_error, state};
 use crate::promises::Keeps;
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Captured, Outcome, Reason, Status, What};
@@ -41,7 +41,6 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    let later = |id, title, sentence, why| rule(id, title, sentence, Judged::NotBuilt(why));
     vec![
         rule(
             "X1",
@@ -67,12 +66,17 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_x3, directed: directed_x3 },
             )
         },
-        later(
-            "X4",
-            "a stop is no exit",
-            "A stop is not reported as an exit by itself.",
-            "no judge compares the reported reason with the cause yet",
-        ),
+        Rule {
+            measured: "The root stops itself by SIGSTOP; until it is continued, or the caller or the timeout stops the run, nobody may be told that \
+                the run has ended.",
+            guard: "The root itself says that it stops, and would say that it exits. Less than a tick of the clock tests nothing.",
+            ..rule(
+                "X4",
+                "a stop is no exit",
+                "A root that stops has not ended: a stop is not reported as an exit by itself.",
+                Judged::Trace { judge: state::judge_x4, directed: state::directed_x4 },
+            )
+        },
         Rule {
             measured: "The host is asked for the outcome again once the run has ended, and its answers are compared.",
             guard: "Only for subjects whose API can be asked again. An answer that never came counts only after all bounds, slack and noise.",
@@ -94,12 +98,16 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: start_error::judge, directed: start_error::directed },
             )
         },
-        later(
-            "X7",
-            "no pid after the reap",
-            "After the reap the child's pid is not given out as alive.",
-            "hosts are not asked for pids yet",
-        ),
+        Rule {
+            measured: "The host is asked for the state and the pid of a run while it is under way and after its end.",
+            guard: "Only for subjects that promise to give a pid out. After the end is after the host had reported it.",
+            ..rule(
+                "X7",
+                "no pid after the reap",
+                "A pid that is given out is the child's, and after the reap none is given out.",
+                Judged::Trace { judge: state::judge_x7, directed: state::directed_x7 },
+            )
+        },
     ]
 }
 

@@ -60,6 +60,7 @@ const OTHER_ESCAPES: &str = "a group holds none of the escaped, however they esc
 const NEITHER_CAN_THE_DEAF: &str = "whoever is deaf does not answer either";
 const NO_WALK: &str = "whoever stands below a daemon, or is forked after the walk, is not found either";
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
+const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const GROWS: &str = "what one run leaves open grows with each run";
 const MISSING_IS_MISSING: &str = "what is not captured is missing, however it is told";
 
@@ -92,7 +93,7 @@ pub static ANIMALS: &[Animal] = &[
         "S4",
         "It promises that nobody is left, and ends its child's group.",
     )
-    .promising("timeout,grace,drain,clean,tells-reason,tells-cut,captures,status,feeds,answers-again")
+    .promising("timeout,grace,drain,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
     .also(&[("S5", OTHER_ESCAPES), ("S6", OTHER_ESCAPES), ("S7", OTHER_ESCAPES)]),
     Animal::new(
         "walks-the-tree",
@@ -100,7 +101,7 @@ pub static ANIMALS: &[Animal] = &[
         "S5",
         "It promises that nobody is left, and walks from parent to child: a daemon has no parent there any more.",
     )
-    .promising("timeout,grace,drain,leave,tells-reason,tells-cut,captures,status,feeds,answers-again")
+    .promising("timeout,grace,drain,leave,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
     .also(&[("S4", NO_WALK), ("S6", NO_WALK), ("S7", NO_WALK)]),
     Animal::new("never-kills", Flaw::NeverKills, "S1", "It asks by TERM, waits for the grace, and that was it.").also(&[
         ("S2", OTHER_ENDS),
@@ -166,7 +167,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::ReapsAnybody,
         "Z3",
         "It waits for any child, and takes the statuses that others wait for.",
-    ),
+    )
+    .also(&[("C1", OWN_OTHER_RUNS), ("X1", OWN_OTHER_RUNS), ("X2", OWN_OTHER_RUNS)]),
     Animal::new(
         "insists-on-a-status",
         Flaw::InsistsOnAStatus,
@@ -239,7 +241,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::DiesWithAThread,
         "D2",
         "The child is told to end with its parent, and for the kernel that is the thread that started it.",
-    ),
+    )
+    .also(&[("C1", "where another run is stopped meanwhile, the one that ends by that seems to be hit as well")]),
     Animal::new(
         "waits-for-the-output",
         Flaw::WaitsForTheOutput,
@@ -312,6 +315,13 @@ pub static ANIMALS: &[Animal] = &[
         "A child that obeys the timeout's TERM is reported as ended by itself.",
     ),
     Animal::new(
+        "takes-a-stop-for-an-end",
+        Flaw::TakesAStopForAnEnd,
+        "X4",
+        "A child that has stopped is reported as ended by itself.",
+    ),
+    Animal::new("keeps-the-pid", Flaw::KeepsThePid, "X7", "The pid is given out after the reap, for ever."),
+    Animal::new(
         "starts-by-a-shell",
         Flaw::StartsByAShell,
         "X6",
@@ -331,13 +341,20 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::SignalsItsSession,
         "K3",
         "A stop signals everybody in its own session, with whom it has no business.",
-    ),
+    )
+    .also(&[("C1", OWN_OTHER_RUNS)]),
     Animal::new("signals-its-own-group", Flaw::SignalsItsOwnGroup, "K4", "A stop also signals its own group."),
     Animal::new(
         "panics-at-a-second-cancel",
         Flaw::PanicsAtASecondCancel,
         "K5",
         "It takes a second cancel for impossible.",
+    ),
+    Animal::new(
+        "loses-early-cancels",
+        Flaw::LosesEarlyCancels,
+        "K7",
+        "A cancel that comes before there is a child is nobody's.",
     ),
     Animal::new(
         "leaves-the-mask",
@@ -381,7 +398,7 @@ pub static ANIMALS: &[Animal] = &[
         "P1",
         "It promises that nobody outlives its owner, and whoever is killed can do nothing for that.",
     )
-    .promising("timeout,grace,drain,group,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again")
+    .promising("timeout,grace,drain,group,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
     .also(&[("P2", OTHER_ENDS_OF_THE_OWNER), ("P3", OTHER_ENDS_OF_THE_OWNER)]),
     Animal::new(
         "drop-needs-the-runtime",
@@ -394,5 +411,23 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::ExitsOnPanic,
         "P3",
         "A panic exits the process before anything is unwound, and nobody cleans up.",
+    ),
+    Animal::new(
+        "ends-all-children",
+        Flaw::EndsAllChildren,
+        "C1",
+        "A stop of one run kills every child of its process, those of other runs too.",
+    ),
+    Animal::new(
+        "stops-one-at-a-time",
+        Flaw::StopsOneAtATime,
+        "C3",
+        "One stop waits until the other is over, with its grace.",
+    ),
+    Animal::new(
+        "remembers-for-each-thread",
+        Flaw::RemembersForEachThread,
+        "C4",
+        "A thread that asks for the state of a run is told once more what it was told before.",
     ),
 ];

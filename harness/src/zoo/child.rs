@@ -82,6 +82,25 @@ impl Child {
         Ok(child)
     }
 
+    /// The leader's number.
+    pub(super) fn pid(&self) -> i32 {
+        self.leader.as_raw_nonzero().get()
+    }
+
+    /// Until the leader is dead, as far as its wrapper can tell that.
+    pub(super) async fn seems_ended(&self) {
+        let changed =
+            WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while self.flaw == Flaw::TakesAStopForAnEnd
+            && matches!(waitid(WaitId::Pid(self.leader), changed), Ok(None))
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        if self.flaw != Flaw::TakesAStopForAnEnd {
+            self.ended().await;
+        }
+    }
+
     /// Until the leader is dead. It is a zombie then, so its number and its group's stay its own.
     pub(super) async fn ended(&self) {
         if self.flaw == Flaw::BusyWaits {
@@ -154,6 +173,12 @@ impl Child {
                 let found = self.walked.get_or_init(|| descendants(self.leader));
                 found.iter().for_each(|process| process.signal(signal));
                 let _ = kill_process_group(self.leader, signal);
+            }
+            Flaw::EndsAllChildren => {
+                let own = std::process::id().cast_signed();
+                processes()
+                    .filter(|process| process.ppid == own)
+                    .for_each(|process| process.signal(Signal::KILL));
             }
             Flaw::SignalsItsOwnGroup => {
                 let _ = kill_process_group(self.leader, signal);

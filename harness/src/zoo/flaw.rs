@@ -107,6 +107,18 @@ pub(super) enum Flaw {
     StartsByAShell,
     /// It asks for a status until there is one.
     InsistsOnAStatus,
+    /// A stop ends all children that its process has.
+    EndsAllChildren,
+    /// One stop waits until the other is over.
+    StopsOneAtATime,
+    /// What a thread was told of a run it is told once more.
+    RemembersForEachThread,
+    /// A child that has stopped has ended.
+    TakesAStopForAnEnd,
+    /// The pid is given out for ever.
+    KeepsThePid,
+    /// A cancel before there is a child is nobody's.
+    LosesEarlyCancels,
     /// Whoever asks again is told that there is no status.
     AnswersOnce,
     /// Whoever asks again brings the host's task down.

@@ -4,6 +4,7 @@
 //! reaps the child last, so that no signal of it can meet a stranger. It promises the group, not the tree.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
@@ -14,15 +15,17 @@ use tokio::time::{sleep, timeout};
 use super::animals::Animal;
 use super::child::Child;
 use super::flaw::Flaw;
+use super::known::Known;
 use super::streams::{Caught, Started, start};
 use crate::promises::Promises;
 use crate::subject::{Job, Subject};
 use crate::trace::{Outcome, Reason, Status};
 
 /// What a keeper without a flaw promises.
-pub(super) const PROMISES: &str =
-    "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds,answers-again";
+pub(super) const PROMISES: &str = "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid";
 
+/// How long a start takes that takes its time.
+const SLOW_START: Duration = Duration::from_millis(20);
 /// How long a wrapper waits that asks again and again.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long output is waited for where nobody says.
@@ -43,6 +46,15 @@ impl Subject for Keeper {
     async fn run(&self, mut job: Job) -> Outcome {
         let flaw = self.0.flaw_of_a_run();
         prepare(flaw);
+        if flaw == Flaw::LosesEarlyCancels {
+            // A start that takes its time, and listens to nobody.
+            let deaf = async {
+                loop {
+                    job.next_cancel().await;
+                }
+            };
+            let Err(_) = timeout(SLOW_START, deaf).await;
+        }
         match start(flaw, &job) {
             Ok(started) => {
                 let outcome = to_its_end(flaw, started, &mut job).await;
@@ -97,10 +109,18 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
         drain: job.drain().unwrap_or(DRAIN),
     };
     let caught = Caught::new(flaw);
+    let known = Arc::new(Known::new(flaw, child.pid()));
+    job.on_poll({
+        let known = known.clone();
+        move || std::future::ready(known.poll())
+    });
+    // Before the child goes, however that comes.
+    let known = Forgetting(known);
     let ended = {
         let pump = pin!(streams.pump(&caught, &child));
         let mut pumped = Pumped { pump, is_over: false };
         let reason = pumped.beside(cause(flaw, &child, job, &times, &caught)).await;
+        known.0.stopping();
         let reason = pumped.beside(climb(flaw, &child, job, &times, reason)).await;
         match flaw {
             Flaw::WaitsForTheOutput => pumped.over().await,
@@ -109,6 +129,7 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
         }
         reason
     };
+    known.0.forget_pid();
     let mut status = child.reap();
     while flaw == Flaw::InsistsOnAStatus && status.is_none() {
         sleep(ASK_AGAIN).await;
@@ -120,12 +141,22 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
     caught.outcome(ended, status.map(|status| told(flaw, status)))
 }
 
+/// The run of which nobody is told any more that it goes on once this is dropped.
+struct Forgetting(Arc<Known>);
+
+impl Drop for Forgetting {
+    fn drop(&mut self) {
+        self.0.forget_pid();
+        self.0.ended();
+    }
+}
+
 /// What ends the run.
 async fn cause(flaw: Flaw, child: &Child, job: &mut Job, times: &Times, caught: &Caught) -> Reason {
     let waits_for_timeout = flaw == Flaw::TakesAnEndForATimeout && times.limit.is_some();
     tokio::select! {
         biased;
-        () = child.ended(), if !waits_for_timeout => Reason::Itself,
+        () = child.seems_ended(), if !waits_for_timeout => Reason::Itself,
         () = caught.closed.notified(), if flaw == Flaw::TakesClosedOutputForTheEnd => {
             // It does exit, if that was its end.
             drop(timeout(times.grace, child.ended()).await);
@@ -144,6 +175,9 @@ async fn limit(flaw: Flaw, times: &Times, caught: &Caught) {
     }
 }
 
+/// Whose turn it is to end a child, where only one can be ended at a time.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Ends who is left: asks, waits for the grace, kills. Answers why the run ended, as the wrapper sees it now.
 async fn climb(flaw: Flaw, child: &Child, job: &mut Job, times: &Times, reason: Reason) -> Reason {
     let leaves = match flaw {
@@ -154,6 +188,10 @@ async fn climb(flaw: Flaw, child: &Child, job: &mut Job, times: &Times, reason: 
     if reason == Reason::Itself && (leaves || child.is_alone()) {
         return reason;
     }
+    let _turn = match flaw {
+        Flaw::StopsOneAtATime => Some(ONE_AT_A_TIME.lock().await),
+        _ => None,
+    };
     if flaw != Flaw::KillsFirst {
         child.signal(Signal::TERM);
         answer(flaw, child, job, times).await;

@@ -8,6 +8,7 @@ mod animals;
 mod child;
 mod flaw;
 mod keeper;
+mod known;
 mod streams;
 pub mod survey;
 
