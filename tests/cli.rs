@@ -72,7 +72,7 @@ fn list_is_one_json_document() {
         |id: &str| rules.iter().find(|rule| rule["id"] == id).unwrap_or_else(|| panic!("no rule {id}"));
     assert_eq!((&find("S1")["level"], &find("S1")["built"]), (&Value::from("must"), &Value::from(true)));
     // What is not built yet is listed all the same.
-    assert_eq!(find("E5")["built"], false);
+    assert!(rules.iter().any(|rule| rule["built"] == false));
     assert!(rules.iter().all(|rule| rule["sentence"].as_str().is_some_and(|text| !text.is_empty())));
     let names = |field: &str| document[field].as_array().expect("a list").clone();
     for name in ["hang", "fork-at-rate", "on: exit-slowly", "as: own-session"] {

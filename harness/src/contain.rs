@@ -289,3 +289,27 @@ pub fn fork() -> nix::Result<ForkResult> {
     // SAFETY: the warden has one thread, so the child has no lock that a lost thread holds.
     unsafe { nix::unistd::fork() }
 }
+
+/// Forks this process, which has one thread and is the init of a pid namespace, so that the child gets this pid.
+///
+/// # Errors
+///
+/// When somebody has the pid, or the kernel refuses.
+#[expect(unsafe_code, reason = "clone3 has no safe form")]
+pub fn fork_with_pid(pid: i32) -> io::Result<ForkResult> {
+    use nix::libc;
+    let pids = [pid];
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = pids.as_ptr() as u64;
+    arguments.set_tid_size = pids.len() as u64;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: without flags or a stack of its own the child goes on here with a copy of everything, as after a fork, and this
+    // process has one thread, so the child has no lock that a lost thread holds.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) } {
+        0 => Ok(ForkResult::Child),
+        child @ 1.. => Ok(ForkResult::Parent { child: nix::unistd::Pid::from_raw(child as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -428,6 +428,9 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         bystander_child: parts.rare.bystander_child.map(event),
         bystanders: parts.rare.bystanders,
         host: parts.host(),
+        holds: Vec::new(),
+        ledger: false,
+        stranger_with_pid_of: None,
         input: parts.rare.input,
         expect: None,
     }

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,9 @@ use fake_cli::script;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
 
-use crate::contain::{Container, fork};
+use crate::contain::{Container, fork, fork_with_pid};
 use crate::scenario::HostState;
+use crate::syscalls::{self, Watch};
 
 /// What a host is.
 pub enum Part<'a> {
@@ -55,21 +56,45 @@ pub struct Launch<'a> {
     pub state: &'a HostState,
     /// What the bystanders play, where there are any.
     pub bystanders: Option<&'a PlayFile>,
+    /// Whether another bystander is in the host's own group, which then the host does not lead.
+    pub shares_group: bool,
+    /// Which of its system calls are handed over.
+    pub(crate) watch: &'a Watch,
 }
 
-/// Starts the host. It leads a session of its own and has no terminal.
+/// A host that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Its pid.
+    pub(crate) pid: i32,
+    /// Where its system calls come, if any are handed over.
+    pub(crate) syscalls: Option<syscalls::Listener>,
+}
+
+/// Starts the host. It leads a session of its own, unless it shares its group, and has no terminal.
 ///
 /// # Errors
 ///
-/// When the kernel refuses the fork. A host that cannot be what it is to be ends with [`NOT_EXECUTED`].
-pub fn start(launch: &Launch<'_>, container: &Container) -> io::Result<i32> {
+/// When the kernel refuses the fork or the filter. A host that cannot be what it is to be ends with [`NOT_EXECUTED`].
+pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<Started> {
     if let Some(play) = launch.bystanders {
-        start_bystander(play, "bystander-2", container, true)?;
+        start_bystander(play, "bystander-2", container, Apart::Session)?;
     }
-    match fork()? {
-        ForkResult::Parent { child } => Ok(child.as_raw()),
+    let channel = if launch.watch.is_empty() { None } else { Some(channel()?) };
+    let (ours, theirs) = channel.unzip();
+    let forked = if launch.shares_group { fork_into_shared_group(launch, container)? } else { fork()? };
+    match forked {
+        ForkResult::Parent { child } => {
+            // Else its death before it handed anything over would not be seen.
+            drop(theirs);
+            let syscalls = ours.map(|ours| syscalls::take_over(ours.as_fd())).transpose();
+            let syscalls = syscalls.map_err(|error| io::Error::other(syscalls::refused(&error)))?;
+            Ok(Started { pid: child.as_raw(), syscalls })
+        }
         ForkResult::Child => {
-            let Err(why) = become_host(launch, container);
+            // Its end of the channel is all that it has of this.
+            drop(ours);
+            let Err(why) = become_host(launch, container, theirs);
             match &launch.part {
                 Part::Program { path, .. } => eprintln!("headcount: {}: {why}", path.display()),
                 Part::Function(_) => eprintln!("headcount: the host: {why}"),
@@ -79,22 +104,73 @@ pub fn start(launch: &Launch<'_>, container: &Container) -> io::Result<i32> {
     }
 }
 
+/// Over which a host hands over where its system calls come.
+fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Forks the host into a session and group that somebody else made, who is gone, and where a bystander is: as a shell without a terminal
+/// starts its jobs. It becomes the warden's child when that one has gone.
+fn fork_into_shared_group(launch: &Launch<'_>, container: &Container) -> io::Result<ForkResult> {
+    let (mut reader, mut writer) = io::pipe()?;
+    match fork()? {
+        ForkResult::Parent { child } => {
+            drop(writer);
+            let mut pid = [0; 4];
+            let read = io::Read::read_exact(&mut reader, &mut pid);
+            nix::sys::wait::waitpid(child, None)?;
+            read?;
+            Ok(ForkResult::Parent { child: Pid::from_raw(i32::from_ne_bytes(pid)) })
+        }
+        ForkResult::Child => {
+            let founded = container.admit_self().and_then(|()| Ok(nix::unistd::setsid()?)).and_then(|_| {
+                match launch.bystanders {
+                    Some(play) => start_bystander(play, "bystander-3", container, Apart::Nothing),
+                    None => Ok(()),
+                }
+            });
+            match founded.and_then(|()| Ok(fork()?)) {
+                Ok(ForkResult::Child) => Ok(ForkResult::Child),
+                Ok(ForkResult::Parent { child }) => {
+                    let told = io::Write::write_all(&mut writer, &child.as_raw().to_ne_bytes());
+                    exit_now(i32::from(told.is_err()))
+                }
+                Err(why) => {
+                    eprintln!("headcount: a group to share: {why}");
+                    exit_now(NOT_EXECUTED)
+                }
+            }
+        }
+    }
+}
+
 /// Exit code of a host that could not be executed.
 pub const NOT_EXECUTED: i32 = 119;
 
 /// In a fork of a process with one thread, where everything is allowed that is allowed there.
-fn become_host(launch: &Launch<'_>, container: &Container) -> io::Result<Infallible> {
-    container.admit_self()?;
-    nix::unistd::setsid()?;
+fn become_host(
+    launch: &Launch<'_>,
+    container: &Container,
+    channel: Option<OwnedFd>,
+) -> io::Result<Infallible> {
+    if !launch.shares_group {
+        container.admit_self()?;
+        nix::unistd::setsid()?;
+    }
     if let Some(play) = launch.bystanders {
-        start_bystander(play, "bystander", container, false)?;
+        start_bystander(play, "bystander", container, Apart::Group)?;
     }
     if let Some(folder) = launch.folder {
         std::env::set_current_dir(folder)?;
     }
     reset_signals()?;
     take_state(launch.state)?;
-    take_descriptors(launch)?;
+    take_descriptors(launch, channel.as_ref().map(AsRawFd::as_raw_fd))?;
+    // Last of all, so that nothing of this is taken for the wrapper's.
+    if let Some(channel) = channel {
+        syscalls::hand_over(launch.watch, &channel)?;
+    }
     match &launch.part {
         Part::Program { path, arguments } => {
             let pair = |(name, value): (&str, OsString)| {
@@ -132,9 +208,19 @@ fn take_environment(variables: [(&str, OsString); 5]) {
     }
 }
 
-/// A bystander is nobody's business: in the host's session but a group of its own, or in a session of its own.
-/// It is forked twice, so that it is the warden's child and not the host's.
-fn start_bystander(play: &PlayFile, name: &str, container: &Container, own_session: bool) -> io::Result<()> {
+/// How far a bystander stands from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Apart {
+    /// In its group.
+    Nothing,
+    /// In a group of its own in its session.
+    Group,
+    /// In a session of its own.
+    Session,
+}
+
+/// A bystander is nobody's business. It is forked twice, so that it is the warden's child and not the host's.
+fn start_bystander(play: &PlayFile, name: &str, container: &Container, apart: Apart) -> io::Result<()> {
     match fork()? {
         ForkResult::Parent { child } => {
             nix::sys::wait::waitpid(child, None)?;
@@ -142,23 +228,37 @@ fn start_bystander(play: &PlayFile, name: &str, container: &Container, own_sessi
         }
         ForkResult::Child => {
             if let Ok(ForkResult::Child) = fork() {
-                let placed = container.admit_self().and_then(|()| {
-                    if own_session {
-                        nix::unistd::setsid().map(drop).map_err(io::Error::from)
-                    } else {
-                        nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(io::Error::from)
-                    }
-                });
-                let clean = placed.and_then(|()| reset_signals()).and_then(|()| close_all_but_standard());
-                if let Err(error) = clean {
-                    eprintln!("headcount: bystander: {error}");
-                    exit_now(NOT_EXECUTED);
-                }
-                fake_cli::play::play_node_in_this_process(play, name, &play.script);
+                play_bystander(play, name, container, apart);
             }
             exit_now(0)
         }
     }
+}
+
+/// Starts a process with which the wrapper has no business and which has this pid. The caller is the init of the pid namespace.
+///
+/// # Errors
+///
+/// When somebody has the pid, or the kernel refuses.
+pub(crate) fn start_stranger(play: &PlayFile, name: &str, pid: i32, container: &Container) -> io::Result<()> {
+    match fork_with_pid(pid)? {
+        ForkResult::Parent { .. } => Ok(()),
+        ForkResult::Child => play_bystander(play, name, container, Apart::Session),
+    }
+}
+
+fn play_bystander(play: &PlayFile, name: &str, container: &Container, apart: Apart) -> ! {
+    let placed = container.admit_self().and_then(|()| match apart {
+        Apart::Nothing => Ok(()),
+        Apart::Group => Ok(nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?),
+        Apart::Session => Ok(nix::unistd::setsid().map(drop)?),
+    });
+    let clean = placed.and_then(|()| reset_signals()).and_then(|()| close_all_but_standard(None));
+    if let Err(error) = clean {
+        eprintln!("headcount: bystander: {error}");
+        exit_now(NOT_EXECUTED);
+    }
+    fake_cli::play::play_node_in_this_process(play, name, &play.script)
 }
 
 fn c_string(text: OsString) -> io::Result<CString> {
@@ -181,7 +281,7 @@ fn environment(launch: &Launch<'_>) -> [(&'static str, OsString); 5] {
     ]
 }
 
-fn take_descriptors(launch: &Launch<'_>) -> io::Result<()> {
+fn take_descriptors(launch: &Launch<'_>, kept: Option<RawFd>) -> io::Result<()> {
     // Copied above the standard ones first: the sources may themselves be 0, 1 or 2.
     let copies = [launch.stdin, launch.stdout.as_fd(), launch.stderr.as_fd()]
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 10));
@@ -189,14 +289,22 @@ fn take_descriptors(launch: &Launch<'_>) -> io::Result<()> {
     rustix::stdio::dup2_stdin(stdin?)?;
     rustix::stdio::dup2_stdout(stdout?)?;
     rustix::stdio::dup2_stderr(stderr?)?;
-    close_all_but_standard()
+    close_all_but_standard(kept)
 }
 
-/// Closes every descriptor but the standard ones: ours, and what somebody else left open in us.
+/// Closes every descriptor but the standard ones and this one: ours, and what somebody else left open in us.
+fn close_all_but_standard(kept: Option<RawFd>) -> io::Result<()> {
+    match kept.map(RawFd::cast_unsigned).filter(|kept| *kept >= 3) {
+        Some(3) => close_range(4, u32::MAX),
+        Some(kept) => close_range(3, kept - 1).and_then(|()| close_range(kept + 1, u32::MAX)),
+        None => close_range(3, u32::MAX),
+    }
+}
+
 #[expect(unsafe_code, reason = "close_range has no safe form")]
-fn close_all_but_standard() -> io::Result<()> {
+fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: only called in a forked child, which uses no other descriptor any more and never returns to who owns them.
-    let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, 3, u32::MAX, 0) };
+    let result = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -227,7 +335,7 @@ fn take_state(state: &HostState) -> io::Result<()> {
 
 /// Ends a forked child without running what the parent registered for its end.
 #[expect(unsafe_code, reason = "_exit has no safe form")]
-fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends this process and touches nothing of it.
     unsafe { nix::libc::_exit(code) }
 }

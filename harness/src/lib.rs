@@ -31,6 +31,7 @@ pub mod subject;
 #[cfg(feature = "cli")]
 pub mod subjects;
 pub mod suite;
+pub mod syscalls;
 pub mod trace;
 pub mod verdict;
 mod warden;

@@ -72,6 +72,12 @@ fn read_at_once<T>(path: &str, take: impl FnOnce(&str) -> T) -> io::Result<T> {
     Ok(take(&String::from_utf8_lossy(&buffer[..count])))
 }
 
+/// The process that a thread belongs to; nothing if it is gone.
+pub fn leader_of(thread: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// Everyone in this `/proc`, in order of pid.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use fake_cli::script::{self, Event, Signal, Step};
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 
+use crate::syscalls::{self, Hold};
 use crate::verdict::VerdictKind;
 
 /// The newest schema that this program reads and the one that it writes.
@@ -21,6 +22,8 @@ pub const MOST_OPS: usize = 64;
 pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
 /// Name of the child that the host has beside the wrapper's.
 pub const BYSTANDER_CHILD: &str = "bystander-child";
+/// Name of the process that is given the pid of a dead node.
+pub const STRANGER: &str = "stranger";
 /// Most callers of a `together`.
 pub const MOST_CALLERS: usize = 8;
 /// Most calls of one of them.
@@ -60,6 +63,16 @@ pub struct Scenario {
     /// In which state the host is started.
     #[serde(default, skip_serializing_if = "HostState::is_clean")]
     pub host: HostState,
+    /// System calls of the wrapper's own that wait for events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
+    /// Whether every signal that the wrapper sends is written down, with whom it went to. With bystanders the host is not the leader of
+    /// its own group, and a third bystander is in that group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ledger: bool,
+    /// Once this node of the newest run is dead and reaped, a process with which the wrapper has no business, `stranger`, gets its pid.
+    #[serde(rename = "stranger-with-pid-of", default, skip_serializing_if = "Option::is_none")]
+    pub stranger_with_pid_of: Option<String>,
     /// How many bytes the wrapper is to write to the root's standard input, which then ends. Nothing: whatever the wrapper
     /// gives a child by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -406,6 +419,11 @@ impl Scenario {
         text
     }
 
+    /// Whether the host is not alone in its group, and does not lead it.
+    pub fn shares_group(&self) -> bool {
+        self.bystanders && self.ledger
+    }
+
     /// Whether it keeps the limits.
     ///
     /// # Errors
@@ -452,6 +470,14 @@ impl Scenario {
             })?;
             nodes.push(BYSTANDER_CHILD.to_owned());
         }
+        if let Some(node) = &self.stranger_with_pid_of {
+            if !nodes.contains(node) {
+                let problem = format!("there is no node {node:?}; the nodes are {}", nodes.join(", "));
+                return refuse("stranger-with-pid-of", problem);
+            }
+            nodes.push(STRANGER.to_owned());
+        }
+        check_holds(&self.holds, &nodes, &self.ops)?;
         if self.input.is_some() && self.writes() {
             return refuse(
                 "input",
@@ -594,6 +620,27 @@ fn check_hindrance(hindrance: Hindrance, ops: &[Op], index: usize) -> Result<(),
     Ok(())
 }
 
+/// Each call is held once and by something that can happen.
+fn check_holds(holds: &[Hold], nodes: &[String], ops: &[Op]) -> Result<(), Refused> {
+    let refuse = |place: String, problem: String| Err(Refused { file: None, place, problem });
+    if holds.len() > syscalls::MOST_HOLDS {
+        return refuse("holds".to_owned(), format!("{}; at most {}", holds.len(), syscalls::MOST_HOLDS));
+    }
+    for (index, hold) in holds.iter().enumerate() {
+        if !(1..=syscalls::MOST_NTH).contains(&hold.nth) {
+            let problem = format!("calls are counted from 1 to {}", syscalls::MOST_NTH);
+            return refuse(format!("holds[{index}].nth"), problem);
+        }
+        if holds[..index].iter().any(|other| (other.call, other.nth) == (hold.call, hold.nth)) {
+            return refuse(format!("holds[{index}]"), "this call is held already; leave one".to_owned());
+        }
+        if let Err(problem) = check_event(&hold.until, nodes, ops) {
+            return refuse(format!("holds[{index}].until"), problem);
+        }
+    }
+    Ok(())
+}
+
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
 fn check_event(event: &Event, nodes: &[String], ops: &[Op]) -> Result<(), String> {
     let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
@@ -607,6 +654,7 @@ fn check_event(event: &Event, nodes: &[String], ops: &[Op]) -> Result<(), String
     let (first, rest) = text.split_once('.').unwrap_or((text, ""));
     match first {
         "run" | "host" => Ok(()),
+        syscalls::EVENT => syscalls::parse_event(rest).map(drop),
         "op" => {
             let index = rest.split('.').next().and_then(|n| n.parse::<usize>().ok());
             match index {
@@ -655,6 +703,37 @@ mod tests {
     }
 
     #[test]
+    fn holds_read_as_people_write_them_and_slips_are_refused_with_their_place() {
+        let with = |hold: &str| {
+            read(&format!(
+                r#""ledger": true, "stranger-with-pid-of": "root", "holds": [{hold}], "ops": [{{"do": "run"}}]"#
+            ))
+        };
+        let scenario = with(r#"{"call": "kill", "nth": 2, "until": "stranger.hello"}"#).unwrap();
+        assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+        let twice = r#"{"call": "wait", "nth": 1, "until": "host.gone"}, {"call": "wait", "nth": 1, "until": "root.gone"}"#;
+        let nine = [r#"{"call": "wait", "nth": 1, "until": "host.gone"}"#; 9].join(",");
+        for (hold, place, word) in [
+            (r#"{"call": "kill", "nth": 0, "until": "host.gone"}"#, "holds[0].nth", "from 1 to"),
+            (r#"{"call": "kill", "nth": 1, "until": "child.gone"}"#, "holds[0].until", "the nodes are"),
+            (r#"{"call": "kill", "nth": 1, "until": "call.open.1"}"#, "holds[0].until", "there are kill"),
+            (r#"{"call": "open", "nth": 1, "until": "host.gone"}"#, "holds[0].call", "unknown variant"),
+            (r#"{"call": "kill", "nth": 1}"#, "holds[0]", "missing field"),
+            (
+                r#"{"call": "kill", "nth": 1, "until": "host.gone", "for": 1}"#,
+                "holds[0].for",
+                "unknown field",
+            ),
+            (twice, "holds[1]", "held already"),
+            (nine.as_str(), "holds", "at most 8"),
+        ] {
+            let refused = with(hold).unwrap_err();
+            assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
+
+    #[test]
     fn ops_on_several_runs_and_from_several_threads_read_as_people_write_them() {
         let scenario = read(
             r#""ops": [{"do": "run"}, {"do": "run"}, {"do": "poll", "run": 1}, {"do": {"write": 10}},
@@ -699,6 +778,11 @@ mod tests {
             (format!(r#"{deaf}, "host": {{"ignores": ["HUP"]}}"#), "ops[1].do", "another signal"),
             (format!(r#"{run}, "input": 99999999999"#), "input", "at most"),
             (gate.to_owned(), "ops[1].after", "there are runs 1 to 2"),
+            (
+                format!(r#"{run}, "stranger-with-pid-of": "child""#),
+                "stranger-with-pid-of",
+                "the nodes are root",
+            ),
         ] {
             let refused = read(&more).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::promises::Promises;
 use crate::scenario::{Call, Limits, Scenario, Verb};
+use crate::syscalls::CallKind;
 
 /// The newest schema that this program reads and the one that it writes.
 pub const SCHEMA: u32 = 1;
@@ -215,6 +216,93 @@ pub enum What {
         /// Index in the scenario's ops.
         op: usize,
     },
+    /// The wrapper's side made a system call; seen before it was done.
+    SystemCall(SystemCall),
+    /// A call waits for the event that the scenario names.
+    Held {
+        /// Which kind of call.
+        call: CallKind,
+        /// Which of them, from 1.
+        nth: u32,
+    },
+    /// A call that was held goes on.
+    LetGo {
+        /// Which kind of call.
+        call: CallKind,
+        /// Which of them, from 1.
+        nth: u32,
+        /// Whether it was held as long as a call is held, and the event had not happened.
+        in_vain: bool,
+    },
+}
+
+/// A system call of the wrapper's side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemCall {
+    /// Which kind.
+    pub call: CallKind,
+    /// Which of its kind, from 1, counted from the first run on.
+    pub nth: u32,
+    /// Who made it.
+    pub by: Caller,
+    /// The process that made it.
+    pub pid: i32,
+    /// The call as a tracer writes it; empty where only its kind matters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// Whom it signals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signalled: Option<Signalled>,
+}
+
+/// Who of the wrapper's side makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Caller {
+    /// The host.
+    Host,
+    /// A process that the host forked and that has executed nothing yet.
+    Fork,
+    /// A process below the host that executed something else than the fake, or a fork of one.
+    Helper,
+}
+
+/// A signal that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signalled {
+    /// Its number.
+    pub signal: i32,
+    /// To whom it went, when the sender was held.
+    pub was: Was,
+}
+
+/// To whom a signal goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Was {
+    /// A process of the case, or a group of such.
+    Own,
+    /// The same, dead and not reaped, so that its number can mean nobody else.
+    Zombie,
+    /// Nobody: the number was that of a child of the wrapper's side, or of the group that it led, and it has been reaped.
+    Reaped,
+    /// Nobody, and of whom the number was is not known; or a pidfd of a process that has been reaped, which harms nobody.
+    Gone,
+    /// The group that the host is in.
+    HostsGroup {
+        /// Whether the host leads it.
+        led_by_host: bool,
+        /// Somebody else in it that the wrapper has no business with.
+        stranger: Option<String>,
+    },
+    /// Everybody whom the sender may signal (-1).
+    Everyone,
+    /// Somebody that the wrapper has no business with.
+    Stranger(String),
+    /// It could not be seen; says why.
+    Unclear(String),
 }
 
 /// How a process ended.

@@ -97,6 +97,12 @@ impl Lanes {
             What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
             What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
             What::Done { .. } | What::ChildStatus { .. } => {}
+            What::SystemCall(call) if call.text.is_empty() => {
+                self.lanes[1].mark(at_us, '*', format!("{} {}", call.call, call.nth));
+            }
+            What::SystemCall(call) => self.lanes[1].mark(at_us, '*', call.text.clone()),
+            What::Held { call, nth } => self.lanes[1].mark(at_us, '|', format!("{call} {nth} held")),
+            What::LetGo { call, nth, .. } => self.lanes[1].mark(at_us, '>', format!("{call} {nth} let go")),
             What::HostStarted { .. } => self.lanes[1].start(at_us),
             What::HostGone { status } => {
                 if let Status::Exited(_) = status {

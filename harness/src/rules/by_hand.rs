@@ -102,6 +102,9 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         bystanders: false,
         bystander_child: None,
         host: scenario::HostState::default(),
+        holds: Vec::new(),
+        ledger: false,
+        stranger_with_pid_of: None,
         input: None,
         expect: None,
     };

@@ -5,6 +5,7 @@ use fake_cli::script::{Event, Name, Place, Reaction, Signal, SlowStream, Start, 
 use fake_cli::span::Span;
 
 use crate::scenario::{self, Call, HostState, Limits, Op, Scenario, Verb};
+use crate::syscalls::{CallKind, Hold};
 
 /// The grace of directed scenarios that must sit it out.
 pub(super) const GRACE: Span = Span::from_millis(80);
@@ -29,6 +30,9 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         bystanders: false,
         bystander_child: None,
         host: HostState::default(),
+        holds: Vec::new(),
+        ledger: false,
+        stranger_with_pid_of: None,
         input: None,
         expect: None,
     }
@@ -62,6 +66,24 @@ impl Scenario {
     /// With so much for the root to read.
     pub(super) fn with_input(mut self, bytes: u64) -> Self {
         self.input = Some(bytes);
+        self
+    }
+
+    /// With a ledger of the host's signals, and bystanders, one of them in its own group.
+    pub(super) fn with_ledger(mut self) -> Self {
+        (self.bystanders, self.ledger) = (true, true);
+        self
+    }
+
+    /// With a stranger who gets the pid of this node.
+    pub(super) fn with_stranger(mut self, node: &str) -> Self {
+        self.stranger_with_pid_of = Some(node.to_owned());
+        self
+    }
+
+    /// With this call of the wrapper's held until that has happened.
+    pub(super) fn holding(mut self, call: CallKind, nth: u32, until: &str) -> Self {
+        self.holds.push(Hold { call, nth, until: event(until) });
         self
     }
 

@@ -5,7 +5,7 @@ use fake_cli::script::{Signal, Step};
 use super::directed::{scenario, to_the_end};
 use super::facts::{Facts, Node};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, start};
 use crate::promises::Promises;
 use crate::scenario::{HostState, Scenario};
 use crate::verdict::{Level, Verdict};
@@ -72,14 +72,18 @@ pub(super) fn rules() -> Vec<Rule> {
             "Exact.",
             "a scenario cannot ask for them yet",
         ),
-        later(
-            "E5",
-            "owner dies before exec",
-            "Where the owner's death is promised to end the child: it also does between fork and exec.",
-            "The owner is killed at a gate in the middle of a start.",
-            "Exact by the gate.",
-            "a gate between the wrapper's fork and exec is needed for that",
-        ),
+        Rule {
+            level: Level::Info,
+            weigh: super::owner::weigh,
+            ..rule(
+                "E5",
+                "owner dies before exec",
+                "Where the owner's death is promised to end the child: it also does between fork and exec.",
+                "The child's exec is held, the owner is killed, and the exec goes on; then the harness looks who is there as in P1.",
+                "That the owner died before the exec is certain. Two witnesses must agree on each survivor.",
+                Judged::Trace { judge: start::judge_e5, directed: start::directed_e5 },
+            )
+        },
         later(
             "E6",
             "no terminal taken",

@@ -5,9 +5,10 @@ use fake_cli::control::{Descriptor, Hello, Report};
 use fake_cli::script::{ExitSlowly, ROOT, Signal, Step, Then};
 
 use crate::promises::Promises;
-use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, STRANGER, Verb};
+use crate::syscalls::CallKind;
 use crate::trace::{
-    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, Trace, What,
+    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, SystemCall, Trace, What,
 };
 use crate::verdict::Verdict;
 
@@ -82,6 +83,19 @@ pub struct Heard<'a> {
     pub own_us: u64,
     /// What it said.
     pub report: &'a Report,
+}
+
+/// A system call of the wrapper's side that was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldCall {
+    /// Which kind of call.
+    pub call: CallKind,
+    /// Which of them.
+    pub nth: u32,
+    /// From when on.
+    pub held_us: u64,
+    /// When it went on, and whether what it waited for had not happened. Nothing where its caller died first.
+    pub let_go_us: Option<(u64, bool)>,
 }
 
 /// Whether something came in time.
@@ -173,7 +187,10 @@ impl<'a> Facts<'a> {
     }
 
     fn node_mut(&mut self, run: u32, name: &'a str) -> Option<&mut Node<'a>> {
-        let nodes = if self.trace.scenario.bystanders && ["bystander", "bystander-2"].contains(&name) {
+        let of_bystanders = ["bystander", "bystander-2", "bystander-3"];
+        let scenario = &self.trace.scenario;
+        let stranger = scenario.stranger_with_pid_of.is_some() && name == STRANGER;
+        let nodes = if scenario.bystanders && of_bystanders.contains(&name) || stranger {
             &mut self.bystanders
         } else if self.trace.scenario.bystander_child.is_some() && name == BYSTANDER_CHILD {
             &mut self.bystander_child
@@ -192,7 +209,7 @@ impl<'a> Facts<'a> {
         &self.runs
     }
 
-    /// The bystanders.
+    /// The bystanders, and the stranger who got the pid of a dead node.
     pub fn bystanders(&self) -> &[Node<'a>] {
         &self.bystanders
     }
@@ -207,6 +224,28 @@ impl<'a> Facts<'a> {
         self.trace.moments.iter().find_map(|moment| match &moment.what {
             What::ChildStatus { got } => Some(got),
             _ => None,
+        })
+    }
+
+    /// The system calls of the wrapper's side that were written down, with their times.
+    pub fn syscalls(&self) -> impl Iterator<Item = (u64, &'a SystemCall)> + '_ {
+        self.trace.moments.iter().filter_map(|moment| match &moment.what {
+            What::SystemCall(call) => Some((moment.at_us, call)),
+            _ => None,
+        })
+    }
+
+    /// The system calls that were held.
+    pub fn holds(&self) -> impl Iterator<Item = HeldCall> + '_ {
+        self.trace.moments.iter().enumerate().filter_map(|(index, moment)| {
+            let What::Held { call, nth } = moment.what else { return None };
+            let let_go_us = self.trace.moments[index..].iter().find_map(|later| match later.what {
+                What::LetGo { call: kind, nth: number, in_vain } if (kind, number) == (call, nth) => {
+                    Some((later.at_us, in_vain))
+                }
+                _ => None,
+            });
+            Some(HeldCall { call, nth, held_us: moment.at_us, let_go_us })
         })
     }
 
@@ -358,7 +397,8 @@ impl<'a> Facts<'a> {
     /// A bound that was missed by less than four times the machine's worst hiccup is not told from noise: a start, a wake-up, a signal and an
     /// answer lie between two processes. Nor is it, by some hundred milliseconds, where more processes want a processor than there are: to
     /// die takes processor time too, and one killed in the middle of a fork was seen to wait 700 ms for it. Without a measurement
-    /// of the noise nothing is told. Nor is what a host may have missed while it was stopped.
+    /// of the noise nothing is told, nor where the harness held a call of the wrapper's. Nor is what a host may have missed while it was
+    /// stopped.
     pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
         let over_us = elapsed_us.saturating_sub(bound_us).saturating_sub(self.host_stopped_us());
         let noise = &self.trace.noise;
@@ -368,6 +408,7 @@ impl<'a> Facts<'a> {
         };
         match over_us {
             0 => Lateness::InTime,
+            _ if self.holds().next().is_some() => Lateness::WithinNoise(over_us),
             _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4).saturating_add(crowd_us) => {
                 Lateness::WithinNoise(over_us)
             }

@@ -9,8 +9,8 @@ use super::directed::{
 use super::ending::is_cancel;
 use super::facts::{Facts, Node, Run, told};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, any_thread, as_catalogued};
-use crate::scenario::{Call, Scenario, Verb};
+use super::{Judged, Rule, any_thread, as_catalogued, signals, start};
+use crate::scenario::{Call, STRANGER, Scenario, Verb};
 use crate::trace::{Reason, Said, Stage, Status, What};
 use crate::verdict::{Level, Verdict};
 
@@ -26,8 +26,13 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    const LEDGER: &str = "By a ledger of the host's system calls.";
-    const LEDGER_GUARD: &str = "The call is quoted.";
+    const LEDGER: &str = "Each call of the host and its helpers that sends a signal is held while the harness looks whom it means: seccomp hands it over, \
+        whatever language the host is written in.";
+    const LEDGER_GUARD: &str = "The call is quoted. Signals to the sender's own threads, the signal 0 and a pidfd of somebody who has been reaped hit \
+        nobody. A command that makes a group for itself and its child may signal that group.";
+    const IN_START: &str = "A system call of the start is held; the cancel is given; then the call goes on, and the harness looks who is there as in S1.";
+    const IN_START_GUARD: &str = "That the cancel came before the call was done is certain. A call that had to be let go before the cancel was taken tests \
+        nothing. Two witnesses must agree on each survivor.";
     vec![
         rule(
             "K1",
@@ -35,15 +40,16 @@ pub(super) fn rules() -> Vec<Rule> {
             "Every signal that the host sends goes to a process of its own that it has not reaped.",
             LEDGER,
             LEDGER_GUARD,
-            Judged::NotBuilt("there is no ledger of the host's system calls yet"),
+            Judged::Trace { judge: signals::judge_k1, directed: signals::directed_k1 },
         ),
         rule(
             "K2",
             "no reused pid signalled",
             "A stranger that was given the pid of a dead child is not signalled.",
-            "In a pid namespace the child dies and a stranger is started with exactly its pid.",
-            LEDGER_GUARD,
-            Judged::NotBuilt("the harness does not hand out pids on purpose yet"),
+            "In a pid namespace the child dies and is reaped, and a stranger is started with exactly its pid, also while a signal of the \
+                wrapper's is held. The stranger reports what it gets.",
+            "Only signals that some process sent count, and only until the harness sweeps. Where the pid was never free nothing is said.",
+            Judged::Trace { judge: signals::judge_k2, directed: signals::directed_k2 },
         ),
         rule(
             "K3",
@@ -59,7 +65,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "The host's own process group is not signalled.",
             LEDGER,
             LEDGER_GUARD,
-            Judged::NotBuilt("there is no ledger of the host's system calls yet"),
+            Judged::Trace { judge: signals::judge_k4, directed: signals::directed_k1 },
         ),
         rule(
             "K5",
@@ -73,18 +79,18 @@ pub(super) fn rules() -> Vec<Rule> {
             "K6",
             "cancel before exec",
             "A cancel between fork and exec leaves nothing.",
-            LEDGER,
-            LEDGER_GUARD,
-            Judged::NotBuilt("a gate between the wrapper's fork and exec is needed for that"),
+            IN_START,
+            IN_START_GUARD,
+            Judged::Trace { judge: start::judge_k6, directed: start::directed_k6 },
         ),
         rule(
             "K7",
             "cancel from another thread",
             "A cancel from another thread, or during the start, works like any other.",
-            "Cancels that are given from threads of their own, or before the root has said hello: they do not fail, the run ends within the bounds of \
-                any cancel, and nobody is left.",
-            "As S1 and D4. The time until the root is up is the start's own.",
-            Judged::Trace { judge: any_thread::judge, directed: any_thread::directed },
+            "Cancels that are given from threads of their own, or before the root has said hello, or while the call that makes the child is held: they \
+                do not fail, the run ends within the bounds of any cancel, and nobody is left.",
+            "As S1, D4 and K6. The time until the root is up is the start's own.",
+            Judged::Trace { judge: judge_k7, directed: directed_k7 },
         ),
     ]
 }
@@ -95,7 +101,8 @@ fn judge_k3(facts: &Facts<'_>) -> Verdict {
     if let Some(fault) = facts.fault() {
         return fault;
     }
-    if !facts.bystanders().iter().any(|node| node.hello.is_some()) {
+    let bystanders = || facts.bystanders().iter().filter(|node| node.name != STRANGER);
+    if !bystanders().any(|node| node.hello.is_some()) {
         return Verdict::Vacuous("there were no bystanders".to_owned());
     }
     let tested = facts
@@ -105,10 +112,10 @@ fn judge_k3(facts: &Facts<'_>) -> Verdict {
     if !tested {
         return Verdict::Vacuous(facts.because("no run came to its end"));
     }
-    together(facts.bystanders().iter().map(|node| left_alone(facts, node)), String::new)
+    together(bystanders().map(|node| left_alone(facts, node)), String::new)
 }
 
-fn left_alone(facts: &Facts<'_>, node: &Node<'_>) -> Verdict {
+pub(super) fn left_alone(facts: &Facts<'_>, node: &Node<'_>) -> Verdict {
     let looked_us = facts.trace.looks.first().map_or(u64::MAX, |look| look.at_us);
     let name = node.name;
     if let Some((at_us, signal, sender)) = node.signals().find(|(at_us, ..)| *at_us < looked_us) {
@@ -217,6 +224,17 @@ fn dead_host(facts: &Facts<'_>) -> Option<Verdict> {
     (!done).then(|| {
         broken(format!("the host {how} {} after the case began, and was not told to", told(gone_us)))
     })
+}
+
+// ---- K7 ----
+
+fn judge_k7(facts: &Facts<'_>) -> Verdict {
+    // Where the call that makes the child is held, even a command can be cancelled in the middle of its start for certain.
+    if start::holds_the_fork(facts) { start::judge_in_the_fork(facts) } else { any_thread::judge(facts) }
+}
+
+fn directed_k7() -> Vec<Scenario> {
+    [any_thread::directed(), start::directed_k7()].concat()
 }
 
 // ---- Directed scenarios ----

@@ -9,7 +9,7 @@ use super::facts::{Facts, Lateness, Run, Stop, micros, told};
 use super::standing;
 use super::verdicts::{broken, together};
 use super::witness::{finding, name, only_nodes_are_left, sightings};
-use super::{Judged, Rule};
+use super::{Judged, Rule, start};
 use crate::promises::Promises;
 use crate::scenario::{HostEnd, Scenario, Verb};
 use crate::trace::{Look, Seen, Stage, Status};
@@ -61,12 +61,12 @@ pub(super) fn rules() -> Vec<Rule> {
             "P5",
             "none after a kill in a start",
             "When the host is killed during a start, nothing of that start is left.",
-            Judged::NotBuilt("a gate within the wrapper's start is needed for that"),
+            Judged::Trace { judge: start::judge_p5, directed: start::directed_p5 },
         ),
     ]
 }
 
-fn weigh(promises: &Promises) -> Option<Level> {
+pub(super) fn weigh(promises: &Promises) -> Option<Level> {
     promises.owner_death.map(|_| Level::Must)
 }
 
@@ -116,11 +116,16 @@ fn judge(facts: &Facts<'_>, ends: fn(Verb) -> bool) -> Verdict {
     if outlived(facts, *stop) {
         return Verdict::Vacuous("the host outlived that, so its tree need not go".to_owned());
     }
+    judge_left(facts, &ended)
+}
+
+/// Whether anybody of these runs was left when their host had been ended.
+pub(super) fn judge_left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)]) -> Verdict {
     let Some(look) = facts.look(Stage::HostGone) else {
         return Verdict::Unknown("nobody looked who was alive after the host was ended".to_owned());
     };
     let late = ended.iter().flat_map(|(run, _)| late_deaths(facts, run, look)).collect::<Vec<_>>();
-    together([left(facts, &ended, look)].into_iter().chain(late), String::new)
+    together([left(facts, ended, look)].into_iter().chain(late), String::new)
 }
 
 /// Whether the host went on until the harness killed it.

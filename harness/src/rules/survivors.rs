@@ -18,6 +18,7 @@ use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sigh
 use super::{Judged, Rule, as_catalogued, failed_start};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
+use crate::syscalls::CallKind;
 use crate::trace::{Look, Seen, Stage, Status};
 use crate::verdict::{Level, Verdict};
 
@@ -824,6 +825,28 @@ fn directed_s8() -> Vec<Scenario> {
         scenario("timeout-forks-when-asked", why, &["S8"], leader(), until_timeout()).with_timeout(TIMEOUT),
         scenario("drop-forks-when-asked", why, &["S8"], leader(), once_ready(Verb::Drop)),
         scenario("cancel-follower-forks-when-asked", why, &["S8"], other(), once_ready(Verb::Cancel)),
+        scenario(
+            "cancel-forks-while-the-kill-is-held",
+            "The wrapper has looked who is there and is about to signal; one more process is forked before its signal goes out.",
+            &["S8"],
+            vec![
+                on_term(Then::Log),
+                start(
+                    "forker",
+                    Place::SameGroup,
+                    vec![
+                        on_term(Then::Ignore),
+                        await_event("call.kill.1"),
+                        start("late", Place::SameGroup, vec![on_term(Then::Ignore), Step::Hang]),
+                        Step::Hang,
+                    ],
+                ),
+                emit("ready"),
+                Step::Hang,
+            ],
+            once_ready(Verb::Cancel),
+        )
+        .holding(CallKind::Kill, 1, "late.hello"),
     ]
 }
 

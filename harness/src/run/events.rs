@@ -24,6 +24,7 @@ impl Runner<'_> {
     }
 
     pub(super) fn wait_for_events(&mut self, until: Instant) -> Result<(), Stop> {
+        let until = self.next_call_wakeup().map_or(until, |call| until.min(call));
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN),
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
@@ -47,6 +48,7 @@ impl Runner<'_> {
         for node in self.nodes.iter().filter(|node| !node.gone && !node.is_connected()) {
             fds.extend(node.pidfd().map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
         }
+        fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
         poll_until(&mut fds, until)?;
         let orphaned = !fds[0].revents().is_empty();
         drop(fds);
@@ -55,8 +57,11 @@ impl Runner<'_> {
         }
         self.take_connections()?;
         self.take_reports();
+        // What the nodes said comes first: a call that waited while we looked elsewhere was made after it.
+        self.take_syscalls()?;
         self.take_answers()?;
-        self.take_deaths()
+        self.take_deaths()?;
+        self.start_stranger()
     }
 
     pub(super) fn take_connections(&mut self) -> Result<(), Stop> {

@@ -32,16 +32,19 @@ impl Runner<'_> {
                 Err(error) => return Err(error.into()),
             }
             let host = self.host.as_ref().expect("it was just launched");
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(host.pidfd.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN),
             ];
+            fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
             poll_until(&mut fds, self.deadline)?;
             let ended = !fds[1].revents().is_empty();
             if !fds[2].revents().is_empty() {
                 return Err(Stop::Orphaned);
             }
+            drop(fds);
+            self.take_syscalls()?;
             if ended || Instant::now() >= self.deadline {
                 return Err(Stop::Fault(format!("the host did not connect{}", self.host_complaint())));
             }
@@ -63,6 +66,7 @@ impl Runner<'_> {
         let (stdin, stdin_writer) = io::pipe()?;
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
+        let watch = self.syscalls.as_ref().map(|calls| calls.watch.clone()).unwrap_or_default();
         let launch = Launch {
             part,
             path_first,
@@ -75,8 +79,14 @@ impl Runner<'_> {
             stderr: &File::create(&stderr)?,
             state: &self.case.scenario.host,
             bystanders: bystanders.as_ref(),
+            shares_group: self.case.scenario.shares_group(),
+            watch: &watch,
         };
-        let pid = launch::start(&launch, self.place.container)?;
+        let executes = matches!(launch.part, Part::Program { .. });
+        let launch::Started { pid, syscalls } = launch::start(&launch, self.place.container)?;
+        if let Some(known) = &mut self.syscalls {
+            known.listen(syscalls, executes);
+        }
         let pidfd =
             rustix::process::pidfd_open(Pid::from_raw(pid).expect("a child has a pid"), PidfdFlags::empty())
                 .map_err(io::Error::from)?;

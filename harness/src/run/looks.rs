@@ -132,6 +132,7 @@ impl Runner<'_> {
             pidfds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
         fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN));
+        fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
         poll_until(&mut fds, until)?;
         Ok(())
     }

@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod syscalls;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -26,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
 use crate::hinder;
 use crate::host::{Answer, Order};
@@ -34,6 +36,7 @@ use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
+use crate::syscalls::Watch;
 use crate::trace::{
     self, Captured, CaseEnd, Condition, Inventory, Look, Made, Moment, Noise, Outcome, Point, Reason, Seen,
     Stage, Status, SubjectInfo, SubjectKind, Tier, Trace, What,
@@ -100,7 +103,7 @@ pub struct Place<'a> {
 /// When the container could not be emptied, or whoever gave the case is gone: the warden is of no use any more.
 pub fn run(case: &Case, place: &Place<'_>) -> Result<Trace, String> {
     let mut trace = empty_trace(case, place.tier);
-    let result = match inapplicable(case) {
+    let result = match inapplicable(case, place.tier) {
         Some(why) => {
             trace.end = CaseEnd::Inapplicable(why);
             return Ok(trace);
@@ -160,7 +163,15 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
 }
 
 /// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case) -> Option<String> {
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+        return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
+    }
+    if !Watch::of(&case.scenario).is_empty()
+        && let Err(why) = crate::syscalls::available()
+    {
+        return Some(why);
+    }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
     if hindrances().any(|hindrance| hindrance == Hindrance::NoProcess) && hinder::is_above_process_limits() {
         return Some("no limit on processes holds root".to_owned());
@@ -234,6 +245,10 @@ struct Runner<'a> {
     open_since: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
+    /// The host's system calls, where the case asks for any.
+    syscalls: Option<SystemCalls>,
+    stranger: Stranger,
+    stranger_since: Option<Instant>,
     /// By an op.
     host_is_stopped: bool,
     deadline: Instant,
@@ -293,6 +308,9 @@ impl<'a> Runner<'a> {
             gate_since: began,
             open_since: None,
             pending_answers: 0,
+            syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
+            stranger: Stranger::Awaited,
+            stranger_since: None,
             host_is_stopped: false,
             deadline: began + HELLO_CAP,
         })

@@ -25,6 +25,7 @@ impl Runner<'_> {
     /// An event has happened: nodes that wait for it at a gate go on.
     pub(super) fn happen(&mut self, event: String) {
         self.happened.insert(event);
+        self.release_holds();
         for index in 0..self.nodes.len() {
             if let Some(event) = self.nodes[index].waits.take() {
                 if self.has_happened_for(index, &event) {

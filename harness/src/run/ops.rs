@@ -201,6 +201,9 @@ impl Runner<'_> {
                 play.install(self.place.program, &fake)?;
             }
         }
+        if let Some(calls) = &mut self.syscalls {
+            calls.knows_fake(&fake);
+        }
         match &self.case.subject.drive {
             Drive::Reentry { .. } => {
                 self.count_handles_before(run);
