@@ -61,6 +61,7 @@ const NEITHER_CAN_THE_DEAF: &str = "whoever is deaf does not answer either";
 const NO_WALK: &str = "whoever stands below a daemon, or is forked after the walk, is not found either";
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
+const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
 const GROWS: &str = "what one run leaves open grows with each run";
 const MISSING_IS_MISSING: &str = "what is not captured is missing, however it is told";
 
@@ -342,8 +343,9 @@ pub static ANIMALS: &[Animal] = &[
         "K3",
         "A stop signals everybody in its own session, with whom it has no business.",
     )
-    .also(&[("C1", OWN_OTHER_RUNS)]),
-    Animal::new("signals-its-own-group", Flaw::SignalsItsOwnGroup, "K4", "A stop also signals its own group."),
+    .also(&[("C1", OWN_OTHER_RUNS), ("K1", NOT_ITS_OWN), ("K4", NOT_ITS_OWN)]),
+    Animal::new("signals-its-own-group", Flaw::SignalsItsOwnGroup, "K4", "A stop also signals its own group.")
+        .also(&[("K1", NOT_ITS_OWN), ("K3", "a bystander may be in that group")]),
     Animal::new(
         "panics-at-a-second-cancel",
         Flaw::PanicsAtASecondCancel,
@@ -417,7 +419,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::EndsAllChildren,
         "C1",
         "A stop of one run kills every child of its process, those of other runs too.",
-    ),
+    )
+    .also(&[("D5", OWN_OTHER_RUNS)]),
     Animal::new(
         "stops-one-at-a-time",
         Flaw::StopsOneAtATime,

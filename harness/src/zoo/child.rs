@@ -176,9 +176,9 @@ impl Child {
             }
             Flaw::EndsAllChildren => {
                 let own = std::process::id().cast_signed();
-                processes()
-                    .filter(|process| process.ppid == own)
-                    .for_each(|process| process.signal(Signal::KILL));
+                let others = processes().filter(|process| process.ppid == own && process.pid != self.pid());
+                others.for_each(|process| process.signal(Signal::KILL));
+                let _ = kill_process_group(self.leader, signal);
             }
             Flaw::SignalsItsOwnGroup => {
                 let _ = kill_process_group(self.leader, signal);
