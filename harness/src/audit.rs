@@ -25,9 +25,11 @@ pub mod save;
 pub mod select;
 pub mod source;
 pub mod tally;
+pub mod twice;
 
 use save::Keeper;
 use source::{CaseSource, Sources};
+use twice::Repeats;
 
 /// Version of the audit's JSON.
 pub const SCHEMA: u32 = 1;
@@ -79,6 +81,9 @@ pub struct SubjectReport {
     /// Which part of the processor time the headcount itself took: starting hosts, watching, counting, sweeping. 0 to 1; the rest
     /// is the subject's and the fake's.
     pub harness_share: f64,
+    /// What came of the cases that were run twice.
+    #[serde(default)]
+    pub repeats: Repeats,
     /// The command that it is, where it is one: for the line that replays a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,

@@ -216,9 +216,34 @@ fn become_subreaper() -> Result<(), String> {
         .map_err(|error| format!("prctl(PR_SET_CHILD_SUBREAPER): {error}"))
 }
 
+/// Where the warden of this pid has its cgroup, if it has one.
+fn cgroup_of(warden: u32) -> Option<PathBuf> {
+    Some(scan::own_cgroup()?.join(format!("headcount-{warden}")))
+}
+
+/// Ends whoever is left in the cgroup of a warden that was killed, and removes it. Nothing to do where there is none.
+///
+/// # Errors
+///
+/// When it cannot be emptied in time; says what is in the way.
+pub fn clear_cgroup_of(warden: u32) -> Result<(), String> {
+    let Some(place) = cgroup_of(warden).filter(|place| place.exists()) else { return Ok(()) };
+    let say = |error: io::Error| format!("{}: {error}", place.display());
+    fs::write(place.join("cgroup.kill"), "1").map_err(say)?;
+    let deadline = Instant::now() + SWEEP_CAP;
+    loop {
+        // Busy as long as somebody in it is not quite dead.
+        match fs::remove_dir(&place) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+            removed => return removed.map_err(say),
+        }
+    }
+}
+
 fn make_cgroup() -> Result<PathBuf, String> {
-    let own = scan::own_cgroup().ok_or("no cgroup v2 hierarchy is mounted")?;
-    let place = own.join(format!("headcount-{}", std::process::id()));
+    let place = cgroup_of(std::process::id()).ok_or("no cgroup v2 hierarchy is mounted")?;
     fs::create_dir(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     if !place.join("cgroup.procs").exists() {
         return Err(format!("{}: no cgroup.procs", place.display()));

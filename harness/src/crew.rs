@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::canary::Canary;
+use crate::contain;
 use crate::reentry::FLAG;
 use crate::run::Case;
 use crate::scenario::Scenario;
@@ -483,6 +484,9 @@ impl Drop for Warden {
         drop(self.socket.shutdown(std::net::Shutdown::Both));
         if let Err(error) = wait_until(&mut self.child, Instant::now() + READY_CAP) {
             eprintln!("headcount: a warden could not be waited for: {error}");
+        }
+        if let Err(error) = contain::clear_cgroup_of(self.child.id()) {
+            eprintln!("headcount: what a killed warden left: {error}");
         }
         if let Err(error) = std::fs::remove_dir_all(&self.folder)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -156,6 +156,9 @@ fn become_host(
 ) -> io::Result<Infallible> {
     if !launch.shares_group {
         container.admit_self()?;
+        // A warden may be killed, by its own host too. It has one thread, so this is tied to its life; a host that shares a group
+        // is the child of somebody else at first.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         nix::unistd::setsid()?;
     }
     if let Some(play) = launch.bystanders {

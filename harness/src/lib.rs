@@ -8,6 +8,7 @@
 pub mod audit;
 mod calls;
 pub mod canary;
+pub mod canonical;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod contain;

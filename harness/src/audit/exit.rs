@@ -145,6 +145,7 @@ mod tests {
             lost: 0,
             seconds: 1.0,
             harness_share: 0.0,
+            repeats: Default::default(),
             command: None,
             rules: rules.iter().map(|&(id, level, verdict)| report(id, level, verdict)).collect(),
         }

@@ -2,7 +2,7 @@
 //!
 //! A failure is written the moment it is seen, next to its place and then renamed, so that no reader ever sees half a file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -26,10 +26,17 @@ pub struct Saved {
 /// Keeps failures in the first folder of a list that can be written.
 #[derive(Debug)]
 pub struct Keeper {
-    candidates: Vec<PathBuf>,
+    /// Where to try next.
+    candidates: VecDeque<Candidate>,
     folder: Folder,
     written: BTreeSet<Saved>,
     notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Candidate {
+    At(PathBuf),
+    Temporary,
 }
 
 #[derive(Debug)]
@@ -43,14 +50,27 @@ impl Keeper {
     /// Keeps failures in the folder asked for, else in the platform's state folder, else in a private temporary folder. No folder
     /// is made before the first failure.
     pub fn new(asked_for: Option<PathBuf>) -> Self {
-        let candidates = asked_for.into_iter().chain(state_folder()).collect();
+        let named = asked_for.into_iter().chain(state_folder()).map(Candidate::At);
+        let candidates = named.chain([Candidate::Temporary]).collect();
         Self { candidates, folder: Folder::NotYet, written: BTreeSet::new(), notes: Vec::new() }
     }
 
     /// Saves the scenario of a trace, with the rules that it broke as what a replay must find, and the trace. Nothing where it
-    /// cannot be written, which is noted.
+    /// cannot be written anywhere; each place where it could not is noted.
     pub fn save(&mut self, trace: &Trace, broken: &[&str]) -> Option<Saved> {
-        let root = self.folder()?;
+        loop {
+            let root = self.folder()?;
+            match self.save_in(&root, trace, broken) {
+                Ok(saved) => return Some(saved),
+                Err(why) => {
+                    self.notes.push(why);
+                    self.folder = Folder::NotYet;
+                }
+            }
+        }
+    }
+
+    fn save_in(&mut self, root: &Path, trace: &Trace, broken: &[&str]) -> Result<Saved, String> {
         let folder = root.join(file_name_of(&trace.subject.name));
         let verdicts = broken.iter().map(|&rule| (rule.to_owned(), VerdictKind::Broken)).collect();
         let scenario = Scenario {
@@ -62,20 +82,12 @@ impl Keeper {
             trace: folder.join(format!("{}.trace.json", scenario.name)),
         };
         let trace = serde_json::to_vec(trace).expect("a trace has string keys only");
-        let written = make_private_folder(&folder)
+        make_private_folder(&folder)
             .and_then(|()| write_whole(&saved.trace, &trace))
-            .and_then(|()| write_whole(&saved.scenario, scenario.to_json().as_bytes()));
-        match written {
-            Ok(()) => {
-                self.written.insert(saved.clone());
-                Some(saved)
-            }
-            Err(error) => {
-                self.notes.push(format!("{} could not be saved: {error}", saved.scenario.display()));
-                self.folder = Folder::Nowhere;
-                None
-            }
-        }
+            .and_then(|()| write_whole(&saved.scenario, scenario.to_json().as_bytes()))
+            .map_err(|error| format!("{} could not be saved: {error}", saved.scenario.display()))?;
+        self.written.insert(saved.clone());
+        Ok(saved)
     }
 
     /// Removes what was saved since the last call but is not in use: failures that were shown better by a later one.
@@ -105,23 +117,23 @@ impl Keeper {
         }
     }
 
+    /// The next of the places that can be written.
     fn open_folder(&mut self) -> Option<PathBuf> {
-        for candidate in std::mem::take(&mut self.candidates) {
-            match open_for_writing(&candidate) {
+        while let Some(candidate) = self.candidates.pop_front() {
+            let (opened, place) = match &candidate {
+                Candidate::At(folder) => (open_for_writing(folder), folder.display().to_string()),
+                Candidate::Temporary => {
+                    let folder = tempfile::Builder::new().prefix("headcount-").tempdir();
+                    (folder.map(tempfile::TempDir::keep), "a temporary folder".to_owned())
+                }
+            };
+            match opened {
                 Ok(folder) => return Some(folder),
-                Err(error) => self.notes.push(format!(
-                    "failures cannot be saved in {}: {error}; another folder is taken",
-                    candidate.display()
-                )),
+                Err(error) => self.notes.push(format!("failures cannot be saved in {place}: {error}")),
             }
         }
-        match tempfile::Builder::new().prefix("headcount-").tempdir() {
-            Ok(folder) => Some(folder.keep()),
-            Err(error) => {
-                self.notes.push(format!("failures are not saved: no temporary folder: {error}"));
-                None
-            }
-        }
+        self.notes.push("failures are not saved".to_owned());
+        None
     }
 }
 
@@ -219,13 +231,29 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let mut keeper = Keeper {
-            candidates: vec![file.join("below"), folder.path().join("second")],
+            candidates: [file.join("below"), folder.path().join("second")].map(Candidate::At).into(),
             ..Keeper::new(None)
         };
         let saved = keeper.save(&cancelled_tree(), &["S4"]).unwrap();
         assert!(saved.scenario.starts_with(fs::canonicalize(folder.path().join("second")).unwrap()));
         let notes = keeper.take_notes();
         assert!(notes.len() == 1 && notes[0].contains("file/below"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_folder_that_can_be_written_no_more_is_said_and_another_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = ["first", "second"].map(|name| folder.path().join(name));
+        let candidates = places.clone().map(Candidate::At).into();
+        let mut keeper = Keeper { candidates, ..Keeper::new(None) };
+        let first = keeper.save(&cancelled_tree(), &["S4"]).unwrap();
+        let own = first.scenario.parent().unwrap();
+        fs::remove_dir_all(own).unwrap();
+        fs::write(own, "no folder any more").unwrap();
+        let second = keeper.save(&cancelled_tree(), &["S4"]).unwrap();
+        assert!(second.scenario.starts_with(fs::canonicalize(&places[1]).unwrap()) && second.trace.exists());
+        let notes = keeper.take_notes();
+        assert!(notes.len() == 1 && notes[0].contains("could not be saved"), "{notes:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::verdict::{Finding, Verdict, VerdictKind};
 use super::grade::grade;
 use super::save::Keeper;
 use super::tally::{Circumstances, Failure, Origin, Rank, Tally};
+use super::twice::Twice;
 use super::{Command, Observer, Plan, SubjectReport};
 
 /// What a source draws from.
@@ -40,7 +41,11 @@ pub(super) struct CaseSource<'a> {
     places: HashMap<String, Place>,
     returned: HashSet<String>,
     generator: Generator,
+    /// How many scenarios were drawn from it.
+    drawn: u64,
+    /// How many generated cases were given out, those that are run again included.
     generated: u64,
+    twice: Twice,
     tallies: Vec<Tally>,
     info: Option<SubjectInfo>,
     taken: u64,
@@ -83,6 +88,8 @@ impl<'a> CaseSource<'a> {
             returned: HashSet::new(),
             generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
             generated: 0,
+            drawn: 0,
+            twice: Twice::default(),
             tallies: vec![Tally::default(); sources.plan.rules.len()],
             info: None,
             taken: 0,
@@ -132,6 +139,7 @@ impl<'a> CaseSource<'a> {
             seconds,
             lost: self.lost.count,
             harness_share: effort.own_share(),
+            repeats: self.twice.report(),
             command: command_of(subject),
             rules,
         };
@@ -163,9 +171,13 @@ impl<'a> CaseSource<'a> {
         if !any_rule_is_judged || self.generated >= most || is_past(self.sources.deadline) {
             return None;
         }
-        let scenario = self.generator.scenario(self.generated);
         self.generated += 1;
-        Some(scenario)
+        self.twice.again().or_else(|| {
+            let scenario = self.generator.scenario(self.drawn);
+            self.drawn += 1;
+            self.twice.note(&scenario);
+            Some(scenario)
+        })
     }
 
     /// How well this scenario shows a failure of this rule.
@@ -244,6 +256,7 @@ impl Source for CaseSource<'_> {
             self.returned.insert(trace.scenario.name.clone());
         }
         self.judge(&trace);
+        self.twice.take(&trace);
         self.taken += 1;
         let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
         self.observer.case_done(&self.sources.subject.name, self.taken, of);

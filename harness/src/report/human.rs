@@ -264,8 +264,16 @@ fn pace(audit: &Audit) -> String {
         let share = subject.harness_share * 100.0;
         format!("{} {:.1} ({share:.1} %)", for_terminal(&subject.name), subject.pace())
     });
+    let (twice, same) = audit
+        .subjects
+        .iter()
+        .fold((0, 0), |(twice, same), subject| (twice + subject.repeats.cases, same + subject.repeats.same));
+    let repeats = match twice {
+        0 => String::new(),
+        _ => format!(" {twice} were run twice, {same} of them went the same way again."),
+    };
     format!(
-        "{cases} cases in {seconds:.1} s, tier {}, seed {}. Cases a second, and the headcount's own part of the processor time: {}.",
+        "{cases} cases in {seconds:.1} s, tier {}, seed {}. Cases a second, and the headcount's own part of the processor time: {}.{repeats}",
         audit.tier.name(),
         audit.seed,
         paces.collect::<Vec<_>>().join(", ")
@@ -345,6 +353,7 @@ mod tests {
             lost: 0,
             seconds: 7.5,
             harness_share: 0.031,
+            repeats: Default::default(),
             command: name
                 .contains('{')
                 .then(|| Command { words: name.split(' ').map(str::to_owned).collect(), fake_as: None }),
