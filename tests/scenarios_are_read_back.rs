@@ -93,3 +93,23 @@ fn a_hindrance_reads_as_people_write_it_and_is_refused_where_it_cannot_be() {
         assert!(refused.contains("hindered-by") && refused.contains(part), "{refused}");
     }
 }
+
+#[test]
+fn a_scenario_is_no_longer_than_a_person_reads_at_once() {
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let text = Scenario::read(&entry.unwrap().path()).unwrap().to_json();
+        assert!(text.lines().count() <= 40, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100 || line.contains("\"why\"")), "{text}");
+    }
+}
+
+#[test]
+fn where_a_failure_was_found_reads_as_people_write_it() {
+    let text = r#"{"schema": 1, "name": "n", "why": "A test.", "script": ["hang"], "ops": [{"do": "run"}],
+        "found": {"rule": "S4", "rate": {"broken": 7, "of": 10}, "percent": [39, 90], "when": "2026-01-31",
+                  "tier": "t3", "case": "generated-1-17", "version": "0.1.0", "matters": ["script[0]"]}}"#;
+    let scenario = Scenario::from_json(text).unwrap();
+    let found = scenario.found.clone().unwrap();
+    assert_eq!((found.rule.as_str(), found.minimal), ("S4", false));
+    assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+}

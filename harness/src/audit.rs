@@ -2,8 +2,8 @@
 //!
 //! For each subject a [`source`] gives first the directed scenarios of the rules asked for, then those of files, then
 //! generated ones, and judges each trace that comes back; a [`tally`] for each rule combines the verdicts; the first and
-//! smallest failure of each is [`save`]d before anything else happens to it. The worst class of what is broken is the
-//! [`grade`], and the [`exit`] code.
+//! smallest failure of each is [`save`]d before anything else happens to it; then [`shrinking`] makes it small. The worst
+//! class of what is broken is the [`grade`], and the [`exit`] code.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,12 +23,14 @@ pub mod exit;
 pub mod grade;
 pub mod save;
 pub mod select;
+pub mod shrinking;
 pub mod source;
 pub mod tally;
 pub mod twice;
 
 use save::Keeper;
-use source::{CaseSource, Sources};
+use shrinking::{Replays, Shrinking};
+use source::{CaseSource, Finished, Sources};
 use twice::Repeats;
 
 /// Version of the audit's JSON.
@@ -37,6 +39,11 @@ pub const SCHEMA: u32 = 1;
 pub const DEFAULT_CASES: u64 = 150;
 /// Budget where neither a number nor a budget is asked for: a default audit is over within a minute.
 pub const DEFAULT_BUDGET: Duration = Duration::from_secs(42);
+/// Which part of a subject's share of the budget is kept for replaying and shrinking its failures. What nobody needs goes to
+/// the subjects behind it.
+pub const SHRINK_PERCENT: u32 = 25;
+/// How long a subject's failures are shrunk where there is no budget.
+pub const SHRINK_WITHOUT_BUDGET: Duration = Duration::from_secs(15);
 /// Seed of generated scenarios where none is asked for.
 pub const DEFAULT_SEED: u64 = 1;
 
@@ -137,6 +144,9 @@ pub struct RuleReport {
     /// Where the failing scenario was saved; its trace stands beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<save::Saved>,
+    /// What came of replaying and shrinking it; nothing where that was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replays>,
 }
 
 /// What an audit is to do.
@@ -154,6 +164,8 @@ pub struct Plan {
     pub budget: Option<Duration>,
     /// Seed of the generated scenarios.
     pub seed: u64,
+    /// Whether failures of generated cases are shrunk, within [`SHRINK_PERCENT`] of the budget. Those of files are then replayed too.
+    pub shrink: bool,
     /// Rules that are not run for some subjects, and why.
     pub waived: Vec<Waiver>,
 }
@@ -201,6 +213,9 @@ impl RunsCases for Crew {
 pub trait Observer {
     /// A case of this subject is done: so many of so many, where that is known.
     fn case_done(&mut self, subject: &str, done: u64, of: Option<u64>);
+
+    /// The failure of this rule is being replayed and shrunk.
+    fn shrinking(&mut self, _subject: &str, _rule: &str) {}
 }
 
 /// Nobody wants to know.
@@ -226,17 +241,29 @@ pub fn run(
         }
         let left = plan.subjects.len() - index;
         let share = plan.budget.map(|budget| budget.saturating_sub(begun.elapsed()) / left as u32);
+        let now = Instant::now();
+        let for_cases = share.map(|share| match plan.shrink {
+            true => share * (100 - SHRINK_PERCENT) / 100,
+            false => share,
+        });
         let sources = Sources {
             plan,
             subject,
-            deadline: share.map(|share| Instant::now() + share),
+            deadline: for_cases.map(|share| now + share),
             end: plan.budget.map(|budget| begun + budget),
             stop,
         };
         let mut source = CaseSource::new(sources, keeper, observer);
         let before = crew.effort();
         fault = crew.run(subject, &mut source).err().map(|error| error.to_string());
-        let (report, faults) = source.finish(crew.effort().since(before));
+        let Finished { mut report, notes: faults, shown } = source.finish(crew.effort().since(before));
+        if plan.shrink && fault.is_none() {
+            let within = share.map_or(SHRINK_WITHOUT_BUDGET, |share| share.saturating_sub(now.elapsed()));
+            let deadline = Instant::now() + within;
+            let mut shrinking = Shrinking { subject, crew, keeper, observer, deadline, stop };
+            fault = shrinking.run(&mut report, shown).err().map(|error| error.to_string());
+        }
+        keeper.remove_all_but(&report.rules.iter().filter_map(|rule| rule.saved.as_ref()).collect());
         subjects.push(report);
         notes.extend(faults);
     }

@@ -21,6 +21,7 @@ mod judge;
 mod list;
 mod progress;
 mod replay;
+mod shrink;
 mod subject;
 mod terminal;
 mod zoo;
@@ -88,6 +89,8 @@ enum Command {
     Audit(audit::Arguments),
     /// Run scenario files again and compare with what they expect.
     Replay(replay::Arguments),
+    /// Make the scenario of a failure simpler, as long as it breaks the same rule.
+    Shrink(shrink::Arguments),
     /// Judge a stored trace again; starts no process.
     Judge(judge::Arguments),
     /// Say all about a rule.
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Judge(arguments) => judge::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::List(arguments) => list::run(&arguments),

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crate::audit::RunsCases;
 use crate::crew::CrewError;
 use crate::rules::Rule;
-use crate::scenario::Scenario;
+use crate::scenario::{Expect, Found, Scenario};
 use crate::subject::SubjectSpec;
-use crate::trace::Trace;
+use crate::trace::{Tier, Trace};
+use crate::verdict::VerdictKind;
 
 mod explain;
 mod promote;
@@ -78,6 +79,42 @@ pub struct Minimal {
 }
 
 impl Minimal {
+    fn confirmed(scenario: Scenario, tried: Tried, cases: u64) -> Self {
+        Self {
+            scenario,
+            rate: tried.rate,
+            is_promoted: false,
+            is_minimal: false,
+            tries: 0,
+            cases,
+            matters: Vec::new(),
+            trace: tried.trace,
+        }
+    }
+
+    /// The scenario as it is kept: with what a replay must find, and where it comes from. `origin` is the case that was shrunk.
+    pub fn as_found(&self, failure: &Failure<'_>, tier: Tier) -> Scenario {
+        let (origin, rule) = (failure.scenario, failure.rule);
+        let found = origin.found.clone().filter(|found| found.rule == rule.id);
+        let (from, to) = self.rate.percents();
+        let found = Found {
+            rate: Some(self.rate),
+            percent: Some([from, to]),
+            promoted: self.is_promoted || found.as_ref().is_some_and(|found| found.promoted),
+            minimal: self.is_minimal,
+            matters: self.matters.clone(),
+            ..found.unwrap_or_else(|| Found::now(rule.id, &origin.name, tier))
+        };
+        let subject = &failure.subject.name;
+        let why = match origin.why.starts_with("Generated: ") {
+            true => format!("{subject} breaks {}: {}. Shrunk from {}.", rule.id, rule.title, found.case),
+            false => origin.why.clone(),
+        };
+        let verdicts = [(rule.id.to_owned(), VerdictKind::Broken)].into();
+        let expect = Some(Expect { subject: subject.clone(), verdicts });
+        Scenario { why, expect, found: Some(found), ..self.scenario.clone() }
+    }
+
     /// Whether the failure was seen again.
     pub fn is_confirmed(&self) -> bool {
         self.rate.broken > 0
@@ -85,15 +122,20 @@ impl Minimal {
 }
 
 impl Failure<'_> {
-    /// How often the failure is seen when its case is replayed: ten times, a racy one more often, within the bounds.
+    /// How often the failure is seen when its case is replayed: ten times, a racy one more often, within the bounds. The case stays
+    /// as it is.
     ///
     /// # Errors
     ///
     /// When the harness itself cannot go on.
-    pub fn confirm(&self, crew: &mut dyn RunsCases, bounds: &Bounds<'_>) -> Result<Rate, CrewError> {
+    pub fn confirm(&self, crew: &mut dyn RunsCases, bounds: &Bounds<'_>) -> Result<Minimal, CrewError> {
         let deadline = Instant::now() + bounds.budget;
-        let tried = replay(&mut self.bench(crew, bounds), &self.directed(), deadline, None)?;
-        Ok(tried.rate)
+        let mut bench = self.bench(crew, bounds);
+        let tried = replay(&mut bench, &self.directed(), deadline, None)?;
+        Ok(Minimal {
+            scenario: self.scenario.clone(),
+            ..Minimal::confirmed(self.directed(), tried, bench.cases)
+        })
     }
 
     /// Confirms, promotes, shrinks and explains. `progress` is told of each step that was taken: the scenario there is what to go on
@@ -113,24 +155,15 @@ impl Failure<'_> {
         let mut bench = self.bench(crew, bounds);
         let scenario = self.directed();
         let mut traces = Traces::default();
-        let confirmed = replay(&mut bench, &scenario, part(40), Some(&mut traces))?;
-        let mut minimal = Minimal {
-            scenario: scenario.clone(),
-            rate: confirmed.rate,
-            is_promoted: false,
-            is_minimal: false,
-            tries: 0,
-            cases: bench.cases,
-            matters: Vec::new(),
-            trace: confirmed.trace,
-        };
+        let confirmed = replay(&mut bench, &scenario, part(30), Some(&mut traces))?;
+        let mut minimal = Minimal::confirmed(scenario.clone(), confirmed, bench.cases);
         if !minimal.is_confirmed() {
             minimal.scenario = self.scenario.clone();
             return Ok(minimal);
         }
         progress(&minimal);
-        if minimal.rate.is_racy()
-            && let Some(promoted) = promote::promote(&mut bench, &scenario, minimal.rate, &traces, part(60))?
+        if minimal.rate.is_to_be_promoted()
+            && let Some(promoted) = promote::promote(&mut bench, &scenario, minimal.rate, &traces, part(40))?
         {
             minimal.is_promoted = true;
             minimal.scenario = promoted.scenario;
@@ -141,7 +174,7 @@ impl Failure<'_> {
         }
         let drift = if minimal.is_promoted { DRIFT_OF_PROMOTED } else { DRIFT };
         let mut shrinking = Shrinking::new(minimal.scenario.clone(), minimal.rate, drift);
-        shrinking.run(&mut bench, part(80), &mut |shrinking, tried| {
+        shrinking.run(&mut bench, part(85), &mut |shrinking, tried| {
             minimal.scenario = shrinking.scenario.clone();
             minimal.rate = tried.rate;
             minimal.trace = tried.trace.clone().or(minimal.trace.take());
@@ -169,8 +202,15 @@ impl Failure<'_> {
 
     /// The case directed at its rule, so that cases about time are not run too many at once, and with nothing to expect.
     fn directed(&self) -> Scenario {
-        Scenario { rules: vec![self.rule.id.to_owned()], expect: None, ..self.scenario.clone() }
+        Scenario { rules: vec![self.rule.id.to_owned()], expect: None, found: None, ..self.scenario.clone() }
     }
+}
+
+/// What stands at a place of a scenario, such as `ops[1].after`, as JSON on one line; nothing where there is no such place.
+pub fn value_at(scenario: &Scenario, place: &str) -> Option<String> {
+    let whole = serde_json::to_value(scenario).ok()?;
+    let pointer = format!("/{}", place.replace(['.', '['], "/").replace(']', ""));
+    Some(whole.pointer(&pointer)?.to_string())
 }
 
 fn replay(

@@ -433,6 +433,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         stranger_with_pid_of: None,
         input: parts.rare.input,
         expect: None,
+        found: None,
     }
 }
 

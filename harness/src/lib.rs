@@ -19,6 +19,7 @@ pub mod generate;
 mod hinder;
 pub mod host;
 pub mod launch;
+mod layout;
 pub mod promises;
 pub mod reentry;
 pub mod replay;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fake_cli::control::Report;
 use serde::Serialize;
 
 use crate::audit::RunsCases;
@@ -15,15 +16,17 @@ use crate::crew::{CrewError, Source};
 use crate::promises::Promises;
 use crate::rules::Rule;
 use crate::rules::facts::Facts;
-use crate::scenario::{Refused, Scenario};
+use crate::scenario::{Refused, Scenario, Verb};
 use crate::subject::SubjectSpec;
-use crate::trace::{CaseEnd, Trace};
+use crate::trace::{CaseEnd, Trace, What};
 use crate::verdict::{Level, Verdict, VerdictKind};
 
 /// Deepest folder below the one given that is searched.
 const MOST_FOLDERS: usize = 8;
 /// Most files that are read.
 const MOST_FILES: usize = 10_000;
+/// Why a case that ran says nothing.
+const NO_CHILD: &str = "the child, which is the fake, never started: does the wrapper start it at all?";
 /// How often a case is run again where the machine was too busy to tell.
 const MORE_TRIES: u32 = 3;
 
@@ -176,6 +179,8 @@ struct FileState<'a> {
     file: &'a ScenarioFile,
     tallies: Vec<Tally>,
     cases: u64,
+    /// Whether the wrapper started the child in any case.
+    had_children: bool,
     under_way: u32,
     tries_left: u32,
     promises: Promises,
@@ -189,6 +194,7 @@ impl<'a> ReplaySource<'a> {
             file,
             tallies: vec![Tally::default(); plan.rules.len()],
             cases: 0,
+            had_children: false,
             under_way: 0,
             tries_left: MORE_TRIES,
             promises: Promises::default(),
@@ -242,6 +248,7 @@ impl FileState<'_> {
     }
 
     fn take(&mut self, trace: Trace, verdicts: &[Verdict]) {
+        self.had_children |= trace.moments.iter().any(|moment| is_hello_of_child(&moment.what));
         self.cases += u64::from(matches!(trace.end, CaseEnd::Completed | CaseEnd::HostSilent));
         self.promises = trace.subject.promises;
         let trace = Box::new(trace);
@@ -290,16 +297,16 @@ impl FileState<'_> {
             (unmet.found == VerdictKind::Broken).then_some(unmet)
         });
         let mut unmet = broken.collect::<Vec<_>>();
-        if self.cases == 0 {
+        if self.cases == 0 || !(self.had_children || is_never_to_start(&self.file.scenario)) {
             unmet.push(self.nothing_ran());
         }
         unmet
     }
 
     fn nothing_ran(&self) -> Unmet {
-        let why = self.last.as_ref().and_then(|trace| match &trace.end {
-            CaseEnd::OurFault(why) | CaseEnd::Inapplicable(why) => Some(why.clone()),
-            CaseEnd::Completed | CaseEnd::HostSilent => None,
+        let why = self.last.as_ref().map(|trace| match &trace.end {
+            CaseEnd::OurFault(why) | CaseEnd::Inapplicable(why) => why.clone(),
+            CaseEnd::Completed | CaseEnd::HostSilent => NO_CHILD.to_owned(),
         });
         Unmet {
             rule: "any".to_owned(),
@@ -334,6 +341,17 @@ impl FileState<'_> {
     }
 }
 
+/// Whether a node of a run says that it is there.
+fn is_hello_of_child(what: &What) -> bool {
+    matches!(what, What::Node { run, said: Report::Hello(_), .. } if *run > 0)
+}
+
+/// Whether each of its starts fails for certain, so that there is no child to be seen.
+fn is_never_to_start(scenario: &Scenario) -> bool {
+    let mut runs = scenario.ops.iter().filter(|op| op.verb == Verb::Run);
+    runs.all(|run| run.hindered_by.is_some_and(|by| by.is_in_program()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +376,9 @@ mod tests {
         fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
             while let Some(scenario) = source.next() {
                 let mut trace = Trace { scenario, ..cancelled_tree() };
+                if trace.scenario.name.contains("childless") {
+                    trace.moments.retain(|moment| !is_hello_of_child(&moment.what));
+                }
                 trace.subject.name = subject.name.clone();
                 source.take(trace);
             }
@@ -393,6 +414,19 @@ mod tests {
         assert_eq!(unmet, ["S1", "D1"]);
         assert_eq!(replayed.unmet[0].detail.as_deref(), Some("broken left 2"));
         assert!(replayed.unmet[0].trace.is_some());
+    }
+
+    #[test]
+    fn nothing_is_met_where_no_child_ran() {
+        let replayed = replay("childless", "", 2);
+        assert_eq!((replayed.is_met(), replayed.cases), (false, 2));
+        assert!(replayed.unmet[0].detail.as_ref().unwrap().contains("never started"));
+        // Unless none can start, which is what the case is about.
+        let hindered = file("childless", "")
+            .scenario
+            .to_json()
+            .replace(r#""run""#, r#""run", "hindered-by": "missing-program""#);
+        assert!(is_never_to_start(&Scenario::from_json(&hindered).unwrap()));
     }
 
     #[test]

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fake_cli::script::{self, Event, Signal, Step};
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::rate::Rate;
+use crate::layout;
 use crate::syscalls::{self, Hold};
+use crate::trace::Tier;
 use crate::verdict::VerdictKind;
 
 /// The newest schema that this program reads and the one that it writes.
@@ -80,6 +84,9 @@ pub struct Scenario {
     /// What a replay must find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
+    /// Where it comes from, if it is a failure that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
 }
 
 /// One thing that the caller of the wrapper does.
@@ -342,6 +349,74 @@ pub struct Expect {
     pub verdicts: BTreeMap<String, VerdictKind>,
 }
 
+/// Where a failure was found, how often it happens, and what of it matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// The rule that it breaks.
+    pub rule: String,
+    /// How often it did so when it was replayed. Nothing where it was not: it was seen once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Between how many percent the true rate lies, by Wilson's interval for 95 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<[u8; 2]>,
+    /// The day, as `2026-01-31` (UTC).
+    pub when: String,
+    /// How processes were counted.
+    pub tier: Tier,
+    /// The case that it was found by; `generated-1-17` is case 17 of seed 1.
+    pub case: String,
+    /// The version of headcount.
+    pub version: String,
+    /// Whether a gate was added that pins the order in which it happens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promoted: bool,
+    /// Whether nothing simpler was found in a last look at everything; `headcount shrink` goes on where it was not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub minimal: bool,
+    /// The places that matter: where one alone is relaxed, the rule is not broken as before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matters: Vec<String>,
+}
+
+impl Found {
+    /// A failure that was found just now, by this case, and not yet replayed.
+    pub fn now(rule: &str, case: &str, tier: Tier) -> Self {
+        Self {
+            rule: rule.to_owned(),
+            rate: None,
+            percent: None,
+            when: today(),
+            tier,
+            case: case.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            promoted: false,
+            minimal: false,
+            matters: Vec::new(),
+        }
+    }
+}
+
+/// The day, in UTC.
+fn today() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    day_of(since.as_secs() / 86_400)
+}
+
+/// The date of a day since 1970, by the Gregorian calendar. Years are counted from March, so that the leap day is their last.
+fn day_of(days: u64) -> String {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// A scenario file that was refused, with everything a person needs to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -412,11 +487,9 @@ impl Scenario {
         Self::from_json(&text).map_err(|refused| Refused { file: Some(path.to_owned()), ..refused })
     }
 
-    /// The text of its file: stable order, two spaces, newline at the end.
+    /// The text of its file: stable order, what fits on a line on one, newline at the end.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a scenario has string keys only");
-        text.push('\n');
-        text
+        layout::to_json(self)
     }
 
     /// Whether the host is not alone in its group, and does not lead it.
@@ -764,6 +837,19 @@ mod tests {
             let refused = read(&more).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");
             assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
+
+    #[test]
+    fn days_have_the_dates_of_the_calendar() {
+        for (days, date) in [
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (19_723, "2024-01-01"),
+            (20_454, "2026-01-01"),
+        ] {
+            assert_eq!(day_of(days), date);
         }
     }
 

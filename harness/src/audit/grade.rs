@@ -113,6 +113,7 @@ pub(crate) mod tests {
             reason: None,
             count: Some(1),
             saved: None,
+            replayed: None,
         }
     }
 

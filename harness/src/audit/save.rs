@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{Expect, Scenario};
+use crate::scenario::{Expect, Found, Scenario};
 use crate::trace::Trace;
 use crate::verdict::VerdictKind;
 
@@ -58,9 +58,21 @@ impl Keeper {
     /// Saves the scenario of a trace, with the rules that it broke as what a replay must find, and the trace. Nothing where it
     /// cannot be written anywhere; each place where it could not is noted.
     pub fn save(&mut self, trace: &Trace, broken: &[&str]) -> Option<Saved> {
+        let verdicts = broken.iter().map(|&rule| (rule.to_owned(), VerdictKind::Broken)).collect();
+        let found = broken.first().map(|rule| Found::now(rule, &trace.scenario.name, trace.tier));
+        let scenario = Scenario {
+            expect: Some(Expect { subject: trace.subject.name.clone(), verdicts }),
+            found: trace.scenario.found.clone().or(found),
+            ..trace.scenario.clone()
+        };
+        self.save_as(&scenario, trace)
+    }
+
+    /// Saves a failure as this scenario, and a trace that shows it; else like [`Self::save`].
+    pub fn save_as(&mut self, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
         loop {
-            let root = self.folder()?;
-            match self.save_in(&root, trace, broken) {
+            let folder = self.folder()?.join(file_name_of(&trace.subject.name));
+            match self.save_in(&folder, scenario, trace) {
                 Ok(saved) => return Some(saved),
                 Err(why) => {
                     self.notes.push(why);
@@ -70,19 +82,13 @@ impl Keeper {
         }
     }
 
-    fn save_in(&mut self, root: &Path, trace: &Trace, broken: &[&str]) -> Result<Saved, String> {
-        let folder = root.join(file_name_of(&trace.subject.name));
-        let verdicts = broken.iter().map(|&rule| (rule.to_owned(), VerdictKind::Broken)).collect();
-        let scenario = Scenario {
-            expect: Some(Expect { subject: trace.subject.name.clone(), verdicts }),
-            ..trace.scenario.clone()
-        };
+    fn save_in(&mut self, folder: &Path, scenario: &Scenario, trace: &Trace) -> Result<Saved, String> {
         let saved = Saved {
             scenario: folder.join(format!("{}.json", scenario.name)),
             trace: folder.join(format!("{}.trace.json", scenario.name)),
         };
         let trace = serde_json::to_vec(trace).expect("a trace has string keys only");
-        make_private_folder(&folder)
+        make_private_folder(folder)
             .and_then(|()| write_whole(&saved.trace, &trace))
             .and_then(|()| write_whole(&saved.scenario, scenario.to_json().as_bytes()))
             .map_err(|error| format!("{} could not be saved: {error}", saved.scenario.display()))?;
@@ -159,7 +165,7 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a file that is there whole or not at all. Follows no link.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let result = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
@@ -205,6 +211,11 @@ mod tests {
         let expect = scenario.expect.unwrap();
         assert_eq!(expect.subject, trace.subject.name);
         assert_eq!(expect.verdicts["S4"], VerdictKind::Broken);
+        let found = scenario.found.unwrap();
+        assert_eq!(
+            (found.rule.as_str(), found.case, found.tier),
+            ("S4", trace.scenario.name.clone(), trace.tier)
+        );
         let text = fs::read_to_string(&saved.trace).unwrap();
         assert_eq!(serde_json::from_str::<Trace>(&text).unwrap(), trace);
         let mode = fs::metadata(saved.scenario.parent().unwrap()).unwrap().permissions().mode();

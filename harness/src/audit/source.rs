@@ -1,6 +1,6 @@
 //! Where an audit's cases come from and where their traces go: the directed scenarios, then files, then generated ones.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::verdict::{Finding, Verdict, VerdictKind};
 
 use super::grade::grade;
 use super::save::Keeper;
+use super::shrinking::Shown;
 use super::tally::{Circumstances, Failure, Origin, Rank, Tally};
 use super::twice::Twice;
 use super::{Command, Observer, Plan, SubjectReport};
@@ -52,6 +53,15 @@ pub(super) struct CaseSource<'a> {
     cases: u64,
     begun: Instant,
     lost: Lost,
+}
+
+/// What the cases of a subject say together.
+pub(super) struct Finished {
+    pub(super) report: SubjectReport,
+    /// What went wrong on our side.
+    pub(super) notes: Vec<String>,
+    /// The failures that the report shows.
+    pub(super) shown: Vec<Shown>,
 }
 
 /// Where a scenario that is not generated stands.
@@ -102,8 +112,8 @@ impl<'a> CaseSource<'a> {
         }
     }
 
-    /// What the cases say together, and what went wrong on our side. `own` is the harness's processor time for them.
-    pub(super) fn finish(self, effort: Effort) -> (SubjectReport, Vec<String>) {
+    /// What the cases say together. `own` is the harness's processor time for them.
+    pub(super) fn finish(self, effort: Effort) -> Finished {
         let subject = self.sources.subject;
         let seconds = self.begun.elapsed().as_secs_f64();
         let promises = self.promises();
@@ -113,14 +123,18 @@ impl<'a> CaseSource<'a> {
             Some(waiver.why.clone())
         };
         let untried = self.sources.plan.rules.iter().map(|rule| self.untried(rule)).collect::<Vec<_>>();
+        let shown = self.tallies.iter().zip(&self.sources.plan.rules).enumerate();
+        let shown = shown.filter_map(|(place, (tally, &rule))| {
+            let failure = tally.failure().filter(|_| waived(rule).is_none())?;
+            Some(Shown { place, rule, origin: failure.rank.origin, scenario: (*failure.scenario).clone() })
+        });
+        let shown = shown.collect();
         let rules = self.sources.plan.rules.iter().zip(self.tallies).zip(untried);
         let rules = rules.map(|((rule, tally), untried)| {
             let level = rule.level_for(&promises);
             tally.report(rule, Circumstances { level, waived: waived(rule), untried })
         });
         let rules = rules.collect::<Vec<_>>();
-        self.keeper
-            .remove_all_but(&rules.iter().filter_map(|rule| rule.saved.as_ref()).collect::<BTreeSet<_>>());
         let notes = self.lost.first.map(|first| {
             format!("{}: the harness lost {} cases; the first: {first}", subject.name, self.lost.count)
         });
@@ -143,7 +157,7 @@ impl<'a> CaseSource<'a> {
             command: command_of(subject),
             rules,
         };
-        (report, notes.into_iter().chain(idle).collect())
+        Finished { report, notes: notes.into_iter().chain(idle).collect(), shown }
     }
 
     fn promises(&self) -> Promises {
@@ -208,7 +222,7 @@ impl<'a> CaseSource<'a> {
             let broken = broken.map(|(_, rule)| rule.id).collect::<Vec<_>>();
             let saved = self.keeper.save(trace, &broken);
             for (index, rank, finding) in better {
-                let scenario = trace.scenario.name.clone();
+                let scenario = Box::new(trace.scenario.clone());
                 self.tallies[index].show(Failure { rank, scenario, finding, saved: saved.clone() });
             }
         }
@@ -333,6 +347,7 @@ mod tests {
             cases: Some(cases),
             budget: None,
             seed: 9,
+            shrink: false,
             waived: vec![Waiver {
                 subject: "tokio".to_owned(),
                 rule: "P1".to_owned(),

@@ -1,6 +1,7 @@
 //! How the verdicts of many cases on one rule are combined.
 
 use crate::rules::{Judged, Rule};
+use crate::scenario::Scenario;
 use crate::verdict::{Finding, Level, Verdict, VerdictKind};
 
 use super::RuleReport;
@@ -38,8 +39,8 @@ pub struct Circumstances {
 pub struct Failure {
     /// How well it shows it: the least is the best.
     pub rank: Rank,
-    /// The scenario's name.
-    pub scenario: String,
+    /// The scenario.
+    pub scenario: Box<Scenario>,
     /// What was found.
     pub finding: Finding,
     /// Where the scenario was saved.
@@ -170,11 +171,12 @@ impl Tally {
             unknown: self.unknown,
             vacuous: self.vacuous,
             rate: (decided > 0).then(|| self.broken as f64 / decided as f64),
-            scenario: failure.as_ref().map(|failure| failure.scenario.clone()),
+            scenario: failure.as_ref().map(|failure| failure.scenario.name.clone()),
             detail,
             reason,
             count: failure.as_ref().map(|failure| failure.finding.count),
             saved: failure.and_then(|failure| failure.saved),
+            replayed: None,
         }
     }
 }
@@ -192,7 +194,6 @@ fn why_never_judged(rule: &Rule) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::rules::facts::Facts;
-    use crate::scenario::Scenario;
 
     fn none(_: &crate::promises::Promises) -> Option<Level> {
         None
@@ -273,7 +274,7 @@ pub(crate) mod tests {
         let rank = |origin, size| Rank { origin, size, index: 0 };
         let failure = |rank| Failure {
             rank,
-            scenario: String::new(),
+            scenario: Box::new(directed("plain", "S1").remove(0)),
             finding: Finding { sentence: String::new(), count: 1 },
             saved: None,
         };

@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// Where to save failures.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Leave failures of generated cases as they were found; else a quarter of the budget is for making them small.
+    #[arg(long)]
+    no_shrink: bool,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -78,6 +81,11 @@ enum TierChoice {
 }
 
 impl CrewArguments {
+    /// With this many cases at a time where nothing is asked for.
+    pub(super) fn or_jobs(&self, jobs: usize) -> Self {
+        Self { jobs: if self.jobs == 0 { jobs } else { self.jobs }, tier: self.tier }
+    }
+
     /// Starts the crew, and says which stronger tier is lacking.
     pub(super) fn start(&self) -> Result<Crew, Failure> {
         self.start_with(self.jobs)
@@ -127,6 +135,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         cases,
         budget,
         seed: arguments.seed,
+        shrink: !arguments.no_shrink,
         waived,
     };
     let mut keeper = Keeper::new(arguments.save.clone());

@@ -50,4 +50,11 @@ impl Observer for Progress {
         }
         self.bar.set_position(done);
     }
+
+    fn shrinking(&mut self, subject: &str, rule: &str) {
+        self.subject.clear();
+        self.bar.set_style(ProgressStyle::with_template("{msg}  {elapsed}").expect("a legal template"));
+        self.bar.reset();
+        self.bar.set_message(format!("{}  shrinking what breaks {rule}", for_terminal(subject)));
+    }
 }

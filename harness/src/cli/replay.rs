@@ -93,7 +93,7 @@ impl Round<'_> {
 }
 
 /// Which scenarios go with which subject: all of them with each that was named, else each with its own.
-fn rounds(
+pub(super) fn rounds(
     files: Vec<ScenarioFile>,
     named: Vec<SubjectSpec>,
 ) -> Result<Vec<(SubjectSpec, Vec<ScenarioFile>)>, Failure> {

@@ -43,7 +43,7 @@ pub(super) fn matters(
             variants.push(variant.clone());
         }
     }
-    let tried = bench.try_all(variants.clone(), Until::Decided(terms, &|_, _| false), deadline, None)?;
+    let tried = bench.try_all(variants.clone(), Until::Decided(terms), deadline, None)?;
     let mut places = minimal.needed.clone();
     for (place, variant) in relaxed {
         let index = variants.iter().position(|other| *other == variant).expect("it was tried");

@@ -13,15 +13,13 @@ use crate::crew::CrewError;
 use crate::scenario::{Scenario, Verb};
 use crate::trace::{Trace, What};
 
-use super::rate::Rate;
+use super::rate::{Rate, Terms};
 use super::tries::{Bench, Traces, Tried, Until};
 
 /// Most gates that are tried.
 const MOST_GATES: usize = 8;
 /// How much more often an order must be seen in cases that broke the rule than in others, to be tried.
 const LEAST_DIFFERENCE: f64 = 0.3;
-/// How often a gate is tried.
-const TRIES: u64 = 16;
 
 /// A failure with its order pinned.
 pub(super) struct Promoted {
@@ -29,7 +27,7 @@ pub(super) struct Promoted {
     pub(super) tried: Tried,
 }
 
-/// The gate that makes the failure happen more often for certain, the best of those that were tried; nothing where none does.
+/// A gate that makes the failure happen nearly always, and more often for certain; nothing where none does.
 pub(super) fn promote(
     bench: &mut Bench<'_>,
     scenario: &Scenario,
@@ -41,11 +39,17 @@ pub(super) fn promote(
     if gates.is_empty() {
         return Ok(None);
     }
-    let until = Until::Counted { least: TRIES, most: TRIES, broken: TRIES };
+    let until = Until::FirstAccepted(Terms::of_gate(rate.estimate()), &|_, _| false);
     let tried = bench.try_all(gates.clone(), until, deadline, None)?;
-    let better = gates.into_iter().zip(tried).filter(|(_, tried)| tried.rate.is_above(rate));
-    let best = better.max_by(|(_, one), (_, other)| one.rate.estimate().total_cmp(&other.rate.estimate()));
-    Ok(best.map(|(scenario, tried)| Promoted { scenario, tried }))
+    let taken = gates.into_iter().zip(tried).filter(|(_, tried)| tried.decided == Some(true));
+    for (scenario, _) in taken {
+        // Tries that ended as soon as they sufficed flatter.
+        let tried = super::replay(bench, &scenario, deadline, None)?;
+        if tried.rate.is_above(rate) {
+            return Ok(Some(Promoted { scenario, tried }));
+        }
+    }
+    Ok(None)
 }
 
 /// A kind of gate: what it does to the scenario to have an op come after an event, or before it.

@@ -56,9 +56,19 @@ impl Rate {
         self.interval().0 > other.interval().1
     }
 
+    /// Whether a gate could do something for it: it does not happen nearly always.
+    pub fn is_to_be_promoted(self) -> bool {
+        self.is_racy() && self.broken * 5 < self.of * 4
+    }
+
     /// Whether some cases break the rule and others do not.
     pub fn is_racy(self) -> bool {
         self.broken > 0 && self.broken < self.of
+    }
+
+    /// How many replays show it with a chance of 99 %; 1 for a failure that always happened.
+    pub fn times_to_see(self) -> u64 {
+        if self.is_racy() { (0.01_f64.ln() / (1.0 - self.estimate()).ln()).ceil() as u64 } else { 1 }
     }
 
     /// A rate to reckon with: never 0 and never 1.
@@ -98,11 +108,21 @@ impl Terms {
     /// refuse a simplification that breaks it as often as before.
     pub(super) fn new(rate: f64, drift: f64, miss: f64) -> Self {
         let same = rate.clamp(LOWEST, HIGHEST);
-        let rarer = same / drift;
-        let drifts = if same < CERTAIN { DRIFTS_OF_RACE } else { DRIFTS };
+        Self::between(same / drift, same, miss, if same < CERTAIN { DRIFTS_OF_RACE } else { DRIFTS })
+    }
+
+    /// For a gate that is to make a failure of this rate nearly certain: between the rate as it is and one that is three quarters
+    /// of the way to always.
+    pub(super) fn of_gate(rate: f64) -> Self {
+        let now = rate.clamp(LOWEST, HIGHEST);
+        Self::between(now, (now + 0.75 * (1.0 - now)).min(HIGHEST), DRIFTS, DRIFTS)
+    }
+
+    /// Between a low rate and a high one; `miss` is the chance to refuse the high one, `drifts` the one to accept the low one.
+    fn between(low: f64, high: f64, miss: f64, drifts: f64) -> Self {
         Self {
-            gain: (same / rarer).ln(),
-            loss: ((1.0 - rarer) / (1.0 - same)).ln(),
+            gain: (high / low).ln(),
+            loss: ((1.0 - low) / (1.0 - high)).ln(),
             accept: ((1.0 - miss) / drifts).ln(),
             refuse: (miss / (1.0 - drifts)).ln(),
         }
@@ -150,6 +170,8 @@ mod tests {
         }
         assert_eq!(Rate::default().interval(), (0.0, 1.0));
         assert_eq!(Rate { broken: 7, of: 10 }.to_string(), "7 of 10 (39 to 90 %)");
+        assert_eq!(Rate { broken: 5, of: 10 }.times_to_see(), 7);
+        assert_eq!(Rate { broken: 10, of: 10 }.times_to_see(), 1);
         assert!(Rate { broken: 12, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
         assert!(!Rate { broken: 8, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
     }
@@ -163,6 +185,16 @@ mod tests {
         let rare = Terms::new(0.05, 3.0, 0.02);
         assert_eq!(rare.decide(Rate { broken: 0, of: 60 }), None);
         assert!((80..160).contains(&rare.useful(Rate::default())), "{}", rare.useful(Rate::default()));
+    }
+
+    #[test]
+    fn a_gate_is_taken_if_it_makes_a_race_nearly_certain() {
+        for rate in [0.05, 0.2, 0.5] {
+            let terms = Terms::of_gate(rate);
+            assert_eq!(terms.decide(Rate { broken: 10, of: 10 }), Some(true), "{rate}");
+            assert_eq!(terms.decide(Rate { broken: 0, of: 4 }), Some(false), "{rate}");
+            assert_eq!(terms.decide(Rate { broken: 2, of: 8 }), Some(false).filter(|_| rate > 0.1), "{rate}");
+        }
     }
 
     /// Of simplifications that break the rule as often as before few are missed, of those that break it far more rarely few taken.

@@ -1,4 +1,8 @@
-//! The shrinker's loop: try everything that could be simpler side by side, take together what can be taken, and again.
+//! The shrinker's loop: try everything that could be simpler side by side, the simplest first, until something can be taken; take
+//! together what can be taken, and again.
+//!
+//! A case that breaks its rule often takes seconds, because survivors are waited for, and one that keeps it a moment. So few
+//! large steps are better than many small ones, and much that is refused costs little.
 //!
 //! Structure first, then values; then the structure once more and with fewer misses, until nothing can be taken. The
 //! loop works on the scenario itself, so one from a file shrinks like a generated one.
@@ -7,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::crew::CrewError;
-use crate::scenario::Scenario;
+use crate::scenario::{Call, Op, Scenario};
 
 use super::rate::{Rate, Terms};
 use super::simpler::{self, Change, Edit, Place};
@@ -84,7 +88,8 @@ impl Shrinking {
         }
     }
 
-    /// Tries everything of one kind at once and takes what can be taken together. Nothing where nothing could be taken.
+    /// Tries what is simpler in one way and takes the first that can be taken, with what was found meanwhile. Nothing where nothing
+    /// could be taken.
     fn level(
         &mut self,
         bench: &mut Bench<'_>,
@@ -100,7 +105,7 @@ impl Shrinking {
             Part::Structure => simpler::structural(&self.scenario),
             Part::Values => simpler::values(&self.scenario),
         };
-        let key = |scenario: &Scenario| format!("{} {}", look.miss, scenario.to_json());
+        let key = |scenario: &Scenario| format!("{} {}", look.miss, simpler::text(scenario));
         if part == Part::Structure {
             self.needed.clear();
         }
@@ -120,7 +125,7 @@ impl Shrinking {
                 || (first < second && same_place(&candidates[first], &candidates[second]))
         };
         let terms = Terms::new((look.estimate)(self.rate), self.drift, look.miss);
-        let tried = bench.try_all(results.clone(), Until::Decided(terms, &includes), deadline, None)?;
+        let tried = bench.try_all(results.clone(), Until::FirstAccepted(terms, &includes), deadline, None)?;
         self.tries += tried.len() as u64;
         let mut accepted = Vec::new();
         for ((edits, result), tried) in candidates.into_iter().zip(results).zip(tried) {
@@ -154,8 +159,7 @@ impl Shrinking {
                 let tried = match is_new {
                     true => {
                         self.tries += 1;
-                        let until = Until::Decided(terms, &|_, _| false);
-                        bench.try_all(vec![both.clone()], until, deadline, None)?.remove(0)
+                        bench.try_all(vec![both.clone()], Until::Decided(terms), deadline, None)?.remove(0)
                     }
                     false => accepted.remove(0).2,
                 };
@@ -205,7 +209,6 @@ fn dropped_alone(edits: &[Edit]) -> Option<&Place> {
 fn can_end(scenario: &Scenario) -> bool {
     use fake_cli::script::Step;
     let hangs = |step: &Step| matches!(step, Step::Hang | Step::BusyHang | Step::Stop);
-    scenario.limits.timeout.is_some()
-        || scenario.ops.iter().any(|op| op.verb.stops())
-        || !scenario.script.iter().any(hangs)
+    let stops = |op: &Op| op.verb.stops() || op.counts(Call::Cancel) + op.counts(Call::Drop) > 0;
+    scenario.limits.timeout.is_some() || scenario.ops.iter().any(stops) || !scenario.script.iter().any(hangs)
 }

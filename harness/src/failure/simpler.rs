@@ -12,10 +12,13 @@ use fake_cli::script::{self, Event, Signal, Step};
 use fake_cli::span::Span;
 use serde_json::{Map, Value, json};
 
-use crate::scenario::{BYSTANDER_CHILD, Scenario};
+use crate::scenario::{BYSTANDER_CHILD, STRANGER, Scenario, Verb};
 
 /// What names and explains a scenario and is no part of what it does.
 const ABOUT: [&str; 7] = ["$schema", "schema", "name", "why", "rules", "expect", "found"];
+
+/// What happens before anything else in a run.
+const ROOT_IS_THERE: &str = "root.hello";
 
 /// A step into a JSON tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,16 +105,22 @@ pub(super) fn weight(scenario: &Scenario) -> Weight {
     weight
 }
 
+/// The scenario as text, to know it again.
+pub(super) fn text(scenario: &Scenario) -> String {
+    serde_json::to_string(scenario).expect("a scenario has string keys only")
+}
+
 /// The scenario with these changes; nothing where the result is no legal scenario or is the same.
 pub(super) fn apply(scenario: &Scenario, edits: &[Edit]) -> Option<Scenario> {
     let mut root = Value::Object(object(scenario));
+    let runs = scenario.ops.iter().map(|op| op.verb == Verb::Run).collect::<Vec<_>>();
     // What stands behind or deeper comes first, so that the places of the others still hold.
     let mut edits = edits.iter().collect::<Vec<_>>();
     edits.sort_by_key(|edit| Reverse(&edit.place));
     for edit in edits {
         change(&mut root, &edit.place.0, &edit.change);
     }
-    let counts = renumbered(&root["ops"]);
+    let counts = renumbered(&root["ops"], &runs);
     sweep(&mut root);
     mend(&mut root, &counts)?;
     let changed = read(scenario, root)?;
@@ -161,6 +170,11 @@ pub(super) fn structural(scenario: &Scenario) -> Vec<Vec<Edit>> {
             found.extend(elements.windows(length).map(|window| drop_all(window.iter().collect())));
         }
     }
+    found.extend(skeletons(&root));
+    for parts in [2, 4, 8] {
+        let length = singles.len().div_ceil(parts);
+        found.extend(singles.chunks(length.max(1)).map(|chunk| drop_all(chunk.iter().collect())));
+    }
     found.extend(singles.iter().map(|place| vec![Edit::drop(place.clone())]));
     // A node in the place of the one that starts it.
     for (place, value) in &places {
@@ -172,6 +186,61 @@ pub(super) fn structural(scenario: &Scenario) -> Vec<Vec<Edit>> {
         }
     }
     lighter(scenario, found)
+}
+
+/// What is left of a case that is about one node and one op, in a few degrees: most failures are of that kind.
+fn skeletons(root: &Value) -> Vec<Vec<Edit>> {
+    /// Which steps stay, beside the starts on the way to the node and the last ones.
+    const KEPT: [&[&str]; 3] = [&[], &["on"], &["on", "emit", "await", "subreaper"]];
+    let top = Place::default();
+    let mut ways = Vec::new();
+    find_ways(&top.field("script"), &root["script"], &mut Vec::new(), &mut ways);
+    let ops = root["ops"].as_array().map_or(&[][..], Vec::as_slice);
+    let stops = |op: &Value| op["do"] != "run" && op["do"] != "wait";
+    let about = (0..ops.len()).filter(|&index| stops(&ops[index])).map(Some);
+    let about = about.chain([None]).collect::<Vec<_>>();
+    let extras = root.as_object().into_iter().flat_map(Map::keys);
+    let extras = extras.filter(|name| !matches!(name.as_str(), "script" | "ops")).collect::<Vec<_>>();
+    let mut found = Vec::new();
+    for way in &ways {
+        for kept in KEPT {
+            let mut steps = Vec::new();
+            for (script, list, on_way) in way {
+                let stays = |index: usize| {
+                    let has = |word: &&str| list[index] == **word || list[index].get(word).is_some();
+                    Some(index) == *on_way || index + 1 == list.len() || kept.iter().any(has)
+                };
+                steps.extend((0..list.len()).filter(|&index| !stays(index)).map(|index| script.index(index)));
+            }
+            let needs_limits = !kept.is_empty();
+            let beside = extras.iter().filter(|name| !(needs_limits && name.as_str() == "limits"));
+            steps.extend(beside.map(|name| top.field(name)));
+            for op in &about {
+                let ops = (1..ops.len()).filter(|index| op.is_some_and(|op| op != *index));
+                let ops = ops.map(|index| top.field("ops").index(index));
+                found.push(steps.iter().cloned().chain(ops).map(Edit::drop).collect());
+            }
+        }
+    }
+    found
+}
+
+/// The scripts from the root to a node, each with the step that starts the next.
+type Way<'a> = Vec<(Place, &'a [Value], Option<usize>)>;
+
+/// The way to each node that starts no other, and to the root.
+fn find_ways<'a>(place: &Place, script: &'a Value, to_here: &mut Way<'a>, ways: &mut Vec<Way<'a>>) {
+    let list = script.as_array().map_or(&[][..], Vec::as_slice);
+    let starts = (0..list.len()).filter(|&index| list[index].get("start").is_some()).collect::<Vec<_>>();
+    if starts.is_empty() || to_here.is_empty() {
+        ways.push(to_here.iter().cloned().chain([(place.clone(), list, None)]).collect());
+    }
+    for index in starts {
+        to_here.push((place.clone(), list, Some(index)));
+        let inner = place.index(index).field("start").field("script");
+        find_ways(&inner, &list[index]["start"]["script"], to_here, ways);
+        to_here.pop();
+    }
 }
 
 /// The edits that set a simpler value, the simplest first.
@@ -251,6 +320,11 @@ pub(super) fn with_plain_names(scenario: &Scenario) -> Scenario {
     };
     rewrite(&mut root, &mut events);
     rename(&mut root["script"], &names);
+    if let Some(node) = root.get_mut("stranger-with-pid-of")
+        && let Some(plain) = node.as_str().and_then(|name| names.get(name))
+    {
+        *node = json!(plain);
+    }
     read(scenario, root).unwrap_or_else(|| scenario.clone())
 }
 
@@ -307,7 +381,7 @@ fn lighter(scenario: &Scenario, candidates: Vec<Vec<Edit>>) -> Vec<Vec<Edit>> {
     for edits in candidates {
         if let Some(result) = apply(scenario, &edits)
             && weight(&result) < now
-            && seen.insert(result.to_json())
+            && seen.insert(text(&result))
         {
             found.push((weight(&result), edits));
         }
@@ -376,15 +450,16 @@ struct Counts {
     runs: Vec<Option<usize>>,
 }
 
-fn renumbered(ops: &Value) -> Counts {
+/// Where the ops are that are not null, and the runs among them; `were_runs` tells which ops were runs before.
+fn renumbered(ops: &Value, were_runs: &[bool]) -> Counts {
     let mut counts = Counts::default();
     let (mut next_op, mut next_run) = (0, 1);
-    for op in ops.as_array().into_iter().flatten() {
+    for (op, &was_run) in ops.as_array().into_iter().flatten().zip(were_runs) {
         counts.ops.push((!op.is_null()).then_some(next_op));
         next_op += usize::from(!op.is_null());
-        if op["do"] == "run" {
-            counts.runs.push(Some(next_run));
-            next_run += 1;
+        if was_run {
+            counts.runs.push((!op.is_null()).then_some(next_run));
+            next_run += usize::from(!op.is_null());
         }
     }
     counts
@@ -412,10 +487,25 @@ struct Causes {
 fn mend(root: &mut Value, counts: &Counts) -> Option<()> {
     let script: Vec<Step> = serde_json::from_value(root["script"].clone()).ok()?;
     let mut causes = Causes { nodes: script::nodes(&script), says: BTreeMap::new() };
+    if let Some(node) = root.get("stranger-with-pid-of").and_then(Value::as_str) {
+        if !causes.nodes.iter().any(|known| known == node) {
+            root.as_object_mut()?.remove("stranger-with-pid-of");
+        }
+        causes.nodes.push(STRANGER.to_owned());
+    }
     causes.nodes.push(BYSTANDER_CHILD.to_owned());
     causes.nodes.sort_by_key(|name| Reverse(name.len()));
     collect_says(script::ROOT, &script, &mut causes.says);
     rewrite(root, &mut |event| causes.rewritten(event, counts));
+    for op in root["ops"].as_array_mut()?.iter_mut().filter_map(Value::as_object_mut) {
+        let Some(run) = op.get("run").and_then(Value::as_u64) else { continue };
+        let now = (run as usize).checked_sub(1).and_then(|index| counts.runs.get(index).copied().flatten());
+        match now {
+            Some(run) => op.insert("run".to_owned(), json!(run)),
+            // It was about a run that is no more; the newest is the nearest to that.
+            None => op.remove("run"),
+        };
+    }
     Some(())
 }
 
@@ -445,12 +535,16 @@ fn split_run(event: &Event) -> (String, &str) {
 }
 
 impl Causes {
+    /// The node that causes an event, and what it is of it.
+    fn node_of<'a>(&'a self, event: &'a str) -> Option<(&'a str, &'a str)> {
+        self.nodes.iter().find_map(|node| Some((node.as_str(), event.strip_prefix(node)?.strip_prefix('.')?)))
+    }
+
     /// The event as it is to be called now; nothing if nothing causes it.
     fn rewritten(&self, event: &Event, counts: &Counts) -> Option<String> {
         let (prefix, rest) = match event.of_a_run() {
             Some((run, rest)) => {
                 let index = (run as usize).checked_sub(1)?;
-                // A dropped run is not in the list, so those behind it move up.
                 let run = counts.runs.get(index).copied().flatten()?;
                 (format!("run.{run}."), rest)
             }
@@ -461,13 +555,14 @@ impl Causes {
             let index = counts.ops.get(index.parse::<usize>().ok()?).copied().flatten()?;
             return Some(format!("{prefix}op.{index}.{what}"));
         }
-        if rest.starts_with("run.") || rest.starts_with("host.") {
+        let is_nodes = !["run.", "host.", "call."].iter().any(|first| rest.starts_with(first));
+        if !is_nodes {
             return Some(format!("{prefix}{rest}"));
         }
-        let (node, what) = self
-            .nodes
-            .iter()
-            .find_map(|node| Some((node, rest.strip_prefix(node.as_str())?.strip_prefix('.')?)))?;
+        // Of all that are left the root is there first.
+        let Some((node, what)) = self.node_of(rest) else {
+            return Some(format!("{prefix}{ROOT_IS_THERE}"));
+        };
         let always = matches!(what, "hello" | "gone" | "exiting") || what.starts_with("did-");
         let said = || self.says.get(node).is_some_and(|says| says.contains(what));
         if always || said() {
@@ -490,8 +585,10 @@ fn rewrite(value: &mut Value, renamed: &mut dyn FnMut(&Event) -> Option<String>)
             list.retain_mut(|element| {
                 let waits = element.get("await").and_then(event_in);
                 match waits.map(|event| renamed(&event)) {
-                    Some(Some(event)) => element["await"] = json!(event),
+                    // That the root is there is nothing to wait for in a script.
                     Some(None) => return false,
+                    Some(Some(event)) if event == ROOT_IS_THERE => return false,
+                    Some(Some(event)) => element["await"] = json!(event),
                     None => rewrite(element, renamed),
                 }
                 true
@@ -660,8 +757,9 @@ mod tests {
             r#", "bystander-child": "n1.gone""#,
         );
         let less = dropped(&whole, &["script", "0"]).unwrap();
-        assert_eq!(less.script.len(), 2);
-        assert_eq!((less.ops[1].after.clone(), less.bystander_child.clone()), (None, None));
+        assert_eq!(less.script.len(), 2, "nor is there an await any more");
+        assert_eq!(less.ops[1].after.as_ref().unwrap().as_str(), "root.hello");
+        assert_eq!(less.bystander_child.unwrap().as_str(), "root.hello");
         // Whoever waited for what a node says waits for the node.
         let less = dropped(&whole, &["script", "0", "start", "script", "0"]).unwrap();
         assert_eq!(less.ops[1].after.as_ref().unwrap().as_str(), "n1.hello");
@@ -682,6 +780,13 @@ mod tests {
         };
         let less = dropped(&whole, &["ops", "2"]).unwrap();
         assert_eq!(events(&less), ["op.1.done"], "there is no second run");
+        let whole = scenario(
+            r#"["hang"]"#,
+            r#"[{"do": "run"}, {"do": "run"}, {"do": "cancel", "run": 2, "after": "run.2.root.hello"}, {"do": "wait", "run": 1}]"#,
+            "",
+        );
+        let less = dropped(&whole, &["ops", "1"]).unwrap();
+        assert_eq!((less.ops[1].run, less.ops[2].run, events(&less).len()), (None, Some(1), 0));
     }
 
     #[test]

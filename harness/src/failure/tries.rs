@@ -46,8 +46,10 @@ pub(super) struct Tried {
 
 /// How a variant is decided upon.
 pub(super) enum Until<'a> {
-    /// As soon as it is as certain as asked for that it breaks the rule as before, or does not.
-    Decided(Terms, &'a dyn Fn(usize, usize) -> bool),
+    /// As soon as it is as certain as asked for that it breaks the rule as before, or does not; all of them.
+    Decided(Terms),
+    /// The same, until the first one does: with it those need not be decided that it includes, nor any other that has not begun.
+    FirstAccepted(Terms, &'a dyn Fn(usize, usize) -> bool),
     /// After this number of tries that could be told; longer, up to the second number, until the rule was broken as often as the third.
     Counted { least: u64, most: u64, broken: u64 },
 }
@@ -86,6 +88,7 @@ impl Bench<'_> {
             entries: entries.collect(),
             traces,
             cases: 0,
+            is_satisfied: false,
         };
         self.crew.run(self.subject, &mut source)?;
         self.cases += source.cases;
@@ -109,17 +112,19 @@ struct Tries<'a> {
     entries: Vec<Entry>,
     traces: Option<&'a mut Traces>,
     cases: u64,
+    /// What was looked for is found.
+    is_satisfied: bool,
 }
 
 impl Tries<'_> {
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+        self.is_satisfied || self.stop.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }
 
     /// How many tries of a variant may be under way.
     fn useful(&self, tried: &Tried) -> u64 {
         match &self.until {
-            Until::Decided(terms, _) => terms.useful(tried.rate),
+            Until::Decided(terms) | Until::FirstAccepted(terms, _) => terms.useful(tried.rate),
             Until::Counted { least, most, broken } => {
                 let Rate { broken: seen, of } = tried.rate;
                 let missing = least.saturating_sub(of).max(broken.saturating_sub(seen));
@@ -134,10 +139,10 @@ impl Tries<'_> {
         let hopeless = tried.unknown > 5 + of;
         match &self.until {
             _ if hopeless => Some(false),
-            Until::Decided(terms, _) => match tried.vacuous >= ALL_VACUOUS && tried.vacuous == of {
-                true => Some(false),
-                false => terms.decide(tried.rate),
-            },
+            Until::Decided(terms) | Until::FirstAccepted(terms, _) => {
+                let never_to_the_point = tried.vacuous >= ALL_VACUOUS && tried.vacuous == of;
+                if never_to_the_point { Some(false) } else { terms.decide(tried.rate) }
+            }
             Until::Counted { least, most, broken: enough } => {
                 (of >= *most || (of >= *least && (broken == of || broken >= *enough))).then_some(broken > 0)
             }
@@ -196,8 +201,9 @@ impl Source for Tries<'_> {
         if self.entries[index].tried.decided.is_none() {
             self.entries[index].tried.decided = self.decide(&self.entries[index].tried);
             if self.entries[index].tried.decided == Some(true)
-                && let Until::Decided(_, includes) = &self.until
+                && let Until::FirstAccepted(_, includes) = &self.until
             {
+                self.is_satisfied = true;
                 for (other, entry) in self.entries.iter_mut().enumerate() {
                     entry.dropped |= other != index && includes(index, other);
                 }

@@ -2,7 +2,9 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::audit::shrinking::Replays;
 use crate::audit::{Audit, RuleReport, SubjectReport};
+use crate::failure::rate::Rate;
 use crate::report::escape::for_terminal;
 use crate::report::paint::Paint;
 use crate::report::quote::replay_line;
@@ -248,12 +250,40 @@ fn failure(rule: &RuleReport, subject: &SubjectReport, width: usize) -> String {
     let sentence = for_terminal(rule.detail.as_deref().unwrap_or("broken"));
     let body = format!("{sentence} ({} of {} cases)", rule.broken, rule.kept + rule.broken);
     let mut text = entry(&rule.id, rule.level.name(), &body, cell(rule).paint, width);
+    let rate = rule.replayed.as_ref().map_or_else(Rate::default, |it| Rate { broken: it.broken, of: it.of });
     let replay = match &rule.saved {
         // The line is not wrapped: it is to be pasted.
-        Some(saved) => for_terminal(&replay_line(&saved.scenario, subject)).into_owned(),
+        Some(saved) => for_terminal(&replay_line(&saved.scenario, subject, rate.times_to_see())).into_owned(),
         None => format!("(not saved) scenario {}", rule.scenario.as_deref().unwrap_or("unknown")),
     };
+    if let Some(replayed) = &rule.replayed {
+        let lines = lines(&told(replayed), width.saturating_sub(MARGIN));
+        lines
+            .iter()
+            .for_each(|line| text.push_str(&format!("{}{}\n", " ".repeat(MARGIN), for_terminal(line))));
+    }
     text.push_str(&format!("{}{}\n", " ".repeat(MARGIN), Paint::Dim.on(&replay)));
+    text
+}
+
+/// What came of replaying and shrinking a failure.
+fn told(replayed: &Replays) -> String {
+    let rate = Rate { broken: replayed.broken, of: replayed.of };
+    if rate.broken == 0 {
+        return format!("not seen again in {} replays", rate.of);
+    }
+    let mut text = format!("broken in {rate} replays");
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    text.push_str(&format!("; {} and {}", plural(replayed.nodes, "node"), plural(replayed.ops, "op")));
+    if replayed.promoted {
+        text.push_str("; a gate pins its order");
+    }
+    if !replayed.minimal {
+        text.push_str("; may be simpler: headcount shrink goes on");
+    }
+    if !replayed.matters.is_empty() {
+        text.push_str(&format!("; what matters: {}", replayed.matters.join(", ")));
+    }
     text
 }
 

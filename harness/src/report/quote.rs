@@ -16,9 +16,12 @@ pub fn word(text: &str) -> String {
     }
 }
 
-/// The line that replays a scenario file with a subject.
-pub fn replay_line(file: &Path, subject: &SubjectReport) -> String {
-    let file = word(&file.to_string_lossy());
+/// The line that replays a scenario file with a subject, as often as it takes to see what it shows.
+pub fn replay_line(file: &Path, subject: &SubjectReport, times: u64) -> String {
+    let mut file = word(&file.to_string_lossy());
+    if times > 1 {
+        file.push_str(&format!(" --times {times}"));
+    }
     match &subject.command {
         None => format!("headcount replay {file} --subject {}", word(&subject.name)),
         Some(command) => format!("headcount replay {file} {}", command_words(command, &subject.promises)),

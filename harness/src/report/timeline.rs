@@ -374,12 +374,12 @@ pub(crate) mod tests {
                 "ops": [{"do": "run"}, {"do": "cancel", "after": "root.ready"}, {"do": "wait"}]}"#,
         )
         .unwrap();
-        let node = |node: &str, said| What::Node { run: 0, node: node.to_owned(), said, own_at_us: None };
+        let node = |node: &str, said| What::Node { run: 1, node: node.to_owned(), said, own_at_us: None };
         let hello = |name: &str| {
             node(name, Report::Hello(Box::new(Hello { node: name.to_owned(), ..Hello::default() })))
         };
         let emit = |name: &str| node(name, Report::Emit { name: "ready".to_owned(), at_ns: 0 });
-        let issued = |op, verb| What::Issued { op, verb, run: 0 };
+        let issued = |op, verb| What::Issued { op, verb, run: 1 };
         let outcome = Outcome {
             reason: Reason::Cancelled,
             status: Some(Status::Signaled(15)),
@@ -396,8 +396,8 @@ pub(crate) mod tests {
             (20_000, issued(1, Verb::Cancel)),
             (20_100, issued(2, Verb::Wait)),
             (30_000, node("root", Report::Signal { signal: 15, sender: 2, at_ns: 0 })),
-            (40_000, What::Gone { run: 0, node: "root".to_owned() }),
-            (45_000, What::Ended { run: 0, outcome }),
+            (40_000, What::Gone { run: 1, node: "root".to_owned() }),
+            (45_000, What::Ended { run: 1, outcome }),
         ];
         let survivor = Seen {
             pid: 12,
@@ -407,7 +407,7 @@ pub(crate) mod tests {
             sid: 12,
             state: 'S',
             comm: "fake".to_owned(),
-            node: Some((0, "helper".to_owned())),
+            node: Some((1, "helper".to_owned())),
             connected: true,
             samples: 2,
             age_us: 95_000,

@@ -107,6 +107,7 @@ pub(crate) fn case(script: Vec<Step>) -> Hand {
         stranger_with_pid_of: None,
         input: None,
         expect: None,
+        found: None,
     };
     let trace = Trace {
         schema: trace::SCHEMA,

@@ -35,6 +35,7 @@ pub(super) fn scenario(name: &str, why: &str, rules: &[&str], script: Vec<Step>,
         stranger_with_pid_of: None,
         input: None,
         expect: None,
+        found: None,
     }
 }
 
