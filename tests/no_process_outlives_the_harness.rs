@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         trial("nothing_is_alive_after_an_audit", after_an_audit),
         trial("nothing_is_alive_after_the_command_was_killed", || after_signal(audit(), Signal::KILL)),
         trial("nothing_is_alive_after_the_command_was_terminated", || after_signal(audit(), Signal::TERM)),
+        trial("nothing_is_alive_after_the_command_was_killed_at_a_hold", || at_a_hold(Signal::KILL)),
+        trial("nothing_is_alive_after_the_command_was_interrupted_at_a_hold", || at_a_hold(Signal::INT)),
         trial("an_interrupted_audit_says_so_and_leaves_nothing", after_an_interrupt),
         trial("nothing_is_alive_after_a_test_suite_was_killed", || after_signal(generated(), Signal::KILL)),
         trial("nothing_is_alive_after_a_test_suite_was_interrupted", || {
@@ -122,6 +124,35 @@ fn after_signal(command: Command, signal: Signal) -> Result<(), Failed> {
     rustix::process::kill_process(Pid::from_child(&child), signal)?;
     finish(&mut child, Instant::now() + GONE_CAP)?;
     nobody_is_left()
+}
+
+/// The command ends while a system call of the wrapper's waits.
+fn at_a_hold(signal: Signal) -> Result<(), Failed> {
+    const HELD: &str = r#"{"schema": 1, "name": "held", "why": "A test.", "script": ["hang"],
+        "holds": [{"call": "exec-child", "nth": 1, "until": "host.gone"}], "ops": [{"do": "run"}, {"do": "wait"}]}"#;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("held.json");
+    std::fs::write(&file, HELD)?;
+    for tier in ["t1", "auto"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
+        command.args(["replay", "--times", "40", "--tier", tier, "--subject", "tokio"]).arg(&file);
+        let mut child = start(command)?;
+        retry("no call was held", || is_held(child.id() as i32))?;
+        rustix::process::kill_process(Pid::from_child(&child), signal)?;
+        finish(&mut child, Instant::now() + GONE_CAP)?;
+        nobody_is_left()?;
+    }
+    Ok(())
+}
+
+/// Whether a thread below a process waits for the answer to a call of its own.
+fn is_held(pid: i32) -> bool {
+    let below = headcount::scan::descendants(&[pid]);
+    below.iter().any(|stat| {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", stat.pid)).into_iter().flatten().flatten();
+        let waits_in = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("wchan"));
+        tasks.map(waits_in).any(|place| place.is_ok_and(|place| place.contains("seccomp")))
+    })
 }
 
 fn after_an_interrupt() -> Result<(), Failed> {

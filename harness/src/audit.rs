@@ -21,12 +21,15 @@ use crate::verdict::{Level, VerdictKind};
 
 pub mod exit;
 pub mod grade;
+mod machine;
 pub mod save;
 pub mod select;
 pub mod shrinking;
 pub mod source;
 pub mod tally;
 pub mod twice;
+
+pub use machine::beyond_this_machine;
 
 use save::Keeper;
 use shrinking::{Replays, Shrinking};

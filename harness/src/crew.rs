@@ -86,14 +86,25 @@ pub fn probe_tiers() -> Vec<TierProbe> {
         (Tier::T1, "each warden is a subreaper and walks the children"),
     ]
     .into_iter()
-    .map(|(tier, how)| TierProbe { tier, lacks: probe_tier(tier).err(), how })
+    .map(|(tier, how)| TierProbe { tier, lacks: probe(&["probe", tier.name()]).err(), how })
     .collect()
 }
 
-fn probe_tier(tier: Tier) -> Result<(), String> {
+/// Whether a host's own system calls can be watched and held here. Starts a short-lived process.
+///
+/// # Errors
+///
+/// What was refused, and why.
+pub fn probe_syscalls() -> Result<(), String> {
+    probe(&["probe-syscalls"])
+}
+
+/// Tries something in a process of its own, which plays this part.
+fn probe(part: &[&str]) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut child = Command::new(program)
-        .args([FLAG, "probe", tier.name()])
+        .arg(FLAG)
+        .args(part)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

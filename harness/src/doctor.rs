@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::crew::{TierProbe, probe_tiers};
+use crate::crew::{TierProbe, probe_syscalls, probe_tiers};
 use crate::launch::find_program;
 
 /// What was found.
@@ -22,6 +22,8 @@ pub struct Findings {
     pub tiers: Vec<TierState>,
     /// The tier that an audit takes here; nothing where none works.
     pub used: Option<&'static str>,
+    /// Whether a wrapper's own system calls can be watched and held.
+    pub syscalls: SyscallState,
     /// The containments of childminder, strongest first.
     pub containments: Vec<ContainmentState>,
     /// Programs that built-in subjects need.
@@ -36,6 +38,15 @@ pub struct TierState {
     /// Its name.
     pub tier: &'static str,
     /// How it counts.
+    pub how: &'static str,
+    /// Nothing where it works, else why not.
+    pub lacks: Option<String>,
+}
+
+/// Whether a wrapper's own system calls can be watched and held here.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyscallState {
+    /// How.
     pub how: &'static str,
     /// Nothing where it works, else why not.
     pub lacks: Option<String>,
@@ -106,6 +117,10 @@ pub fn examine(containments: Vec<(String, Result<String, String>)>) -> Findings 
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         tiers: probes.into_iter().map(state).collect(),
         used,
+        syscalls: SyscallState {
+            how: "seccomp hands them over: holds, the ledger of signals, and the rules that need them",
+            lacks: probe_syscalls().err(),
+        },
         containments: containments.into_iter().map(containment).collect(),
         programs: ["timeout", "python3", "node"].map(program).to_vec(),
         limits: settings().chain(session_limits()).collect(),

@@ -15,10 +15,13 @@ use fake_cli::playfile::PlayFile;
 use fake_cli::script;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::contain::{Container, fork, fork_with_pid};
 use crate::scenario::HostState;
 use crate::syscalls::{self, Watch};
+use crate::trace::Given;
 
 /// What a host is.
 pub enum Part<'a> {
@@ -102,6 +105,41 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
             exit_now(NOT_EXECUTED)
         }
     }
+}
+
+impl Launch<'_> {
+    /// What the host gets besides its descriptors and signals.
+    ///
+    /// # Errors
+    ///
+    /// When this process has no working directory any more.
+    pub fn given(&self) -> io::Result<Given> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let directory = match self.folder {
+            Some(folder) => folder.to_owned(),
+            None => std::env::current_dir()?,
+        };
+        let open_files = getrlimit(Resource::Nofile);
+        Ok(Given {
+            directory: text(&directory.canonicalize()?),
+            umask: self.state.umask.unwrap_or_else(own_umask),
+            open_files: open_files_of(self.state, open_files).current,
+            home: text(self.home),
+            temporary: text(self.temporary),
+        })
+    }
+}
+
+/// Only by setting it can a process read its umask from the kernel without `/proc`. This one has one thread.
+fn own_umask() -> u32 {
+    let umask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(umask);
+    umask.bits()
+}
+
+fn open_files_of(state: &HostState, own: Rlimit) -> Rlimit {
+    let within = |asked: u64| own.maximum.map_or(asked, |maximum| asked.min(maximum));
+    Rlimit { current: state.open_files.map(within).or(own.current), ..own }
 }
 
 /// Over which a host hands over where its system calls come.
@@ -188,6 +226,7 @@ fn become_host(
         }
         Part::Function(function) => {
             take_environment(environment(launch));
+            ignore_pipe()?;
             // What unwinds ends this process, as it would end a program, and never comes to the warden's own frames.
             let code = catch_unwind(AssertUnwindSafe(function)).unwrap_or(PANICKED);
             std::process::exit(code)
@@ -321,7 +360,15 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
-/// Blocks and ignores what the scenario asks for.
+/// As Rust's runtime does before `main` of a program that is executed: else a host would die of a write to a child that is gone.
+#[expect(unsafe_code, reason = "signal has no safe form")]
+fn ignore_pipe() -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Takes the state that the scenario asks for.
 #[expect(unsafe_code, reason = "signal has no safe form")]
 fn take_state(state: &HostState) -> io::Result<()> {
     let native = |signal: &script::Signal| Signal::try_from(signal.number());
@@ -332,6 +379,12 @@ fn take_state(state: &HostState) -> io::Result<()> {
     let mut blocked = SigSet::empty();
     for signal in &state.blocks {
         blocked.add(native(signal)?);
+    }
+    if let Some(umask) = state.umask {
+        rustix::process::umask(Mode::from_bits_truncate(umask));
+    }
+    if state.open_files.is_some() {
+        setrlimit(Resource::Nofile, open_files_of(state, getrlimit(Resource::Nofile)))?;
     }
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)?)
 }

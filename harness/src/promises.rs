@@ -93,6 +93,15 @@ pub struct Promises {
     pub gives_pid: bool,
     /// It hands down, on purpose, which signals its own starter blocks and ignores, as commands do that run under `nohup`.
     pub hands_down_signals: bool,
+    /// Its child leads a process group of its own.
+    pub own_group: bool,
+    /// Its child leads a session of its own.
+    pub own_session: bool,
+    /// It gives its child, on purpose, another working directory, umask, environment or limits than its own.
+    pub own_environment: bool,
+    /// It holds so many MiB of the child's output at most, where that is more than a flood can show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_limit: Option<u32>,
 }
 
 impl Promises {
@@ -138,17 +147,23 @@ impl fmt::Display for Promises {
             ("polls", self.polls),
             ("gives-pid", self.gives_pid),
             ("hands-down-signals", self.hands_down_signals),
+            ("own-group", self.own_group),
+            ("own-session", self.own_session),
+            ("own-environment", self.own_environment),
         ] {
             if said {
                 words.push(word.to_owned());
             }
+        }
+        if let Some(mib) = self.output_limit {
+            words.push(format!("output-limit={mib}"));
         }
         f.write_str(&words.join(","))
     }
 }
 
 /// The words of a promise, for messages and help.
-pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status, feeds, writes, answers-again, polls, gives-pid, hands-down-signals";
+pub const WORDS: &str = "timeout[=TIME], grace[=TIME], drain[=TIME], group, leave, clean, owner-death=TIME, tells-reason, tells-cut, captures, status, feeds, writes, answers-again, polls, gives-pid, hands-down-signals, own-group, own-session, own-environment, output-limit=MIB";
 
 impl FromStr for Promises {
     type Err = String;
@@ -158,6 +173,10 @@ impl FromStr for Promises {
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (word, value) =
                 part.split_once('=').map_or((part, None), |(word, value)| (word, Some(value)));
+            if let ("output-limit", Some(mib)) = (word, value) {
+                promises.output_limit = Some(mib.parse().map_err(|error| format!("{word}: {error}"))?);
+                continue;
+            }
             let span = value
                 .map(|value| value.parse::<Span>().map_err(|error| format!("{word}: {error}")))
                 .transpose()?;
@@ -180,6 +199,9 @@ impl FromStr for Promises {
                 ("polls", None) => promises.polls = true,
                 ("gives-pid", None) => promises.gives_pid = true,
                 ("hands-down-signals", None) => promises.hands_down_signals = true,
+                ("own-group", None) => promises.own_group = true,
+                ("own-session", None) => promises.own_session = true,
+                ("own-environment", None) => promises.own_environment = true,
                 _ => return Err(format!("{part:?} is not a promise; the words are {WORDS}")),
             }
         }
@@ -193,14 +215,14 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_writes() {
-        let text = "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,writes,answers-again,polls,gives-pid,hands-down-signals";
+        let text = "timeout=500ms,grace,drain=1s,group,leave,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,writes,answers-again,polls,gives-pid,hands-down-signals,own-group,own-session,own-environment,output-limit=128";
         assert_eq!(text.parse::<Promises>().unwrap().to_string(), text);
         assert_eq!("".parse::<Promises>().unwrap(), Promises::default());
     }
 
     #[test]
     fn refuses_other_words_and_says_which_there_are() {
-        for text in ["speed", "timeout=fast", "group=1", "owner-death"] {
+        for text in ["speed", "timeout=fast", "group=1", "owner-death", "output-limit", "output-limit=much"] {
             assert!(text.parse::<Promises>().is_err(), "{text}");
         }
         assert!("speed".parse::<Promises>().unwrap_err().contains("owner-death=TIME"));

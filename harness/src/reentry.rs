@@ -59,6 +59,7 @@ pub fn reenter(subjects: impl FnOnce() -> Subjects) {
     let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["probe", tier] => tier_named(tier).and_then(crate::warden::probe),
+        ["probe-syscalls"] => crate::syscalls::available(),
         ["warden", tier, folder] => {
             tier_named(tier).and_then(|tier| crate::warden::serve(tier, Path::new(folder), subjects))
         }

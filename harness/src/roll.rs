@@ -95,10 +95,13 @@ pub enum Received {
 
 impl Connection {
     /// Puts the numbers that the peer has here into what it said. They differ where the subject has put it into a pid
-    /// namespace; then those of its group, session and parent can be had only as long as it lives.
+    /// namespace; then those of its group, session and parent can be had only as long as it lives, but for what it leads.
     pub fn translate(&self, hello: &mut Hello) {
         let Some(pid) = self.pid.filter(|pid| *pid != hello.pid) else { return };
-        hello.pid = pid;
+        let own = std::mem::replace(&mut hello.pid, pid);
+        for led in [&mut hello.pgid, &mut hello.sid].into_iter().filter(|id| **id == own) {
+            *led = pid;
+        }
         if let Some(stat) = scan::stat(pid).filter(|stat| stat.start_ticks == hello.start_ticks) {
             (hello.ppid, hello.pgid, hello.sid) = (stat.ppid, stat.pgid, stat.sid);
         }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use fake_cli::control::Descriptor;
 
 mod condition;
-pub use condition::condition;
+pub use condition::{condition, used};
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,11 @@ use crate::verdict::VerdictKind;
 pub const SCHEMA: u32 = 1;
 /// Most ops of a scenario.
 pub const MOST_OPS: usize = 64;
+/// The bits of a umask that leave the owner everything.
+const OWNERS_LEFT: u32 = 0o77;
+/// Least and most files that a host may be allowed to have open.
+const LEAST_OPEN_FILES: u64 = 64;
+const MOST_OPEN_FILES: u64 = 4096;
 /// Most descriptors that a hindrance may leave.
 pub const MOST_DESCRIPTORS_LEFT: u32 = 1024;
 /// Name of the child that the host has beside the wrapper's.
@@ -297,7 +302,7 @@ impl Verb {
 
 /// In which state the host is started: what it would hand down to its children if it did nothing about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HostState {
     /// Signals that its threads block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -305,6 +310,12 @@ pub struct HostState {
     /// Signals that it ignores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignores: Vec<Signal>,
+    /// Its umask, as a number. Nothing: the harness's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// How many files it may have open (the soft limit); at least 64. Nothing: as many as the harness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
 }
 
 impl HostState {
@@ -533,6 +544,17 @@ impl Scenario {
             {
                 return refuse(place, format!("{} can be neither blocked nor ignored", signal.name()));
             }
+        }
+        if self.host.umask.is_some_and(|umask| umask & !OWNERS_LEFT != 0) {
+            return refuse(
+                "host.umask",
+                format!("at most {OWNERS_LEFT}: the host must be able to use its own files"),
+            );
+        }
+        if self.host.open_files.is_some_and(|files| !(LEAST_OPEN_FILES..=MOST_OPEN_FILES).contains(&files)) {
+            let problem =
+                format!("write {LEAST_OPEN_FILES} to {MOST_OPEN_FILES}; a \"run\" can be hindered by fewer");
+            return refuse("host.open-files", problem);
         }
         let mut nodes = script::nodes(&self.script);
         if let Some(event) = &self.bystander_child {

@@ -119,6 +119,10 @@ pub enum What {
         /// Its pid, as the warden sees it.
         pid: i32,
     },
+    /// What the host was started with, which its child is to get unless it is asked for something else.
+    HostGiven(Given),
+    /// What the host had used by then: looked at while an op waits for its delay to be over.
+    HostUsed(Used),
     /// An op was given to the host, or done to it.
     Issued {
         /// Index in the scenario's ops.
@@ -303,6 +307,32 @@ pub enum Was {
     Stranger(String),
     /// It could not be seen; says why.
     Unclear(String),
+}
+
+/// What a host was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Given {
+    /// Its working directory.
+    pub directory: String,
+    /// Its umask.
+    pub umask: u32,
+    /// How many files it may have open; nothing where that is unlimited.
+    pub open_files: Option<u64>,
+    /// Its home, by the environment variable `HOME`.
+    pub home: String,
+    /// Where its temporary files go, by `TMPDIR`.
+    pub temporary: String,
+}
+
+/// What a host had used by a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Used {
+    /// Processor time of all its threads, those that have ended included, in microseconds.
+    pub processor_us: u64,
+    /// The most memory that it had resident until then, in KiB.
+    pub peak_kib: u64,
 }
 
 /// How a process ended.

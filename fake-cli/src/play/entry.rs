@@ -121,6 +121,7 @@ impl Node {
             ttl: file.ttl,
             until_ns: resume.until_ns,
             program,
+            borrows_memory: false,
             folder: folder.map(Path::to_owned),
             wrote: resume.wrote,
             said: resume.said,

@@ -31,6 +31,8 @@ pub(super) struct Node {
     pub(super) until_ns: Option<u64>,
     /// How to start this program afresh, where that is possible.
     pub(super) program: Option<Program>,
+    /// Its memory is that of the node that started it, which waits: it must end with it.
+    pub(super) borrows_memory: bool,
     /// Where it leaves files: beside its script.
     pub(super) folder: Option<PathBuf>,
     /// Bytes written to standard output and standard error.
@@ -127,6 +129,7 @@ impl Node {
             ttl: self.ttl,
             until_ns: None,
             program: self.program.clone(),
+            borrows_memory: true,
             folder: self.folder.clone(),
             wrote: [0; 2],
             said: 0,
@@ -139,6 +142,11 @@ impl Node {
             blocked_by_script: self.blocked_by_script,
             passed: Vec::new(),
         }
+    }
+
+    /// Refuses what would let the node that waits go on while this one still uses its memory.
+    pub(super) fn must_own_memory(&self) -> Result<(), String> {
+        if self.borrows_memory { Err("not in the memory of another node".to_owned()) } else { Ok(()) }
     }
 
     /// The path of a file that it leaves: `fake-KIND.RUN.NAME` beside its script.
@@ -156,7 +164,9 @@ impl Node {
                 self.did(index);
             }
             let done = match step {
-                Step::LeaveMainThread => Err(self.leave_main_thread(script, index)),
+                Step::LeaveMainThread => {
+                    self.must_own_memory().and_then(|()| Err(self.leave_main_thread(script, index)))
+                }
                 _ => self.step(index, step),
             };
             match done {

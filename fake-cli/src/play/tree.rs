@@ -44,6 +44,7 @@ pub(super) fn start(node: &mut Node, start: &Start, step: usize) -> Result<(), S
 /// Starts a node that shares this process's memory. It reports the step as done, for until it executes something or is gone
 /// nobody else here can.
 fn bring_up_in_own_memory(node: &mut Node, plan: &Plan<'_>, step: usize) -> Result<(), String> {
+    node.must_own_memory()?;
     let (ours, theirs) = line().map_err(|error| format!("socket pair: {error}"))?;
     let mask = sys::set_mask(!0);
     let mut child = || {
@@ -211,6 +212,7 @@ fn line() -> std::io::Result<(OwnedFd, OwnedFd)> {
 
 fn become_node(node: &mut Node, plan: &Plan<'_>, line: OwnedFd, parents_mask: Signals) -> ! {
     sys::drop_link();
+    node.borrows_memory = false;
     let up = be_born(node, plan, &line, parents_mask, None);
     answer_and_play(node, plan, line, up)
 }

@@ -130,6 +130,23 @@ fn who_started_a_node_in_its_own_memory_goes_on_as_it_was_when_that_replaces_its
 }
 
 #[test]
+fn in_the_memory_of_another_a_node_neither_leaves_its_thread_nor_lends_that_memory_on() {
+    let script = r#"[{"start": {"node": "inside", "as": "vfork", "script":
+                        ["leave-main-thread", {"start": {"node": "deeper", "as": "vfork", "script": ["hang"]}},
+                         {"start": {"node": "below", "script":
+                            [{"start": {"node": "deepest", "as": "vfork", "script": ["leave-main-thread", "hang"]}}, "hang"]}},
+                         "hang"]}}, "hang"]"#;
+    let mut stage = Stage::new(script);
+    stage.start();
+    for step in [0, 1] {
+        assert!(stage.failed("inside", step).contains("the memory of another"));
+    }
+    // A fork has a memory of its own, to lend once.
+    assert!(stage.failed("deepest", 0).contains("the memory of another"));
+    stage.did("inside", 2);
+}
+
+#[test]
 fn who_is_blocked_by_a_node_in_its_memory_dies_from_kill_and_leaves_it() {
     let script = r#"[{"start": {"node": "inside", "as": "vfork", "script": ["hang"]}}, "hang"]"#;
     let mut stage = Stage::new(script);

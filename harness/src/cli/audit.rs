@@ -11,7 +11,7 @@ use super::{Failure, Format, interrupt, terminal};
 use crate::audit::exit::{Exit, of_audit};
 use crate::audit::save::Keeper;
 use crate::audit::{DEFAULT_SEED, Plan, bounds, select};
-use crate::crew::{Crew, CrewOptions};
+use crate::crew::{Crew, CrewOptions, probe_syscalls};
 use crate::report::{human, json};
 use crate::trace::Tier;
 use crate::{audit, replay, rules};
@@ -126,7 +126,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let stop = interrupt::watch()?;
     let mut crew = arguments.crew.start()?;
-    let waived = find_timeouts(&mut subjects, &mut crew)?;
+    let mut waived = find_timeouts(&mut subjects, &mut crew)?;
+    waived.extend(audit::beyond_this_machine(&subjects, &rules, crew.tier(), probe_syscalls));
     let (cases, budget) = bounds(arguments.cases, arguments.budget);
     let plan = Plan {
         subjects,

@@ -45,6 +45,12 @@ fn describe(findings: &Findings) -> String {
     if findings.used.is_none() {
         text.push_str("  none works here: no audit can run\n");
     }
+    text.push_str(&format!("\n{}\n", Paint::Strong.on("gates on a wrapper's own system calls")));
+    let (mark, what) = match &findings.syscalls.lacks {
+        Some(why) => (Paint::Warning.on("lacks"), for_terminal(why).into_owned()),
+        None => (Paint::Good.on("works"), findings.syscalls.how.to_owned()),
+    };
+    text.push_str(&format!("  {mark}  {what}\n"));
     text.push_str(&format!("\n{}\n", Paint::Strong.on("how childminder can hold a run, strongest first")));
     for state in &findings.containments {
         let (mark, what) = match &state.lacks {

@@ -96,7 +96,7 @@ impl Lanes {
             }
             What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
             What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
-            What::Done { .. } | What::ChildStatus { .. } => {}
+            What::Done { .. } | What::ChildStatus { .. } | What::HostGiven(_) | What::HostUsed(_) => {}
             What::SystemCall(call) if call.text.is_empty() => {
                 self.lanes[1].mark(at_us, '*', format!("{} {}", call.call, call.nth));
             }

@@ -5,7 +5,7 @@ use fake_cli::script::{Signal, Step};
 use super::directed::{scenario, to_the_end};
 use super::facts::{Facts, Node};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued, start};
+use super::{Judged, Rule, as_catalogued, given, start};
 use crate::promises::Promises;
 use crate::scenario::{HostState, Scenario};
 use crate::verdict::{Level, Verdict};
@@ -56,21 +56,22 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_e2, directed: directed_e2 },
             )
         },
-        later(
+        rule(
             "E3",
             "group and session as declared",
             "The child's group and session are as declared before its first instruction.",
             "The root reports group and session in its first message.",
-            "Exact.",
-            "which group and session a wrapper declares cannot be said yet",
+            "Exact. Only what is declared: a group or session of its own, or, for a library that ends a group only, another than the host's.",
+            Judged::Trace { judge: given::judge_e3, directed: given::directed_e3 },
         ),
-        later(
+        rule(
             "E4",
             "environment as asked",
             "Working directory, umask, environment, arguments and limits are as asked.",
-            "The root reports them.",
-            "Exact.",
-            "a scenario cannot ask for them yet",
+            "The wrapper is asked for nothing, so that everything is to be the host's: the root reports its directory, umask, arguments, limit of open \
+                files, HOME and TMPDIR.",
+            "Exact. A subject that gives its child others on purpose can declare that. The arguments of a command are its user's.",
+            Judged::Trace { judge: given::judge_e4, directed: given::directed_e4 },
         ),
         Rule {
             level: Level::Info,
@@ -191,7 +192,8 @@ mod tests {
         let said = Hello { blocked: blocked.to_vec(), ignored: ignored.to_vec(), ..hello("root") };
         case(steps(r#"[{"exit": 0}]"#)).run(0).says(1, "root", Report::Hello(Box::new(said))).with(|trace| {
             let signals = vec![Signal::Hup, Signal::Term];
-            trace.scenario.host = HostState { blocks: signals.clone(), ignores: signals };
+            trace.scenario.host =
+                HostState { blocks: signals.clone(), ignores: signals, ..HostState::default() };
         })
     }
 

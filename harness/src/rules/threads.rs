@@ -7,7 +7,7 @@ use fake_cli::script::Step;
 use super::directed::{once_started, ready_and_hang, run, scenario, to_the_end, wait};
 use super::facts::Facts;
 use super::handles::{are_equal_runs, inventory};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, load};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Condition, Point};
 use crate::verdict::{Finding, Level, Verdict};
@@ -58,18 +58,20 @@ pub(super) fn rules() -> Vec<Rule> {
             "no busy waiting",
             Level::Should,
             "While the child hangs the host does not wait busily: at most 2 % of the time and 5 ms.",
-            "The host's processor time over a long hang.",
-            "A hang long enough for the clock's tick.",
-            Judged::NotBuilt("the trace holds no processor time yet"),
+            "The kernel's own sum of the host's processor time, from sample to sample while every node hangs and nothing is reported.",
+            "It is the host's alone, so a busy machine adds nothing. The first 100 ms do not count, nor a burst: it must be so in three of four \
+                stretches.",
+            Judged::Trace { judge: load::judge_t3, directed: load::directed_t3 },
         ),
         rule(
             "T4",
             "memory bounded in a flood",
             Level::Should,
             "The host's memory stays bounded while a child floods and nobody reads.",
-            "The host's resident memory during a flood.",
-            "A flood that cannot end before the look.",
-            Judged::NotBuilt("the trace holds no memory figures yet"),
+            "The most memory that the host had resident, just before a child writes 60 MiB and afterwards.",
+            "The kernel keeps the peak, so no look can come too late. What grew by up to half of what was written is a bound; a child that is kept \
+                waiting is one too. A subject that declares to hold more than a flood can show is not asked.",
+            Judged::Trace { judge: load::judge_t4, directed: load::directed_t4 },
         ),
     ]
 }

@@ -1,6 +1,6 @@
 //! Z: zombies.
 
-use fake_cli::script::{Place, Step};
+use fake_cli::script::{Place, Signal, Step};
 
 use super::directed::{after, once_ready, ready_and_hang, run, scenario, start_hanging, to_the_end, wait};
 use super::ending::{Cause, Ending, ending, is_cancel};
@@ -101,6 +101,9 @@ fn judge_z3(facts: &Facts<'_>) -> Verdict {
     let Some(child) = facts.bystander_child() else {
         return Verdict::Vacuous("the host had no child beside the wrapper's".to_owned());
     };
+    if facts.trace.scenario.host.ignores.contains(&Signal::Chld) {
+        return Verdict::Vacuous("the host ignores CHLD, so the kernel reaps its children".to_owned());
+    }
     if facts.runs().iter().all(|run| run.nodes.is_empty() && run.ended.is_none()) {
         return Verdict::Vacuous(facts.because("no run was under way"));
     }
@@ -346,6 +349,9 @@ mod tests {
         let lost = crate::trace::What::ChildStatus { got: ChildStatus::Lost };
         assert_verdict(&beside(75).what(20, lost.clone()), judge_z3, Vacuous, "as it was told");
         let up = || hanging_pair().bystander_child("root.ready").hello(3, "bystander-child");
+        let deaf = beside(42).what(20, lost.clone());
+        let deaf = deaf.with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
+        assert_verdict(&deaf, judge_z3, Vacuous, "the kernel reaps");
         assert_verdict(&up(), judge_z3, Vacuous, "did not end");
         assert_verdict(&up().gone(6, "bystander-child").what(20, lost), judge_z3, Vacuous, "was killed");
     }

@@ -15,6 +15,7 @@ impl Runner<'_> {
             wakeup =
                 wakeup.min(if due > now { due } else { (self.gate_since + GATE_CAP).max(now + LOOK_AGAIN) });
         }
+        wakeup = self.next_sample.map_or(wakeup, |next| wakeup.min(next));
         for run in &self.runs {
             if let Some(pending) = &run.inventory {
                 wakeup = wakeup.min(pending.next);
@@ -72,13 +73,14 @@ impl Runner<'_> {
         while index < self.strangers.len() {
             match self.strangers[index].0.receive(&mut self.buffer) {
                 Received::Report(Report::Hello(hello)) => {
-                    let (connection, _) = self.strangers.swap_remove(index);
+                    // In order: a node that replaces itself says hello over an older connection first.
+                    let (connection, _) = self.strangers.remove(index);
                     self.enroll(*hello, connection);
                 }
                 Received::Nothing => index += 1,
                 Received::End => {
                     // It died before it could say who it is.
-                    self.strangers.swap_remove(index);
+                    self.strangers.remove(index);
                 }
                 Received::Report(_) | Received::Garbage(_) => {
                     return Err(Stop::Fault(

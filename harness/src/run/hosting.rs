@@ -91,6 +91,8 @@ impl Runner<'_> {
             rustix::process::pidfd_open(Pid::from_raw(pid).expect("a child has a pid"), PidfdFlags::empty())
                 .map_err(io::Error::from)?;
         self.note(What::HostStarted { pid });
+        let given = launch.given()?;
+        self.note(What::HostGiven(given));
         self.host =
             Some(HostProcess { pid, pidfd, gone: None, _stdin: stdin_writer, link: None, stdout, stderr });
         Ok(())

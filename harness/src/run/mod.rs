@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod samples;
 mod syscalls;
 
 use std::collections::HashSet;
@@ -162,14 +163,21 @@ pub(crate) fn empty_trace(case: &Case, tier: Tier) -> Trace {
     }
 }
 
-/// What a subject cannot do at all need not be tried.
-fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
-    if case.scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
+/// What a scenario needs and a machine lacks: a tier, or that system calls can be watched, which is asked for only where it matters.
+pub(crate) fn lacking(
+    scenario: &Scenario,
+    tier: Tier,
+    can_watch: impl FnOnce() -> Result<(), String>,
+) -> Option<String> {
+    if scenario.stranger_with_pid_of.is_some() && tier != Tier::T3 {
         return Some("only in a pid namespace of its own (t3) can the harness give out pids".to_owned());
     }
-    if !Watch::of(&case.scenario).is_empty()
-        && let Err(why) = crate::syscalls::available()
-    {
+    if Watch::of(scenario).is_empty() { None } else { can_watch().err() }
+}
+
+/// What a subject cannot do at all need not be tried.
+fn inapplicable(case: &Case, tier: Tier) -> Option<String> {
+    if let Some(why) = lacking(&case.scenario, tier, crate::syscalls::available) {
         return Some(why);
     }
     let hindrances = || case.scenario.ops.iter().filter_map(|op| op.hindered_by);
@@ -243,6 +251,7 @@ struct Runner<'a> {
     next_op: usize,
     gate_since: Instant,
     open_since: Option<Instant>,
+    next_sample: Option<Instant>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
     /// The host's system calls, where the case asks for any.
@@ -307,6 +316,7 @@ impl<'a> Runner<'a> {
             next_op: 0,
             gate_since: began,
             open_since: None,
+            next_sample: None,
             pending_answers: 0,
             syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
             stranger: Stranger::Awaited,
@@ -334,6 +344,7 @@ impl<'a> Runner<'a> {
         loop {
             self.count_handles();
             self.issue_ops()?;
+            self.sample_host();
             self.continue_host();
             if self.is_quiet() {
                 break;

@@ -8,6 +8,7 @@ impl Runner<'_> {
             if !self.is_due(op) {
                 break;
             }
+            self.end_samples();
             self.issue(op)?;
             self.happen(format!("op.{}.issued", self.next_op));
             self.next_op += 1;

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::trace::{Condition, Thread};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::trace::{Condition, Thread, Used};
 
 /// The condition of a process; nothing if it is gone, or ends while it is looked at.
 pub fn condition(pid: i32) -> Option<Condition> {
@@ -14,6 +17,18 @@ pub fn condition(pid: i32) -> Option<Condition> {
         umask: u32::from_str_radix(field(&status, "Umask:")?, 8).ok()?,
         folder: fs::read_link(format!("/proc/{pid}/cwd")).ok()?.to_string_lossy().into_owned(),
         timers: timers(pid),
+    })
+}
+
+/// What a process has used so far; nothing if it is gone. The processor time is the kernel's own sum, not one of ticks.
+pub fn used(pid: i32) -> Option<Used> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
+    let time = clock_gettime(clock).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = field(&status, "VmHWM:")?.strip_suffix("kB")?;
+    Some(Used {
+        processor_us: time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000,
+        peak_kib: peak.trim().parse().ok()?,
     })
 }
 
@@ -67,5 +82,16 @@ mod tests {
         // Rust's runtime ignores PIPE.
         assert!(own.ignored.contains(&13), "{own:?}");
         assert_eq!(condition(i32::MAX), None);
+    }
+
+    #[test]
+    fn what_this_process_uses_is_seen() {
+        let before = used(std::process::id() as i32).unwrap();
+        let mut memory = vec![0_u8; 32 << 20];
+        memory.iter_mut().step_by(64).for_each(|byte| *byte = std::hint::black_box(1));
+        let after = used(std::process::id() as i32).unwrap();
+        assert!(after.processor_us > before.processor_us, "{before:?} {after:?}");
+        assert!(after.peak_kib >= 30 << 10, "{after:?}");
+        assert_eq!(used(i32::MAX), None);
     }
 }

@@ -40,6 +40,10 @@ impl Subject for Minded {
             polls: true,
             gives_pid: true,
             hands_down_signals: false,
+            own_group: true,
+            own_session: false,
+            own_environment: false,
+            output_limit: None,
         }
     }
 

@@ -63,7 +63,7 @@ const ALL: [BuiltIn; 4] = [
         name: "node",
         program: "node",
         arguments: &["-e", NODE, "{fake}"],
-        promises: "timeout=500ms,captures",
+        promises: "timeout=500ms,captures,output-limit=128",
         real: Some(&["-p", "process.execPath + '\\n' + process.version"]),
         version: &["--version"],
     },

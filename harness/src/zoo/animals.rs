@@ -62,6 +62,7 @@ const NO_WALK: &str = "whoever stands below a daemon, or is forked after the wal
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
+const NO_GROUP: &str = "whoever has no group can only be walked to, and who lost its parent is not found";
 const GROWS: &str = "what one run leaves open grows with each run";
 const MISSING_IS_MISSING: &str = "what is not captured is missing, however it is told";
 
@@ -94,7 +95,7 @@ pub static ANIMALS: &[Animal] = &[
         "S4",
         "It promises that nobody is left, and ends its child's group.",
     )
-    .promising("timeout,grace,drain,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
+    .promising("timeout,grace,drain,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid,own-group")
     .also(&[("S5", OTHER_ESCAPES), ("S6", OTHER_ESCAPES), ("S7", OTHER_ESCAPES)]),
     Animal::new(
         "walks-the-tree",
@@ -102,7 +103,7 @@ pub static ANIMALS: &[Animal] = &[
         "S5",
         "It promises that nobody is left, and walks from parent to child: a daemon has no parent there any more.",
     )
-    .promising("timeout,grace,drain,leave,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
+    .promising("timeout,grace,drain,leave,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid,own-group")
     .also(&[("S4", NO_WALK), ("S6", NO_WALK), ("S7", NO_WALK)]),
     Animal::new("never-kills", Flaw::NeverKills, "S1", "It asks by TERM, waits for the grace, and that was it.").also(&[
         ("S2", OTHER_ENDS),
@@ -231,6 +232,12 @@ pub static ANIMALS: &[Animal] = &[
     ),
     Animal::new("leaks-a-thread", Flaw::LeaksAThread, "T1", "Each run leaves a thread that sleeps for ever."),
     Animal::new("busy-waits", Flaw::BusyWaits, "T3", "It asks again and again whether the child has ended."),
+    Animal::new(
+        "keeps-all-output",
+        Flaw::KeepsAllOutput,
+        "T4",
+        "It keeps all output, and a child that floods fills its memory.",
+    ),
     Animal::new(
         "restarts-the-clock",
         Flaw::RestartsTheClock,
@@ -371,17 +378,39 @@ pub static ANIMALS: &[Animal] = &[
         "The child inherits which signals its starter ignores.",
     ),
     Animal::new(
+        "forgets-its-group",
+        Flaw::ForgetsItsGroup,
+        "E3",
+        "It declares a group of the child's own, which nobody makes.",
+    )
+    .also(&[
+        ("S1", NO_GROUP),
+        ("S2", NO_GROUP),
+        ("S3", NO_GROUP),
+        ("S8", NO_GROUP),
+        ("S9", NO_GROUP),
+        ("S11", NO_GROUP),
+    ]),
+    Animal::new(
+        "clears-the-environment",
+        Flaw::ClearsTheEnvironment,
+        "E4",
+        "The child gets no environment, though nobody asked for that.",
+    ),
+    Animal::new(
         "keeps-its-umask",
         Flaw::KeepsItsUmask,
         "H1",
         "It starts its child with a private umask, and the host keeps that.",
-    ),
+    )
+    .also(&[("E4", "the child has the host's umask, as it is meanwhile")]),
     Animal::new(
         "keeps-its-folder",
         Flaw::KeepsItsFolder,
         "H1",
         "It starts its child in another directory, and the host stays there.",
-    ),
+    )
+    .also(&[("E4", "the child stands where the host stands meanwhile")]),
     Animal::new(
         "blocks-for-good",
         Flaw::BlocksForGood,
@@ -400,7 +429,7 @@ pub static ANIMALS: &[Animal] = &[
         "P1",
         "It promises that nobody outlives its owner, and whoever is killed can do nothing for that.",
     )
-    .promising("timeout,grace,drain,group,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid")
+    .promising("timeout,grace,drain,group,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid,own-group")
     .also(&[("P2", OTHER_ENDS_OF_THE_OWNER), ("P3", OTHER_ENDS_OF_THE_OWNER)]),
     Animal::new(
         "drop-needs-the-runtime",

@@ -151,6 +151,10 @@ impl Child {
     /// The members of the group that are alive, as one look shows them.
     fn members(&self) -> Vec<Process> {
         let leader = self.leader.as_raw_nonzero().get();
+        if self.flaw == Flaw::ForgetsItsGroup {
+            let own = Process::read(leader).filter(|process| process.state != 'Z');
+            return descendants(self.leader).into_iter().chain(own).collect();
+        }
         let only_leader = self.flaw == Flaw::KillsOnlyTheLeader;
         let is_member = |process: &Process| {
             process.pgid == leader && process.state != 'Z' && (process.pid == leader || !only_leader)
@@ -165,6 +169,7 @@ impl Child {
             Flaw::KillsOnlyTheLeader => {
                 let _ = kill_process(self.leader, signal);
             }
+            Flaw::ForgetsItsGroup => self.members().iter().for_each(|member| member.signal(signal)),
             Flaw::KillsWhomItSawFirst => {
                 let seen = self.walked.get_or_init(|| self.members());
                 seen.iter().for_each(|member| member.signal(signal));
@@ -279,8 +284,11 @@ fn status(status: &WaitIdStatus) -> Option<Status> {
 
 fn spawn(flaw: Flaw, program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
-    let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
-    attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+    let mut flags = PosixSpawnFlags::empty();
+    if flaw != Flaw::ForgetsItsGroup {
+        flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
+        attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+    }
     if flaw != Flaw::LeavesTheMask {
         flags |= PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
         attributes.set_sigmask(&SigSet::empty())?;
@@ -306,6 +314,7 @@ fn spawn(flaw: Flaw, program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
     };
     let environment = std::env::vars_os()
         .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let environment = environment.filter(|_| flaw != Flaw::ClearsTheEnvironment);
     let environment = environment.collect::<io::Result<Vec<_>>>()?;
     let pid = posix_spawn(words[0].as_c_str(), &actions, &attributes, &words, &environment)?;
     pid_of(pid.as_raw())

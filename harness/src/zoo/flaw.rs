@@ -107,6 +107,12 @@ pub(super) enum Flaw {
     StartsByAShell,
     /// It asks for a status until there is one.
     InsistsOnAStatus,
+    /// All output is kept.
+    KeepsAllOutput,
+    /// The child is declared to lead a group, which nobody makes.
+    ForgetsItsGroup,
+    /// The child gets no environment.
+    ClearsTheEnvironment,
     /// A stop ends all children that its process has.
     EndsAllChildren,
     /// One stop waits until the other is over.

@@ -22,7 +22,7 @@ use crate::subject::{Job, Subject};
 use crate::trace::{Outcome, Reason, Status};
 
 /// What a keeper without a flaw promises.
-pub(super) const PROMISES: &str = "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid";
+pub(super) const PROMISES: &str = "timeout,grace,drain,group,clean,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid,own-group";
 
 /// How long a start takes that takes its time.
 const SLOW_START: Duration = Duration::from_millis(20);

@@ -42,6 +42,7 @@ pub(super) struct Catch {
     hash: Rolling,
     bytes: u64,
     block: Vec<u8>,
+    kept: Vec<u8>,
     is_over: bool,
 }
 
@@ -204,6 +205,10 @@ impl Catch {
                 let full = self.block.len() - self.block.len() % BLOCK;
                 let full: Vec<u8> = self.block.drain(..full).collect();
                 self.count(&full);
+            }
+            Flaw::KeepsAllOutput => {
+                self.kept.extend_from_slice(bytes);
+                self.count(bytes);
             }
             Flaw::TruncatesSilently => {
                 let left = usize::try_from(LIMIT - self.bytes).unwrap_or(usize::MAX);

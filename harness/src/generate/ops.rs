@@ -1,0 +1,222 @@
+//! What the caller of the wrapper does, put together.
+
+use fake_cli::script::Event;
+use fake_cli::span::Span;
+
+use super::parts::{Ending, Exit, Gate, Parts};
+use super::tree::{Tree, event_of};
+use super::{Shape, event};
+use crate::scenario::{Call, Op, Verb};
+use crate::syscalls::{CallKind, Hold};
+
+/// Above so many nodes no more than two runs are under way at once.
+const FEW_NODES: usize = 8;
+
+impl Ending {
+    pub(super) const fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::ByItself(exit)
+            | Self::AfterEnd(exit, _)
+            | Self::CancelAtExit(exit)
+            | Self::CancelWhenExiting(exit)
+            | Self::InDrain(exit, _)
+            | Self::InWait(exit, _)
+            | Self::Fed(exit, _)
+            | Self::ByItselfAtTimeout(exit)
+            | Self::HinderedStarts(exit, _) => Some(*exit),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn needs_timeout(&self) -> bool {
+        matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_))
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Cancel => "cancelled".to_owned(),
+            Self::CancelTwice(_) => "cancelled, and again inside the grace".to_owned(),
+            Self::ManyCancels(count) => format!("cancelled {count} times at once"),
+            Self::Timeout => "stopped by the wrapper's own timeout".to_owned(),
+            Self::ByItself(_) => "ending by itself".to_owned(),
+            Self::Drop => "its handle dropped".to_owned(),
+            Self::InGrace(verb, _) => format!("cancelled, and {} inside the grace", verb.name()),
+            Self::AfterEnd(_, verb) => format!("ending by itself, and {} when that is over", verb.name()),
+            Self::CancelAtExit(_) => "cancelled while it ends by itself".to_owned(),
+            Self::CancelWhenExiting(_) => "cancelled as soon as its root says that it exits".to_owned(),
+            Self::InDrain(_, verb) => {
+                format!("its root gone and its output held by another, and {} then", verb.name())
+            }
+            Self::AtOnce(verb) => format!("{} as soon as it is started", verb.name()),
+            Self::InFork(verb) => format!("{} between its fork and its exec", verb.name()),
+            Self::CancelInKill => "cancelled, and again before the first signal is sent".to_owned(),
+            Self::InWait(_, verb) => {
+                format!("ending by itself, and {} before its status is asked for", verb.name())
+            }
+            Self::KillHost => "its owner killed".to_owned(),
+            Self::SignalHost(signal) => format!("its owner sent {}", signal.name()),
+            Self::EndHost(how) => format!("its owner ended by {}", how.name()),
+            Self::HangUp => "its owner's controller gone".to_owned(),
+            Self::StopHost(_) => "its owner stopped for a time, then cancelled".to_owned(),
+            Self::StopAndKillHost => "its owner stopped, then killed".to_owned(),
+            Self::CancelRepeatedly => "run and cancelled three times".to_owned(),
+            Self::Several(count, _) => format!("{count} runs at once, cancelled one after the other"),
+            Self::Together(_) => "cancelled, and used by several callers at once".to_owned(),
+            Self::Fed(_, bytes) => format!("ending by itself when it has read {bytes} bytes"),
+            Self::FedAndCancelled(bytes) => format!("fed {bytes} bytes, then cancelled"),
+            Self::ByItselfAtTimeout(_) => "ending by itself when its timeout is nearly over".to_owned(),
+            Self::HinderedStarts(_, hindrance) => {
+                format!("ending by itself, then started three times in spite of {}", hindrance.told())
+            }
+        }
+    }
+
+    /// The calls of the wrapper that wait for its ops.
+    pub(super) fn holds(&self) -> Vec<Hold> {
+        let until = |call, op: &str| vec![Hold { call, nth: 1, until: event(op) }];
+        match self {
+            Self::InFork(_) => until(CallKind::ExecChild, "op.1.issued"),
+            Self::CancelInKill => until(CallKind::Kill, "op.2.issued"),
+            Self::InWait(..) => until(CallKind::Wait, "op.1.issued"),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether its ops write to the root's standard input or close it.
+    pub(super) fn writes(&self) -> bool {
+        match self {
+            Self::Fed(..) | Self::FedAndCancelled(_) => true,
+            Self::InGrace(verb, _) | Self::AfterEnd(_, verb) => verb.writes(),
+            Self::Together(callers) => {
+                callers.iter().flatten().any(|call| matches!(call, Call::Write | Call::CloseStdin))
+            }
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
+    let mut ops = ops_of_ending(parts, tree, shape);
+    let ends_in_wait = ops.last().is_some_and(|op| op.verb == Verb::Wait);
+    // A run that never was has no outcome to ask for.
+    let started = !matches!(parts.ending, Ending::HinderedStarts(..));
+    if parts.rare.asks_again && ends_in_wait && started {
+        ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
+    }
+    // An op before the first stop would change the number that holds wait for.
+    let is_held = !parts.ending.holds().is_empty();
+    if parts.rare.polls && ends_in_wait && started && !is_held {
+        ops.insert(1, Op::new(Verb::Poll));
+        ops.push(Op::new(Verb::Poll));
+    }
+    ops
+}
+
+fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
+    let run = || Op::new(Verb::Run);
+    let wait = || Op::new(Verb::Wait);
+    let gated =
+        |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
+    let when =
+        |what: &str, verb| Op { after: Some(event(what)), delay: nonzero(parts.delay), ..Op::new(verb) };
+    let at_first = |call: CallKind, verb| Op { after: Some(event(&call.event(1))), ..Op::new(verb) };
+    let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
+    let wait_after = |verb| (!matches!(verb, Verb::Drop) && !Verb::ends_host(verb)).then(wait);
+    match &parts.ending {
+        Ending::Timeout | Ending::ByItself(_) | Ending::ByItselfAtTimeout(_) => vec![run(), wait()],
+        Ending::HinderedStarts(_, hindrance) => {
+            let hindered = || Op { hindered_by: Some(*hindrance), ..run() };
+            [run(), wait()].into_iter().chain((0..3).flat_map(|_| [hindered(), wait()])).collect()
+        }
+        Ending::Cancel | Ending::CancelAtExit(_) => vec![run(), gated(Verb::Cancel), wait()],
+        Ending::CancelWhenExiting(_) => vec![run(), when("root.exiting", Verb::Cancel), wait()],
+        Ending::CancelTwice(eighths) => {
+            vec![run(), gated(Verb::Cancel), inside_grace(Verb::Cancel, *eighths), wait()]
+        }
+        Ending::ManyCancels(count) => {
+            let more = (1..*count).map(|_| Op::new(Verb::Cancel));
+            [run(), gated(Verb::Cancel)].into_iter().chain(more).chain([wait()]).collect()
+        }
+        Ending::Drop => vec![run(), gated(Verb::Drop)],
+        Ending::InGrace(verb, eighths) => [run(), gated(Verb::Cancel), inside_grace(*verb, *eighths)]
+            .into_iter()
+            .chain(wait_after(*verb))
+            .collect(),
+        Ending::AfterEnd(_, verb) => vec![run(), wait(), Op::new(*verb)],
+        Ending::InDrain(_, verb) => {
+            [run(), when("root.gone", *verb)].into_iter().chain(wait_after(*verb)).collect()
+        }
+        Ending::AtOnce(verb) => [run(), Op::new(*verb)].into_iter().chain(wait_after(*verb)).collect(),
+        Ending::InFork(verb) => {
+            [run(), at_first(CallKind::ExecChild, *verb)].into_iter().chain(wait_after(*verb)).collect()
+        }
+        Ending::CancelInKill => {
+            vec![run(), gated(Verb::Cancel), at_first(CallKind::Kill, Verb::Cancel), wait()]
+        }
+        Ending::InWait(_, verb) => {
+            [run(), at_first(CallKind::Wait, *verb)].into_iter().chain(wait_after(*verb)).collect()
+        }
+        Ending::KillHost => vec![run(), gated(Verb::KillHost)],
+        Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(*signal))],
+        Ending::EndHost(how) => vec![run(), gated(Verb::EndHost(*how))],
+        Ending::HangUp => vec![run(), gated(Verb::HangUp)],
+        Ending::StopHost(pause) => {
+            let go_on = Op { delay: nonzero(*pause), ..Op::new(Verb::ContinueHost) };
+            vec![run(), gated(Verb::StopHost), go_on, Op::new(Verb::Cancel), wait()]
+        }
+        Ending::StopAndKillHost => vec![run(), gated(Verb::StopHost), Op::new(Verb::KillHost)],
+        Ending::CancelRepeatedly => (0..3).flat_map(|_| [run(), gated(Verb::Cancel), wait()]).collect(),
+        Ending::Several(count, last_first) => {
+            let count = if tree.nodes.len() > FEW_NODES { 2 } else { *count };
+            let mut order: Vec<u32> = (1..=count).collect();
+            if *last_first {
+                order.reverse();
+            }
+            let about = |run: u32, op: Op| Op { run: Some(run), ..op };
+            let runs = (0..count).map(|_| run());
+            let cancels = order.iter().map(|run| about(*run, gated(Verb::Cancel)));
+            let waits = order.iter().map(|run| about(*run, wait()));
+            runs.chain(cancels).chain(waits).collect()
+        }
+        Ending::Together(callers) => {
+            // Without somebody who cancels at once all may wait for each other.
+            let callers = [vec![Call::Cancel]].into_iter().chain(callers.iter().cloned()).collect();
+            let together = Op { callers, ..gated(Verb::Together) };
+            let drops = together.counts(Call::Drop) > 0;
+            [run(), together].into_iter().chain((!drops).then(wait)).collect()
+        }
+        Ending::Fed(_, bytes) => vec![run(), gated(Verb::Write(*bytes)), Op::new(Verb::CloseStdin), wait()],
+        Ending::FedAndCancelled(bytes) => {
+            vec![run(), gated(Verb::Write(*bytes)), Op::new(Verb::Cancel), wait()]
+        }
+    }
+}
+
+/// A second op between the first cancel and the end of its grace: when the root says that TERM has come, or a part of the
+/// grace later.
+fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
+    let keen = parts.style == super::Style::Keen;
+    let root = &tree.nodes[0];
+    let sure = matches!(parts.gate, Gate::RootReady | Gate::OtherReady(_));
+    if keen && shape.asks && sure && eighths % 2 == 1 && root.manner.reports() && !root.late {
+        return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
+    }
+    let grace = parts.limits.grace.map_or_else(Default::default, Span::get);
+    Op { delay: nonzero(Span::from(grace * u32::from(eighths) / 8)), ..Op::new(verb) }
+}
+
+fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
+    let others = tree.nodes.len() - 1;
+    let of_other = |index: proptest::sample::Index, what| event_of(1 + index.index(others), what);
+    match gate {
+        Gate::OtherReady(index) if others > 0 => Some(of_other(index, "ready")),
+        Gate::OtherHello(index) if others > 0 => Some(of_other(index, "hello")),
+        Gate::RootReady | Gate::OtherReady(_) => Some(event("root.ready")),
+        Gate::RootHello | Gate::OtherHello(_) => Some(event("root.hello")),
+        Gate::Nothing => None,
+    }
+}
+
+fn nonzero(span: Span) -> Option<Span> {
+    (span > Span::ZERO).then_some(span)
+}

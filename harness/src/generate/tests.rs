@@ -1,0 +1,253 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use fake_cli::script::Step;
+
+use super::*;
+
+fn each(seed: u64, count: u64) -> impl Iterator<Item = Scenario> {
+    let generator = Generator::new(seed);
+    (0..count).map(move |index| generator.scenario(index))
+}
+
+#[test]
+fn each_keeps_the_limits_and_reads_back_as_it_was() {
+    for scenario in each(1, 2000) {
+        scenario.check().unwrap_or_else(|refused| panic!("{refused}\n{}", scenario.to_json()));
+        assert_eq!(Scenario::from_json(&scenario.to_json()).unwrap(), scenario);
+    }
+}
+
+#[test]
+fn the_same_seed_and_index_give_the_same_scenario_and_others_differ() {
+    let one = each(7, 50).collect::<Vec<_>>();
+    assert_eq!(one, each(7, 50).collect::<Vec<_>>());
+    assert_eq!(one[3], Generator::new(7).scenario(3));
+    assert_eq!(one[3].name, "generated-7-3");
+    let scripts = one.iter().map(|scenario| format!("{:?}", scenario.script)).collect::<BTreeSet<_>>();
+    assert!(scripts.len() > 25, "{} different scripts in 50", scripts.len());
+}
+
+#[test]
+fn most_wait_for_the_tree_before_they_stop_it() {
+    let stops = |scenario: &Scenario| {
+        let stop = scenario.ops.iter().find(|op| op.verb.stops())?;
+        Some(stop.after.as_ref().is_some_and(|event| event.as_str().ends_with(".ready")))
+    };
+    let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();
+    let sure = gated.iter().filter(|sure| **sure).count();
+    assert!(sure * 4 >= gated.len() * 3, "{sure} of {}", gated.len());
+}
+
+/// The names that stand in scripts, ops and gates.
+fn words_of(scenarios: impl Iterator<Item = Scenario>) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for scenario in scenarios {
+        let value = serde_json::to_value(&scenario).unwrap();
+        collect_words(&value, &mut words);
+    }
+    words
+}
+
+fn collect_words(value: &Value, words: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            words.extend(map.keys().cloned());
+            map.values().for_each(|below| collect_words(below, words));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_words(item, words)),
+        Value::String(text) => {
+            words.insert(text.clone());
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_behaviour_of_the_fake_comes_up() {
+    use fake_cli::script::catalogue;
+    let words = words_of(each(3, 6000));
+    // The default comes up as whatever is not changed.
+    let left_out = ["default"];
+    let all = catalogue::steps().iter().chain(catalogue::reactions()).chain(catalogue::places());
+    let missing: Vec<_> = all.filter(|name| !words.contains(**name) && !left_out.contains(*name)).collect();
+    assert_eq!(missing, [&""; 0]);
+    for shape in
+        ["plain", "and-true", "background", "subshell", "pipeline", "script-file", "sh", "dash", "bash"]
+    {
+        assert!(words.contains(shape), "{shape}");
+    }
+    for content in ["binary", "text", "line", "messages", "half", "tool-use", "authentication-error"] {
+        assert!(words.contains(content), "{content}");
+    }
+}
+
+#[test]
+fn every_verb_and_every_kind_of_gate_comes_up() {
+    let words = words_of(each(3, 6000));
+    for word in [
+        "run",
+        "cancel",
+        "drop",
+        "wait",
+        "ask-again",
+        "poll",
+        "write",
+        "close-stdin",
+        "together",
+        "stop-host",
+        "continue-host",
+        "hang-up",
+        "kill-host",
+        "signal-host",
+        "end-host",
+        "panic",
+        "abort",
+        "bystander-child",
+        "blocks",
+        "ignores",
+        "input",
+        "missing-program",
+        "descriptors-left",
+        "root.TERM",
+        "root.ready",
+        "root.hello",
+        "root.exiting",
+        "root.gone",
+        "n1.ready",
+        "n1.hello",
+        "call.exec-child.1",
+        "call.kill.1",
+        "call.wait.1",
+        "exec-child",
+        "ledger",
+        "op.1.issued",
+    ] {
+        assert!(words.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn trees_are_small_and_now_and_then_large_and_deep() {
+    let of = |scenario: &Scenario| (depth_of(&scenario.script), started_in(&scenario.script) + 1);
+    let sizes: Vec<(usize, usize)> = each(4, 6000).map(|scenario| of(&scenario)).collect();
+    let small = sizes.iter().filter(|(_, nodes)| *nodes <= 4).count();
+    assert!(small * 10 >= sizes.len() * 9, "{small}");
+    assert_eq!(sizes.iter().map(|(depth, _)| *depth).max(), Some(MOST_LEVELS));
+    let most = sizes.iter().map(|(_, nodes)| *nodes).max().unwrap();
+    assert!((50..=draw::MOST_NODES).contains(&most), "{most}");
+}
+
+fn starts(script: &[Step]) -> impl Iterator<Item = &[Step]> {
+    script
+        .iter()
+        .filter_map(|step| if let Step::Start(start) = step { Some(start.script.as_slice()) } else { None })
+}
+
+fn depth_of(script: &[Step]) -> usize {
+    1 + starts(script).map(depth_of).max().unwrap_or(0)
+}
+
+fn started_in(script: &[Step]) -> usize {
+    starts(script).map(|below| 1 + started_in(below)).sum()
+}
+
+#[test]
+fn a_plain_generator_waits_for_times_alone_and_keeps_the_limits() {
+    let generator = Generator::styled(1, Shape::default(), Style::Plain);
+    for scenario in (0..1000).map(|index| generator.scenario(index)) {
+        scenario.check().unwrap_or_else(|refused| panic!("{refused}\n{}", scenario.to_json()));
+        assert!(scenario.ops.iter().all(|op| op.after.is_none()), "{}", scenario.to_json());
+        let text = scenario.to_json();
+        assert!(!text.contains("\"await\"") && !text.contains("root.exiting"), "{text}");
+    }
+}
+
+#[test]
+fn a_template_is_asked_for_nothing_that_it_cannot_do() {
+    let shape = Shape { handle: false, timeout: false, asks: false };
+    let generator = Generator::shaped(4, shape);
+    for scenario in (0..1000).map(|index| generator.scenario(index)) {
+        let count = |verb| scenario.ops.iter().filter(|op| op.verb == verb).count();
+        assert_eq!((count(Verb::Run), count(Verb::Drop)), (1, 0), "{}", scenario.name);
+        assert_eq!((count(Verb::AskAgain), scenario.input), (0, None), "{}", scenario.name);
+        assert_eq!(scenario.limits.timeout, None, "{}", scenario.name);
+        assert!(!scenario.to_json().contains("root.TERM"), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn simpler_variants_keep_the_limits_too() {
+    let generator = Generator::new(5);
+    for index in 0..60 {
+        let mut tree = generator.tree(index);
+        let mut steps = 0;
+        while tree.simplify() && steps < 200 {
+            tree.current().check().unwrap();
+            steps += 1;
+        }
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_wherever_it_stands() {
+    for scenario in each(6, 40) {
+        let whole = serde_json::to_value(&scenario).unwrap();
+        let objects = count_objects(&whole);
+        for target in 0..objects {
+            let mut mutated = whole.clone();
+            insert_unknown(&mut mutated, target, &mut 0);
+            let refused = Scenario::from_json(&mutated.to_string());
+            assert!(refused.is_err(), "object {target} of {mutated}");
+        }
+    }
+}
+
+fn count_objects(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(count_objects).sum::<usize>(),
+        Value::Array(items) => items.iter().map(count_objects).sum(),
+        _ => 0,
+    }
+}
+
+fn insert_unknown(value: &mut Value, target: usize, seen: &mut usize) {
+    match value {
+        Value::Object(map) => {
+            if *seen == target {
+                map.insert("colour".to_owned(), Value::from("red"));
+            }
+            *seen += 1;
+            for below in map.values_mut() {
+                insert_unknown(below, target, seen);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| insert_unknown(item, target, seen)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_is_no_scenario_is_refused_with_its_place() {
+    let good = Generator::new(8).scenario(0);
+    let forks = |count: usize| {
+        let starts = (0..count)
+            .map(|n| format!(r#"{{"start": {{"node": "n{n}", "script": []}}}}"#))
+            .collect::<Vec<_>>();
+        let mut value = serde_json::to_value(&good).unwrap();
+        value["script"] = serde_json::from_str(&format!("[{}]", starts.join(","))).unwrap();
+        value.to_string()
+    };
+    let newer = good.to_json().replacen("\"schema\": 1", "\"schema\": 2", 1);
+    for (text, place, word) in [
+        (forks(10_000), "script", "at most 256"),
+        (newer, "schema", "update headcount"),
+        ("{\"schema\": 1,".to_owned(), "", "line 1 column"),
+        (String::new(), "", "mend the JSON"),
+    ] {
+        let refused = Scenario::from_json(&text).unwrap_err();
+        assert!(refused.place.starts_with(place), "{refused}");
+        assert!(refused.to_string().contains(word), "{refused}");
+    }
+}
