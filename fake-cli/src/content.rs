@@ -45,6 +45,9 @@ pub enum Content {
     Binary,
     /// Lines of [`RECORD`] bytes with characters of one to four bytes, so that many a length ends within one.
     Text,
+    /// Numbered records that also say of which run they are and of which node, so that what went astray tells where it is from:
+    /// `00000007 stdout r01 n4f3a ......\n`.
+    Marked,
     /// One line that never ends.
     Line,
     /// Messages of an agent's command line, each a line of [`MESSAGE`] bytes: a status, and then over and over part of an
@@ -120,6 +123,7 @@ pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
     match content {
         Content::Records => fill_pieces(offset, buffer, |number| record(to, number)),
         Content::Binary => fill_binary(to, offset, buffer),
+        Content::Marked => fill_marked(Mark::default(), to, offset, buffer),
         Content::Text => fill_pieces(offset, buffer, |number| text(to, number)),
         Content::Line => fill_pieces(offset, buffer, |number| {
             let mut piece = record(to, number);
@@ -128,6 +132,50 @@ pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
         }),
         Content::Messages => fill_pieces(offset, buffer, message),
     }
+}
+
+/// Of which run and node a marked record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// The number of the run, as far as two digits hold it.
+    pub run: u8,
+    /// A hash of the node's name.
+    pub node: u16,
+}
+
+impl Mark {
+    /// The mark of a node of a run.
+    pub fn of(run: u32, node: &str) -> Self {
+        let mut hash = Rolling::default();
+        hash.update(node.as_bytes());
+        Self { run: (run % 100) as u8, node: hash.value() as u16 }
+    }
+}
+
+/// Fills `buffer` with the marked records that stand at `offset` of a stream.
+pub fn fill_marked(mark: Mark, to: Output, offset: u64, buffer: &mut [u8]) {
+    fill_pieces(offset, buffer, |number| marked(mark, to, number));
+}
+
+fn marked(mark: Mark, to: Output, number: u64) -> [u8; RECORD as usize] {
+    let mut record = record(to, number);
+    let words = format!("r{:02} n{:04x} ", mark.run, mark.node);
+    record[16..16 + words.len()].copy_from_slice(words.as_bytes());
+    record
+}
+
+/// What a line without its newline says, if it is a whole marked record: the stream, the mark and the number.
+pub fn read_marked(line: &[u8]) -> Option<(Output, Mark, u64)> {
+    let text = std::str::from_utf8(line).ok().filter(|text| text.len() as u64 == RECORD - 1)?;
+    let number = text.get(..8)?.parse().ok()?;
+    let to = [Output::Stdout, Output::Stderr].into_iter().find(|to| text.get(9..15) == Some(to.name()))?;
+    let run = text.get(16..19)?.strip_prefix('r')?.parse().ok()?;
+    let node = u16::from_str_radix(text.get(20..25)?.strip_prefix('n')?, 16).ok()?;
+    let mark = Mark { run, node };
+    // Whatever else stands in it is none.
+    let is_whole = marked(mark, to, number).strip_suffix(b"\n") == Some(line);
+    is_whole.then_some((to, mark, number))
 }
 
 /// Fills a buffer with numbered pieces of one length.
@@ -243,6 +291,25 @@ mod tests {
             }
             assert_eq!(whole, pieces[..5000]);
         }
+    }
+
+    #[test]
+    fn a_marked_record_says_where_it_is_from_and_is_read_back() {
+        let mark = Mark::of(7, "root");
+        let mut bytes = vec![0; 64];
+        fill_marked(mark, Output::Stderr, 32, &mut bytes);
+        let line = bytes[..32].strip_suffix(b"\n").unwrap();
+        assert_eq!(&line[..19], b"00000001 stderr r07");
+        assert_eq!(read_marked(line), Some((Output::Stderr, mark, 1)));
+        assert_ne!(Mark::of(7, "child"), mark);
+        for index in 0..line.len() {
+            let mut torn = line.to_vec();
+            torn[index] = b'#';
+            assert_eq!(read_marked(&torn), None, "{index}");
+        }
+        assert_eq!(read_marked(&line[1..]), None);
+        fill(Content::Records, Output::Stdout, 0, &mut bytes);
+        assert_eq!(read_marked(&bytes[..31]), None);
     }
 
     #[test]

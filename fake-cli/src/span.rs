@@ -28,6 +28,9 @@ impl Span {
     /// No time at all.
     pub const ZERO: Self = Self(Duration::ZERO);
 
+    /// The longest that the text form can hold.
+    pub const MAX: Self = Self(Duration::from_micros(u64::MAX));
+
     /// A span of whole milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))

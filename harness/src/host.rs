@@ -106,6 +106,8 @@ pub enum Order {
     },
     /// Ask the kernel for the status of that child, which is dead.
     AskChild,
+    /// Say how many tasks there are.
+    CountTasks,
     /// End in this way at once.
     End {
         /// How.
@@ -159,6 +161,11 @@ pub enum Answer {
         run: u32,
         /// Each call with its answer.
         calls: Vec<Called>,
+    },
+    /// How many tasks the host's runtime has, those of the host itself among them.
+    Tasks {
+        /// So many.
+        alive: u64,
     },
     /// An op is done: `cancel` returned, the handle is dropped.
     Done {
@@ -219,6 +226,7 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
             Order::AskChild => host.ask_child(),
             Order::End { how } => end(how),
             Order::AskAgain { op, run } => host.ask_again(op, run),
+            Order::CountTasks => host.count_tasks(),
             Order::Poll { op, run } => host.call(op, run, Call::Poll, 0),
             Order::Write { op, run, bytes } => host.call(op, run, Call::Write, bytes),
             Order::CloseStdin { op, run } => host.call(op, run, Call::CloseStdin, 0),
@@ -320,6 +328,11 @@ impl Host {
             None => ChildStatus::Failed("there is no such child".to_owned()),
         };
         self.answer(Answer::Child { got });
+    }
+
+    fn count_tasks(&self) {
+        let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        self.answer(Answer::Tasks { alive: alive as u64 });
     }
 
     fn ask_again(&self, op: usize, run: u32) {

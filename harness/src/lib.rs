@@ -21,6 +21,7 @@ pub mod host;
 pub mod launch;
 mod layout;
 pub mod promises;
+pub mod records;
 pub mod reentry;
 pub mod replay;
 pub mod report;

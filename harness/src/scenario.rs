@@ -37,6 +37,8 @@ pub const STRANGER: &str = "stranger";
 pub const MOST_CALLERS: usize = 8;
 /// Most calls of one of them.
 pub const MOST_CALLS: usize = 16;
+/// The largest timeout that can be asked for, which is never over. No other is longer than [`script::MOST_TIME`].
+pub const LARGEST_TIMEOUT: Span = Span::MAX;
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -640,8 +642,10 @@ impl Scenario {
             ("limits.grace", self.limits.grace),
             ("limits.drain", self.limits.drain),
         ] {
+            let is_never = place == "limits.timeout" && span == Some(LARGEST_TIMEOUT);
             if let Some(span) = span
                 && span > script::MOST_TIME
+                && !is_never
             {
                 return refuse(place, format!("{span} is longer than {}", script::MOST_TIME));
             }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::promises::Promises;
-use crate::scenario::Limits;
+use crate::scenario::{LARGEST_TIMEOUT, Limits};
 use crate::trace::{Outcome, Polled};
 
 /// A wrapper written in Rust.
@@ -69,9 +69,10 @@ impl Job {
         &self.task.program
     }
 
-    /// Stop the child after this time.
+    /// Stop the child after this time, which may be zero or the largest number there is.
     pub fn timeout(&self) -> Option<Duration> {
-        self.task.limits.timeout.map(Span::get)
+        let largest = |timeout: &Span| *timeout == LARGEST_TIMEOUT;
+        self.task.limits.timeout.map(|timeout| if largest(&timeout) { Duration::MAX } else { timeout.get() })
     }
 
     /// Time between asking and killing.

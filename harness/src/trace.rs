@@ -7,6 +7,7 @@ use fake_cli::control::{Descriptor, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::promises::Promises;
+use crate::records::Records;
 use crate::scenario::{Call, Limits, Scenario, Verb};
 use crate::syscalls::CallKind;
 
@@ -490,6 +491,9 @@ pub struct Captured {
     /// Whether the wrapper says that it is all; nothing where its API cannot say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+    /// What its marked records tell of where they are from; nothing if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<Records>,
 }
 
 impl Captured {
@@ -497,7 +501,8 @@ impl Captured {
     pub fn of(bytes: &[u8], complete: Option<bool>) -> Self {
         let mut hash = fake_cli::content::Rolling::default();
         hash.update(bytes);
-        Self { bytes: bytes.len() as u64, hash: hash.value(), complete }
+        let records = Records::in_bytes(bytes);
+        Self { bytes: bytes.len() as u64, hash: hash.value(), complete, records }
     }
 }
 
@@ -594,6 +599,12 @@ pub struct Inventory {
     pub descriptors: Vec<Descriptor>,
     /// How many threads it has.
     pub threads: u32,
+    /// How many children it has that are dead and not reaped; nothing if they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zombies: Option<u32>,
+    /// How many tasks its runtime has, as it says itself; nothing if it was not asked or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
     /// What else was seen of it from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,

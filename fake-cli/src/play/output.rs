@@ -8,7 +8,7 @@ use nix::libc::{POLLIN, POLLOUT};
 use super::link::report;
 use super::node::Node;
 use super::sys;
-use crate::content::{self, Content, Output};
+use crate::content::{self, Content, Mark, Output};
 use crate::control::Report;
 use crate::script::{Say, SlowStream, Write};
 
@@ -91,7 +91,11 @@ fn confirm(node: &Node, to: Output, content: Content) {
 
 /// Writes what stands at the stream's present offset; says how much of it was taken.
 fn write_once(node: &mut Node, to: Output, content: Content, buffer: &mut [u8]) -> Result<usize, String> {
-    content::fill(content, to, node.wrote[index(to)], buffer);
+    let offset = node.wrote[index(to)];
+    match content {
+        Content::Marked => content::fill_marked(Mark::of(node.run, &node.name), to, offset, buffer),
+        _ => content::fill(content, to, offset, buffer),
+    }
     put(node, to, buffer)
 }
 

@@ -442,6 +442,8 @@ impl Hand {
             point,
             descriptors: open.iter().map(descriptor).collect(),
             threads: 1,
+            zombies: None,
+            tasks: None,
             condition: None,
             settled_us: 0,
         });
@@ -451,7 +453,12 @@ impl Hand {
 
 /// What a wrapper captured when it got the first `bytes` of a stream.
 pub(crate) fn captured(to: Output, bytes: u64, complete: Option<bool>) -> Captured {
-    Captured { bytes, hash: fake_cli::content::hash_of_prefix(Content::Records, to, bytes), complete }
+    Captured {
+        bytes,
+        hash: fake_cli::content::hash_of_prefix(Content::Records, to, bytes),
+        complete,
+        records: None,
+    }
 }
 
 /// Asserts the kind of a verdict and a part of its detail.

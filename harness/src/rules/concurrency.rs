@@ -253,15 +253,16 @@ fn judge_c4(facts: &Facts<'_>) -> Verdict {
 /// Long enough that whoever is made to sit out another one's grace is late by more than the slack.
 const LONG_GRACE: Span = Span::from_millis(2_000);
 
-fn once_both_are_ready() -> Vec<Op> {
-    vec![run(), after("root.ready", Verb::Run), once_started(Verb::Cancel)]
+fn once_both_are_up(verb: Verb) -> Vec<Op> {
+    let delay = once_started(verb).delay;
+    vec![run(), after("root.ready", Verb::Run), Op { delay, ..after("run.2.root.ready", verb) }]
 }
 
 /// Ends one of two runs, and cancels the other when a third one, started after that end, is up: what was meant for the first has reached whom
 /// it reached by then.
 fn end_one_of_two(first: u32, verb: Verb, its_end: &str) -> Vec<Op> {
-    let mut ops = once_both_are_ready();
-    ops[2] = Op { verb, ..of(first, ops[2].clone()) };
+    let mut ops = once_both_are_up(verb);
+    ops[2].run = Some(first);
     let other = 3 - first;
     let third = after(its_end, Verb::Run);
     let cancel_other = of(other, after("run.3.root.ready", Verb::Cancel));
@@ -312,18 +313,23 @@ fn directed_c3() -> Vec<Scenario> {
         [vec![on_term(Then::Ignore), start_hanging("helper", Place::SameGroup)], ready_and_hang().to_vec()]
             .concat()
     };
-    let cancel_first = || {
-        let mut ops = once_both_are_ready();
-        ops[2].run = Some(1);
-        ops
-    };
     vec![
         scenario(
-            "cancel-two-deaf-at-once",
-            "Two cancels at the same moment share one grace, where each is climbed for itself; one after the other they take two.",
+            "cancel-three-deaf-at-once",
+            "Three cancels at the same moment share one grace, where each is climbed for itself; one after the other they take three.",
             &["C3"],
             deaf(),
-            [cancel_first(), vec![of(2, Op::new(Verb::Cancel)), of(1, wait()), of(2, wait())]].concat(),
+            vec![
+                run(),
+                after("root.ready", Verb::Run),
+                after("root.ready", Verb::Run),
+                once_started(Verb::Cancel),
+                of(2, Op::new(Verb::Cancel)),
+                of(1, Op::new(Verb::Cancel)),
+                of(3, wait()),
+                of(2, wait()),
+                of(1, wait()),
+            ],
         )
         .with_grace(LONG_GRACE),
         scenario(

@@ -16,7 +16,7 @@ use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
 use super::standing::{Answer, Hearing, Standing, hearing, hearings_since, standing_of};
 use super::verdicts::{broken, broken_unless, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, odd_timeouts};
 use crate::promises::{Keeps, Promises};
 use crate::scenario::{Scenario, Verb};
 use crate::trace::Reason;
@@ -110,11 +110,15 @@ pub(super) fn rules() -> Vec<Rule> {
             judge_d6,
             directed_d6,
         ),
-        later(
+        rule(
             "D7",
             "odd timeouts behave",
             "Timeouts of zero, one millisecond and the largest number behave as numbers.",
-            "a scenario's limits end at one minute, and a root that is stopped before its hello tests nothing yet",
+            "With a timeout of at most a millisecond the run is over within grace, drain bound and slack; with the largest number it ends when its root exits. \
+                Neither is an error or the end of the host.",
+            "For subjects that take any timeout. A timeout that is refused by a failed start is unknown, and so is lateness within the machine's noise.",
+            odd_timeouts::judge,
+            odd_timeouts::directed,
         ),
         later(
             "D8",

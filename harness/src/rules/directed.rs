@@ -185,9 +185,14 @@ pub(super) fn slow_stream(times: u32) -> Step {
     Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times })
 }
 
+/// Write bytes of this kind.
+pub(super) fn write_as(to: Output, bytes: u64, content: Content) -> Step {
+    Step::Write(Write { to, bytes, content })
+}
+
 /// Write every byte value in turn.
 pub(super) fn write_binary(to: Output, bytes: u64) -> Step {
-    Step::Write(Write { to, bytes, content: Content::Binary })
+    write_as(to, bytes, Content::Binary)
 }
 
 /// This op, about the run of this number.

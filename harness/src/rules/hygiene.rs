@@ -214,7 +214,7 @@ fn second_end(facts: &Facts<'_>, run: &Run<'_>) -> Option<Verdict> {
 }
 
 /// A host that ended before it was told to.
-fn dead_host(facts: &Facts<'_>) -> Option<Verdict> {
+pub(super) fn dead_host(facts: &Facts<'_>) -> Option<Verdict> {
     let (gone_us, status) = facts.host_gone()?;
     let done = facts.look(Stage::Quiesce).is_some() || facts.host_fell_silent();
     let how = match status {

@@ -8,6 +8,7 @@ mod any_thread;
 #[cfg(test)]
 mod by_hand;
 mod child_signal;
+mod closed_input;
 mod concurrency;
 mod deadlines;
 mod directed;
@@ -22,8 +23,11 @@ mod history;
 mod host;
 mod hygiene;
 mod load;
+mod odd_timeouts;
 mod output;
 mod owner;
+mod records;
+mod repeats;
 mod signals;
 pub mod standing;
 mod start;
@@ -47,6 +51,7 @@ use crate::trace::Trace;
 use crate::verdict::{Level, Verdict};
 
 use facts::Facts;
+pub(crate) use repeats::LEAST_RUNS as REPEATS;
 pub use status::exit_codes;
 
 /// A promise that every wrapper should keep.

@@ -16,7 +16,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, told};
 use super::standing::steps_of;
 use super::verdicts::together;
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, closed_input, records};
 use crate::scenario::{Scenario, Verb};
 use crate::trace::{Captured, Outcome};
 use crate::verdict::{Finding, Level, Verdict};
@@ -46,7 +46,12 @@ pub(super) fn rules() -> Vec<Rule> {
         weigh: as_catalogued,
         judged,
     };
-    let later = |id, title, sentence, why| rule(id, title, sentence, Judged::NotBuilt(why));
+    let of_records = |id, title, sentence, judged| Rule {
+        measured: "Nodes write records that say of which run, node and stream they are and which number they have; the host says what the whole \
+            ones among them are that it captured.",
+        guard: "Only whole records count, each for itself, so what was cut or was written into by another tells nothing.",
+        ..rule(id, title, sentence, judged)
+    };
     vec![
         rule(
             "O1",
@@ -66,29 +71,29 @@ pub(super) fn rules() -> Vec<Rule> {
             "Captured output that is shorter than what was written is said to be cut.",
             Judged::Trace { judge: judge_o3, directed: directed_o3 },
         ),
-        later(
+        of_records(
             "O4",
             "nothing twice",
             "Nothing is captured twice.",
-            "O1 sees repeats at an exit; a judge for the other ways to end is missing",
+            Judged::Trace { judge: records::judge_o4, directed: records::directed_o4 },
         ),
-        later(
+        of_records(
             "O5",
             "order kept",
             "The order within each stream is kept.",
-            "O1 and O2 see it in streams with one writer; a judge for several is missing",
+            Judged::Trace { judge: records::judge_o5, directed: records::directed_o5 },
         ),
-        later(
+        of_records(
             "O6",
             "streams kept apart",
             "Nothing of one stream shows in the other.",
-            "O1 and O2 see it in streams with one writer; a judge of its own is missing",
+            Judged::Trace { judge: records::judge_o6, directed: records::directed_o6 },
         ),
-        later(
+        of_records(
             "O7",
             "runs kept apart",
-            "Nothing of one run shows in the next.",
-            "runs of a case write the same bytes, so they cannot be told apart yet",
+            "Nothing of one run shows in another.",
+            Judged::Trace { judge: records::judge_o7, directed: records::directed_o7 },
         ),
         Rule {
             measured: "The root writes more than a pipe holds to both streams, in either order and at once, also while the wrapper has more than a \
@@ -102,27 +107,32 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: judge_o8, directed: directed_o8 },
             )
         },
-        later(
+        rule(
             "O9",
             "binary safe",
-            "Every byte value passes unchanged.",
-            "binary output is judged by O1; a judge of its own is missing",
+            "Every byte value passes unchanged, and so does a character of several bytes wherever it is cut.",
+            Judged::Trace { judge: records::judge_o9, directed: records::directed_o9 },
         ),
-        later(
-            "O10",
-            "closed input is no error",
-            "A child that closes its input early is no error by itself.",
-            "hosts do not feed the child's input yet",
-        ),
+        Rule {
+            measured: "The root is given more input than a pipe holds, and closes it or exits without having read it; how the run ends is told by \
+                the host.",
+            guard: "The root itself says that it closed its input. A write of the caller's own may fail: only the run may not.",
+            ..rule(
+                "O10",
+                "closed input is no error",
+                "A child that closes its input early is no error by itself.",
+                Judged::Trace { judge: closed_input::judge, directed: closed_input::directed },
+            )
+        },
     ]
 }
 
 /// A stream of a run that has an outcome.
-struct Stream<'f, 'a> {
+pub(super) struct Stream<'f, 'a> {
     facts: &'f Facts<'a>,
-    run: &'f Run<'a>,
-    to: Output,
-    captured: Captured,
+    pub(super) run: &'f Run<'a>,
+    pub(super) to: Output,
+    pub(super) captured: Captured,
     ended_us: u64,
 }
 
@@ -132,7 +142,7 @@ impl Stream<'_, '_> {
     }
 
     /// Whether the captured bytes are the first ones of the stream; nothing where that cannot be known.
-    fn is_prefix(&self) -> Option<bool> {
+    pub(super) fn is_prefix(&self) -> Option<bool> {
         let script = &self.facts.trace.scenario.script;
         let written = self.run.holders(self.to).map(|node| contents(script, node.name, self.to));
         let writers: Vec<Vec<Content>> = written.filter(|contents| !contents.is_empty()).collect();
@@ -141,18 +151,26 @@ impl Stream<'_, '_> {
             return None;
         }
         let content = contents[0];
-        if contents.iter().any(|other| *other != content) {
+        // Marked records differ from run to run; they are judged by what they say.
+        if content == Content::Marked || contents.iter().any(|other| *other != content) {
             return None;
         }
         Some(hash_of_prefix(content, self.to, self.captured.bytes) == self.captured.hash)
     }
 
-    fn name(&self) -> &'static str {
+    /// Whether one of its holders writes bytes of one of these kinds to it.
+    pub(super) fn is_of(&self, kinds: &[Content]) -> bool {
+        let script = &self.facts.trace.scenario.script;
+        let mut written = self.run.holders(self.to).flat_map(|node| contents(script, node.name, self.to));
+        written.any(|content| kinds.contains(&content))
+    }
+
+    pub(super) fn name(&self) -> &'static str {
         self.to.name()
     }
 
     /// Whether both streams are one pipe, so that what was captured of one may hold the other's bytes.
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         let Some(root) = self.run.root() else { return false };
         let pipe = root.descriptor(1);
         pipe.is_some() && pipe == root.descriptor(2)
@@ -194,7 +212,7 @@ fn captured_of(outcome: &Outcome, stream: Output) -> Option<Captured> {
 }
 
 /// A verdict for each captured stream of each run, taken together.
-fn each_stream(
+pub(super) fn each_stream(
     facts: &Facts<'_>,
     tested: impl Fn(&Run<'_>) -> Result<(), String>,
     judge: impl Fn(&Stream<'_, '_>) -> Verdict,
@@ -221,7 +239,7 @@ fn each_stream(
     together(verdicts, || facts.because("no run was started"))
 }
 
-fn broken(sentence: String, bytes: u64) -> Verdict {
+pub(super) fn broken(sentence: String, bytes: u64) -> Verdict {
     Verdict::Broken(Finding { sentence, count: bytes })
 }
 
@@ -699,7 +717,7 @@ mod tests {
 
     #[test]
     fn o1_wants_only_what_was_there_at_the_exit_while_others_hold_the_stream() {
-        let cut = |bytes| Captured { bytes, hash: 1, complete: Some(false) };
+        let cut = |bytes| Captured { bytes, hash: 1, complete: Some(false), records: None };
         assert_verdict(&held(cut(1000)), judge_o1, Kept, "");
         assert_verdict(&held(cut(900)), judge_o1, Broken, "before the root exited");
     }
@@ -753,7 +771,7 @@ mod tests {
 
     #[test]
     fn o3_wants_cut_output_to_be_called_so() {
-        let cut = |complete| held(Captured { bytes: 1000, hash: 1, complete });
+        let cut = |complete| held(Captured { bytes: 1000, hash: 1, complete, records: None });
         assert_verdict(&cut(Some(false)), judge_o3, Kept, "");
         assert_verdict(&cut(Some(true)), judge_o3, Broken, "says that it is all");
         assert_verdict(&cut(None), judge_o3, Broken, "does not say so");
@@ -808,7 +826,10 @@ mod tests {
             .hello_as(1, "holder", AWAY)
             .wrote(2, "root", Output::Stdout, 1000)
             .exiting(4, "root", 0)
-            .ended(100, out(Reason::Itself, Captured { bytes: 1000, hash: 1, complete: Some(false) }))
+            .ended(
+                100,
+                out(Reason::Itself, Captured { bytes: 1000, hash: 1, complete: Some(false), records: None }),
+            )
             .wrote(200, "holder", Output::Stdout, 5000)
             .exiting(300, "holder", 0);
         assert_verdict(&hand, judge_o1, Kept, "");
@@ -825,7 +846,13 @@ mod tests {
             .wrote(2, "child", Output::Stdout, 1000)
             .cancel(10)
             .gone(11, "root")
-            .ended(14, out(Reason::Cancelled, Captured { bytes: 1800, hash: 1, complete: Some(true) }));
+            .ended(
+                14,
+                out(
+                    Reason::Cancelled,
+                    Captured { bytes: 1800, hash: 1, complete: Some(true), records: None },
+                ),
+            );
         assert_verdict(&both, judge_o2, Kept, "");
     }
 
@@ -840,7 +867,10 @@ mod tests {
             .wrote(2, "root", Output::Stdout, 1000)
             .says(3, "root", binary)
             .exiting(4, "root", 0)
-            .ended(6, out(Reason::Itself, Captured { bytes: 2000, hash: 1, complete: Some(true) }));
+            .ended(
+                6,
+                out(Reason::Itself, Captured { bytes: 2000, hash: 1, complete: Some(true), records: None }),
+            );
         assert_verdict(&hand, judge_o1, Kept, "");
     }
 
@@ -857,7 +887,10 @@ mod tests {
                 .wrote(2, "child", Output::Stdout, 500)
                 .exiting(3, "child", 0)
                 .exiting(4, "root", 0)
-                .ended(6, out(Reason::Itself, Captured { bytes, hash: 1, complete: Some(true) }))
+                .ended(
+                    6,
+                    out(Reason::Itself, Captured { bytes, hash: 1, complete: Some(true), records: None }),
+                )
         };
         assert_verdict(&both(1500), judge_o1, Kept, "");
         assert_verdict(&both(1400), judge_o1, Broken, "1500 bytes were written");

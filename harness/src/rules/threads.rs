@@ -7,7 +7,7 @@ use fake_cli::script::Step;
 use super::directed::{once_started, ready_and_hang, run, scenario, to_the_end, wait};
 use super::facts::Facts;
 use super::handles::{are_equal_runs, inventory};
-use super::{Judged, Rule, as_catalogued, load};
+use super::{Judged, Rule, as_catalogued, load, repeats};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Condition, Point};
 use crate::verdict::{Finding, Level, Verdict};
@@ -50,8 +50,8 @@ pub(super) fn rules() -> Vec<Rule> {
             Level::Must,
             "The number of the host's tasks does not grow over repeats, where the host can say it.",
             "The host reports its runtime's tasks after each of several equal runs.",
-            "As T1.",
-            Judged::NotBuilt("hosts are not asked for their tasks yet"),
+            "The first run warms up the runtime, and tasks have a second to end. There must be one more with each run.",
+            Judged::Trace { judge: repeats::judge_t2, directed: repeats::directed_t2 },
         ),
         rule(
             "T3",

@@ -7,7 +7,7 @@ use super::ending::{Cause, Ending, ending, is_cancel};
 use super::facts::{Facts, Run, told};
 use super::verdicts::broken;
 use super::witness::is_dead;
-use super::{Judged, Rule, as_catalogued, child_signal};
+use super::{Judged, Rule, as_catalogued, child_signal, repeats};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{BYSTANDER_CHILD_CODE, ChildStatus, Look, Seen, Stage, Status};
 use crate::verdict::{Finding, Level, Verdict};
@@ -39,7 +39,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "The number of the host's zombies does not grow over five repeats.",
             "The zombies of the host are counted after each of five equal runs.",
             "Growth must persist.",
-            Judged::NotBuilt("zombies are counted once a case, not after each run"),
+            Judged::Trace { judge: repeats::judge_z2, directed: repeats::directed_z2 },
         ),
         rule(
             "Z3",

@@ -187,6 +187,7 @@ impl Runner<'_> {
                     self.answered(op);
                     self.done(op);
                 }
+                Answer::Tasks { alive } => self.tasks = Tasks { newest: Some(alive), is_asked: false },
                 Answer::Polled { op, run, polled } => {
                     self.note(What::Polled { op, run, polled });
                     self.answered(op);

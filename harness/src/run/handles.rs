@@ -17,8 +17,11 @@ impl Runner<'_> {
             let seen = self.see_host();
             let settled = seen.as_ref().is_none_or(|seen| {
                 let counts_threads = waited < THREADS_CAP;
-                self.has_settled(index, &seen.descriptors) && self.is_as_before(seen, counts_threads)
+                self.has_settled(index, &seen.descriptors)
+                    && self.is_as_before(seen, counts_threads)
+                    && self.has_no_more(seen)
             });
+            let settled = settled && self.has_no_more_tasks();
             if last || settled {
                 self.runs[index].inventory = None;
                 self.keep_inventory(Point::AfterRun(self.runs[index].number), seen.clone(), waited);
@@ -31,6 +34,8 @@ impl Runner<'_> {
 
     /// The host's handles before a run: a pipe that is among them was not made for the run.
     pub(super) fn count_handles_before(&mut self, run: u32) {
+        // What the host said of its tasks was before this run.
+        self.tasks = Tasks::default();
         let seen = self.see_host();
         if let (Some(seen), Some(run)) = (&seen, self.runs.last_mut()) {
             run.before = seen.descriptors.iter().map(|descriptor| descriptor.target.clone()).collect();
@@ -44,7 +49,38 @@ impl Runner<'_> {
         Some(HostSeen {
             descriptors: scan::descriptors(host.pid).ok()?,
             condition: scan::condition(host.pid),
+            zombies: self.counts_repeats().then(|| scan::zombies_of(host.pid)),
         })
+    }
+
+    /// Whether the case has so many runs that what grows with each of them shows.
+    fn counts_repeats(&self) -> bool {
+        let runs = self.case.scenario.ops.iter().filter(|op| op.verb == Verb::Run).count();
+        runs >= crate::rules::REPEATS
+    }
+
+    /// Whether the host has no more zombies than after the first run: who is dead may be about to be reaped.
+    fn has_no_more(&self, seen: &HostSeen) -> bool {
+        let first = self.first_inventory().and_then(|first| first.zombies);
+        first.zip(seen.zombies).is_none_or(|(first, now)| now <= first)
+    }
+
+    /// Whether the host has said that it has no more tasks than after the first run. Asks it, and if it has more, once again later.
+    fn has_no_more_tasks(&mut self) -> bool {
+        if !self.counts_repeats() || self.host_is_gone() {
+            return true;
+        }
+        let first = self.first_inventory().and_then(|first| first.tasks);
+        let settled = self.tasks.newest.is_some_and(|now| first.is_none_or(|first| now <= first));
+        if !settled && !self.tasks.is_asked {
+            self.tasks.is_asked = true;
+            self.tell_host(&Order::CountTasks);
+        }
+        settled
+    }
+
+    fn first_inventory(&self) -> Option<&Inventory> {
+        self.trace.inventories.iter().find(|inventory| matches!(inventory.point, Point::AfterRun(_)))
     }
 
     /// Whether the host's settings are those from before the first run, and its threads not more than after it. A thread that
@@ -89,11 +125,14 @@ impl Runner<'_> {
     }
 
     fn keep_inventory(&mut self, point: Point, seen: Option<HostSeen>, waited: Duration) {
-        let Some(HostSeen { descriptors, condition }) = seen else { return };
+        let Some(HostSeen { descriptors, condition, zombies }) = seen else { return };
+        let tasks = self.tasks.newest.filter(|_| matches!(point, Point::AfterRun(_)));
         self.trace.inventories.push(Inventory {
             at_us: self.now_us(),
             point,
             descriptors,
+            zombies,
+            tasks,
             threads: condition.as_ref().map_or(0, |condition| condition.threads.len() as u32),
             condition,
             settled_us: waited.as_micros() as u64,
@@ -106,4 +145,5 @@ impl Runner<'_> {
 struct HostSeen {
     descriptors: Vec<Descriptor>,
     condition: Option<Condition>,
+    zombies: Option<u32>,
 }

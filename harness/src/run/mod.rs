@@ -35,7 +35,7 @@ use crate::host::{Answer, Order};
 use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
 use crate::scan::{self, Stat};
-use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, Op, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, LARGEST_TIMEOUT, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::syscalls::Watch;
 use crate::trace::{
@@ -260,6 +260,7 @@ struct Runner<'a> {
     stranger_since: Option<Instant>,
     /// By an op.
     host_is_stopped: bool,
+    tasks: Tasks,
     deadline: Instant,
 }
 
@@ -272,6 +273,13 @@ struct HostProcess {
     link: Option<Link>,
     stdout: PathBuf,
     stderr: PathBuf,
+}
+
+/// How many tasks the host has, as it says.
+#[derive(Default)]
+struct Tasks {
+    newest: Option<u64>,
+    is_asked: bool,
 }
 
 /// The host's end of the protocol.
@@ -322,6 +330,7 @@ impl<'a> Runner<'a> {
             stranger: Stranger::Awaited,
             stranger_since: None,
             host_is_stopped: false,
+            tasks: Tasks::default(),
             deadline: began + HELLO_CAP,
         })
     }

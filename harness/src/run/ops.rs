@@ -266,8 +266,9 @@ impl Runner<'_> {
     pub(super) fn extend_deadline(&mut self) {
         let limits = self.trace.limits;
         let delay = self.case.scenario.ops.get(self.next_op).and_then(|op| op.delay);
+        let timeout = limits.timeout.filter(|timeout| *timeout != LARGEST_TIMEOUT);
         let total: Duration =
-            [limits.timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
+            [timeout, limits.grace, limits.drain, delay].into_iter().flatten().map(Span::get).sum();
         self.deadline = Instant::now()
             + total
             + self.case.overhead * 2

@@ -63,6 +63,18 @@ const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner 
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
 const NO_GROUP: &str = "whoever has no group can only be walked to, and who lost its parent is not found";
+/// What output that is not what was written breaks too.
+const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
+    ("O1", NOT_THE_SAME),
+    ("O2", NOT_THE_SAME),
+    ("O4", NOT_THE_SAME),
+    ("O5", NOT_THE_SAME),
+    ("O6", NOT_THE_SAME),
+    ("O7", NOT_THE_SAME),
+    ("O9", NOT_THE_SAME),
+];
+const NOT_THE_SAME: &str = "what is captured is not what was written, whichever way that is looked at";
+const NO_STATUS_AFTER_AN_ERROR: &str = "an error comes in the place of the status";
 const GROWS: &str = "what one run leaves open grows with each run";
 const MISSING_IS_MISSING: &str = "what is not captured is missing, however it is told";
 
@@ -156,13 +168,15 @@ pub static ANIMALS: &[Animal] = &[
         "A failure after the fork is reported as a failed start, and the child runs on.",
     )
     .also(&[("Z1", "the forgotten one is not reaped when it dies")]),
-    Animal::new("never-reaps", Flaw::NeverReaps, "Z1", "It looks at the status of its child and does not take it."),
+    Animal::new("never-reaps", Flaw::NeverReaps, "Z1", "It looks at the status of its child and does not take it.")
+        .also(&[("Z2", GROWS)]),
     Animal::new(
         "seldom-forgets-to-reap",
         Flaw::NeverReaps,
         "Z1",
         "As never-reaps, in one of twenty runs.",
     )
+    .also(&[("Z2", GROWS)])
     .one_in(20),
     Animal::new(
         "reaps-anybody",
@@ -295,6 +309,56 @@ pub static ANIMALS: &[Animal] = &[
         "Beyond 64 KiB the output is dropped, and what is left is called complete.",
     )
     .also(&[("O1", MISSING_IS_MISSING), ("O2", MISSING_IS_MISSING)]),
+    Animal::new("takes-a-block-twice", Flaw::TakesABlockTwice, "O4", "The beginning of the output is there twice.")
+        .also(NOT_WHAT_WAS_WRITTEN),
+    Animal::new("swaps-blocks", Flaw::SwapsBlocks, "O5", "Two blocks of the output stand in the wrong order.")
+        .also(NOT_WHAT_WAS_WRITTEN),
+    Animal::new(
+        "mixes-its-streams",
+        Flaw::MixesItsStreams,
+        "O6",
+        "The beginning of the output is among the errors too.",
+    )
+    .also(NOT_WHAT_WAS_WRITTEN),
+    Animal::new(
+        "keeps-its-buffer",
+        Flaw::KeepsItsBuffer,
+        "O7",
+        "The output stands behind that of the run before.",
+    )
+    .also(NOT_WHAT_WAS_WRITTEN),
+    Animal::new(
+        "takes-it-for-text",
+        Flaw::TakesItForText,
+        "O9",
+        "The output is taken for text, and what is none is replaced.",
+    )
+    .also(NOT_WHAT_WAS_WRITTEN),
+    Animal::new(
+        "insists-on-its-input",
+        Flaw::InsistsOnItsInput,
+        "O10",
+        "A child that wants no more of its input is reported as failed.",
+    )
+    .also(&[
+        ("X1", NO_STATUS_AFTER_AN_ERROR),
+        ("X2", NO_STATUS_AFTER_AN_ERROR),
+        ("K5", "a cancelled child wants no more of its input either"),
+    ]),
+    Animal::new(
+        "takes-nothing-for-never",
+        Flaw::TakesNothingForNever,
+        "D7",
+        "A timeout of nothing is taken for none.",
+    )
+    .also(&[("D1", "whoever takes it for none does not return at it")]),
+    Animal::new(
+        "adds-to-now",
+        Flaw::AddsToNow,
+        "D7",
+        "It adds the timeout to the present time, which the largest ones do not survive.",
+    ),
+    Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever."),
     Animal::new(
         "feeds-first",
         Flaw::FeedsFirst,

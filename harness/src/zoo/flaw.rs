@@ -109,6 +109,24 @@ pub(super) enum Flaw {
     InsistsOnAStatus,
     /// All output is kept.
     KeepsAllOutput,
+    /// The beginning of the output is taken twice.
+    TakesABlockTwice,
+    /// Two blocks are put down in the wrong order.
+    SwapsBlocks,
+    /// The beginning of the output is among the errors too.
+    MixesItsStreams,
+    /// The output is put behind that of the run before.
+    KeepsItsBuffer,
+    /// The output is taken for text.
+    TakesItForText,
+    /// A child that wants no more input has failed.
+    InsistsOnItsInput,
+    /// A timeout of nothing is none.
+    TakesNothingForNever,
+    /// The end of the timeout is the present time and the timeout.
+    AddsToNow,
+    /// A task for each run waits for ever.
+    LeavesATask,
     /// The child is declared to lead a group, which nobody makes.
     ForgetsItsGroup,
     /// The child gets no environment.
@@ -131,4 +149,19 @@ pub(super) enum Flaw {
     FailsWhenAskedAgain,
     /// Whoever asks again waits for ever.
     NeverAnswersAgain,
+}
+
+impl Flaw {
+    /// Whether all output is kept, for what is done to it at the end.
+    pub(super) fn keeps_output(self) -> bool {
+        matches!(
+            self,
+            Self::KeepsAllOutput
+                | Self::TakesABlockTwice
+                | Self::SwapsBlocks
+                | Self::MixesItsStreams
+                | Self::KeepsItsBuffer
+                | Self::TakesItForText
+        )
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::Mode;
@@ -83,6 +83,7 @@ fn prepare(flaw: Flaw) {
             // Without a folder for them there is no log.
             drop(made.map(tempfile::NamedTempFile::keep));
         }
+        Flaw::LeavesATask => drop(tokio::spawn(std::future::pending::<()>())),
         Flaw::KeepsItsUmask => drop(umask(Mode::RWXG | Mode::RWXO)),
         Flaw::KeepsItsFolder => std::env::set_current_dir("/").expect("the root is there"),
         Flaw::BlocksForGood => {
@@ -104,7 +105,7 @@ struct Times {
 async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
     let Started { mut child, mut streams } = started;
     let times = Times {
-        limit: job.timeout(),
+        limit: limit_of(flaw, job.timeout()),
         grace: job.grace().unwrap_or_default(),
         drain: job.drain().unwrap_or(DRAIN),
     };
@@ -139,6 +140,18 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
         child.forget();
     }
     caught.outcome(ended, status.map(|status| told(flaw, status)))
+}
+
+/// The timeout as a wrapper takes it.
+fn limit_of(flaw: Flaw, asked: Option<Duration>) -> Option<Duration> {
+    match asked {
+        Some(Duration::ZERO) if flaw == Flaw::TakesNothingForNever => None,
+        Some(asked) if flaw == Flaw::AddsToNow => {
+            let now = Instant::now();
+            Some((now + asked).duration_since(now))
+        }
+        asked => asked,
+    }
 }
 
 /// The run of which nobody is told any more that it goes on once this is dropped.

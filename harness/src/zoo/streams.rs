@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use fake_cli::content::Rolling;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -18,6 +18,8 @@ use crate::trace::{Captured, Outcome, Reason, Status};
 
 /// What is counted at once.
 const BLOCK: usize = 4096;
+/// What is spoilt at once.
+const SPOILT: usize = 1024;
 /// The limit of a wrapper that truncates.
 const LIMIT: u64 = 64 * 1024;
 
@@ -51,6 +53,8 @@ pub(super) struct Caught {
     flaw: Flaw,
     stdout: Mutex<Catch>,
     stderr: Mutex<Catch>,
+    /// Why the child did not take all of its input.
+    refused: OnceLock<String>,
     /// Rung at each piece of output.
     pub(super) came: Notify,
     /// Rung when both are over.
@@ -120,7 +124,7 @@ impl Streams {
     /// Feeds the child and takes its output, until all of it is over.
     pub(super) async fn pump(&mut self, caught: &Caught, child: &Child) {
         let Self { flaw, stdin, input, stdout, stderr } = self;
-        let feed = feed(stdin, input);
+        let feed = feed(stdin, input, &caught.refused);
         let stdout = caught.take(stdout, &caught.stdout);
         let stderr = caught.take(stderr, &caught.stderr);
         match flaw {
@@ -151,9 +155,11 @@ impl Streams {
 }
 
 /// Writes the input and gives the pipe back, for the caller to close. A child that wants no more is no error.
-async fn feed(stdin: &mut Option<Sender>, input: &[u8]) -> Option<Sender> {
+async fn feed(stdin: &mut Option<Sender>, input: &[u8], refused: &OnceLock<String>) -> Option<Sender> {
     let mut stdin = stdin.take()?;
-    drop(stdin.write_all(input).await);
+    if let Err(error) = stdin.write_all(input).await {
+        refused.get_or_init(|| error.to_string());
+    }
     Some(stdin)
 }
 
@@ -161,7 +167,7 @@ impl Caught {
     /// Nothing yet.
     pub(super) fn new(flaw: Flaw) -> Self {
         let (stdout, stderr) = Default::default();
-        Self { flaw, stdout, stderr, came: Notify::new(), closed: Notify::new() }
+        Self { flaw, stdout, stderr, refused: OnceLock::new(), came: Notify::new(), closed: Notify::new() }
     }
 
     async fn take(&self, from: &mut Receiver, to: &Mutex<Catch>) {
@@ -187,10 +193,40 @@ impl Caught {
 
     /// The outcome of a run that ended for this reason and with this status.
     pub(super) fn outcome(&self, reason: Reason, status: Option<Status>) -> Outcome {
+        if let (Flaw::InsistsOnItsInput, Some(why)) = (self.flaw, self.refused.get()) {
+            return Outcome::because(Reason::Error(why.clone()));
+        }
         let was_stopped = reason != Reason::Itself;
         let captured = |stream| Some(lock(stream).captured(self.flaw, was_stopped));
-        Outcome { status, stdout: captured(&self.stdout), stderr: captured(&self.stderr), reason }
+        let (stdout, stderr) = (captured(&self.stdout), captured(&self.stderr));
+        if self.flaw.keeps_output() {
+            let kept = |stream| std::mem::take(&mut lock(stream).kept);
+            let (output, errors) = spoilt(self.flaw, kept(&self.stdout), kept(&self.stderr));
+            let stdout = Some(Captured::of(&output, stdout.and_then(|stdout| stdout.complete)));
+            let stderr = Some(Captured::of(&errors, stderr.and_then(|stderr| stderr.complete)));
+            return Outcome { status, stdout, stderr, reason };
+        }
+        Outcome { status, stdout, stderr, reason }
     }
+}
+
+/// The output and the errors as a wrapper gives them back that does something to them.
+fn spoilt(flaw: Flaw, mut output: Vec<u8>, mut errors: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    static BEFORE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let block = SPOILT.min(output.len() / 2);
+    match flaw {
+        Flaw::TakesABlockTwice => output.extend_from_within(..block),
+        Flaw::SwapsBlocks => output.rotate_left(block),
+        Flaw::MixesItsStreams => errors.extend_from_slice(&output[..block]),
+        Flaw::TakesItForText => output = String::from_utf8_lossy(&output).into_owned().into_bytes(),
+        Flaw::KeepsItsBuffer => {
+            let mut before = BEFORE.lock().expect("nobody panics while copying");
+            before.extend_from_slice(&output);
+            output.clone_from(&before);
+        }
+        _ => {}
+    }
+    (output, errors)
 }
 
 fn lock(stream: &Mutex<Catch>) -> MutexGuard<'_, Catch> {
@@ -206,7 +242,7 @@ impl Catch {
                 let full: Vec<u8> = self.block.drain(..full).collect();
                 self.count(&full);
             }
-            Flaw::KeepsAllOutput => {
+            _ if flaw.keeps_output() => {
                 self.kept.extend_from_slice(bytes);
                 self.count(bytes);
             }
