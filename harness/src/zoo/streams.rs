@@ -13,11 +13,14 @@ use tokio::sync::Notify;
 
 use super::child::{Child, Ends};
 use super::flaw::Flaw;
+use crate::records::Records;
 use crate::subject::Job;
 use crate::trace::{Captured, Outcome, Reason, Status};
 
 /// What is counted at once.
 const BLOCK: usize = 4096;
+/// How much of a stream is kept: its beginning tells where its records are from.
+const KEPT: usize = 256 * 1024;
 /// What is spoilt at once.
 const SPOILT: usize = 1024;
 /// The limit of a wrapper that truncates.
@@ -235,26 +238,25 @@ fn lock(stream: &Mutex<Catch>) -> MutexGuard<'_, Catch> {
 
 impl Catch {
     fn add(&mut self, flaw: Flaw, bytes: &[u8]) {
+        let most_kept = if flaw.keeps_output() { usize::MAX } else { KEPT };
         match flaw {
             Flaw::LosesTheLastBurst => {
                 self.block.extend_from_slice(bytes);
                 let full = self.block.len() - self.block.len() % BLOCK;
                 let full: Vec<u8> = self.block.drain(..full).collect();
-                self.count(&full);
-            }
-            _ if flaw.keeps_output() => {
-                self.kept.extend_from_slice(bytes);
-                self.count(bytes);
+                self.count(&full, most_kept);
             }
             Flaw::TruncatesSilently => {
                 let left = usize::try_from(LIMIT - self.bytes).unwrap_or(usize::MAX);
-                self.count(&bytes[..bytes.len().min(left)]);
+                self.count(&bytes[..bytes.len().min(left)], most_kept);
             }
-            _ => self.count(bytes),
+            _ => self.count(bytes, most_kept),
         }
     }
 
-    fn count(&mut self, bytes: &[u8]) {
+    fn count(&mut self, bytes: &[u8], most_kept: usize) {
+        let room = most_kept.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
     }
@@ -266,8 +268,13 @@ impl Catch {
         let rest = std::mem::take(&mut self.block);
         let is_lost = !rest.is_empty() && !was_stopped;
         if !is_lost {
-            self.count(&rest);
+            self.count(&rest, KEPT);
         }
-        Captured { bytes: self.bytes, hash: self.hash.value(), complete: Some(self.is_over && !is_lost) }
+        Captured {
+            bytes: self.bytes,
+            hash: self.hash.value(),
+            complete: Some(self.is_over && !is_lost),
+            records: Records::in_bytes(&self.kept),
+        }
     }
 }
