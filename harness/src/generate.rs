@@ -4,7 +4,10 @@
 //! value tree can make each part simpler by itself. Three things keep cases meaningful: a node says `ready` only
 //! when everyone below it has, ops wait for events instead of times, and a node that is to be stopped does not end by
 //! itself. Each case draws which behaviours it may use at all (a swarm), because features that hide each other would
-//! otherwise never be seen alone.
+//! otherwise never be seen alone. What would contradict something else, or be more than all nodes together may have, is taken out
+//! when the tree is put together.
+//!
+//! [`Style::Plain`] draws from the same space without any of that. It exists to be compared with.
 
 mod draw;
 mod ops;
@@ -57,6 +60,9 @@ impl Shape {
         }
     }
 }
+
+/// Above so many nodes no more than two runs are under way at once, and no call is written down.
+const FEW_NODES: usize = 8;
 
 /// How scenarios are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +143,8 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         bystanders: parts.rare.bystanders,
         host: parts.host(),
         holds: parts.ending.holds(),
-        ledger: parts.rare.ledger,
+        // Each call that is watched takes the harness's time, and a wrapper makes some for each node.
+        ledger: parts.rare.ledger && tree.nodes.len() <= FEW_NODES,
         stranger_with_pid_of: None,
         input: parts.input(),
         expect: None,

@@ -5,12 +5,9 @@ use fake_cli::span::Span;
 
 use super::parts::{Ending, Exit, Gate, Parts};
 use super::tree::{Tree, event_of};
-use super::{Shape, event};
+use super::{FEW_NODES, Shape, event};
 use crate::scenario::{Call, Op, Verb};
 use crate::syscalls::{CallKind, Hold};
-
-/// Above so many nodes no more than two runs are under way at once.
-const FEW_NODES: usize = 8;
 
 impl Ending {
     pub(super) const fn exit(&self) -> Option<Exit> {

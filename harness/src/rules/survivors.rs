@@ -903,7 +903,8 @@ mod tests {
 
     use super::super::by_hand::{ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
-    use crate::trace::{Outcome, Reason};
+    use crate::syscalls::CallKind;
+    use crate::trace::{Caller, Outcome, Reason, SystemCall, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn cancelled_pair() -> Hand {
@@ -961,6 +962,34 @@ mod tests {
         assert_verdict(&incomplete, judge_s1, Unknown, "did not see everyone");
         assert_verdict(&leaky_cancel().with(|trace| trace.looks.clear()), judge_s1, Unknown, "nobody looked");
         assert_verdict(&leaky_cancel().our_fault(), judge_s1, Unknown, "harness could not");
+    }
+
+    #[test]
+    fn s1_is_unknown_of_a_helper_that_the_harness_held_up_by_watching_its_calls() {
+        let helper = || {
+            change_seen(leaky_cancel(), |look| {
+                look.seen[0].node = None;
+                look.sysinfo = Some(vec![look.seen[0].pid]);
+            })
+        };
+        assert_verdict(&helper(), judge_s1, Broken, "which is no node");
+        let pid = helper().trace().looks[0].seen[0].pid;
+        for (of, verdict) in [(pid, Unknown), (pid + 1, Broken)] {
+            let call = SystemCall {
+                call: CallKind::Wait,
+                nth: 9,
+                by: Caller::Helper,
+                pid: of,
+                text: String::new(),
+                signalled: None,
+            };
+            assert_verdict(
+                &helper().what(60_000, What::SystemCall(call)),
+                judge_s1,
+                verdict,
+                "which is no node",
+            );
+        }
     }
 
     #[test]

@@ -39,12 +39,16 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
         let gone_us = run.and_then(|run| run.node(name)).and_then(|node| node.gone_us);
         gone_us.is_some_and(|gone_us| gone_us <= look.at_us)
     });
+    // Each call of the wrapper's that is watched waits for the harness.
+    let goes_on = facts.syscalls().any(|(at_us, call)| call.pid == seen.pid && at_us > look.at_us);
     let why = if is_dead(seen) {
         "the kernel calls it dead, but its control connection is open"
     } else if seen.state == 'D' {
         "it is uninterruptible (state D), so it may be dying"
     } else if seen.samples < 2 {
         "it was seen only once"
+    } else if seen.node.is_none() && goes_on {
+        "it went on making calls, which the harness watched and so delayed"
     } else if dead_before {
         "its death had been seen before"
     } else if listed == Some(false) {
