@@ -101,6 +101,7 @@ fn node(style: Style) -> impl Strategy<Value = Node> {
         1 => Just(Content::Text),
         1 => Just(Content::Line),
         1 => Just(Content::Messages),
+        3 => Just(Content::Marked),
     );
     let extras = match style {
         Style::Plain => vec(extra(style), 0..=3).boxed(),

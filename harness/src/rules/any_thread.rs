@@ -1,5 +1,7 @@
 //! K7: cancels from other threads, and during the start.
 
+use fake_cli::script::ROOT;
+
 use super::deadlines::{each_run, held_open};
 use super::directed::{after, once_started, ready_and_hang, run, scenario, together, wait};
 use super::facts::{Facts, Lateness, Node, Run, Stop, told};
@@ -53,7 +55,7 @@ fn works(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     }
     Ok(match end_in_time(facts, run, stop, how) {
         Some(verdict) => verdict,
-        None => nobody_left(facts, run, stop, how),
+        None => root_is_gone(facts, run, stop, how),
     })
 }
 
@@ -113,16 +115,16 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Optio
     }
 }
 
-fn nobody_left(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Verdict {
+fn root_is_gone(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Verdict {
     let Some(look) = facts.look(Stage::Quiesce) else {
         return Verdict::Unknown("nobody looked who was alive after the run".to_owned());
     };
-    let of_the_run = |seen: &Seen| seen.node.as_ref().is_some_and(|(of, _)| *of == run.number);
+    // A cancel that does not reach the root was lost. Whom else it does not reach no other cancel may reach either, which S1 to S11 judge.
+    let is_root =
+        |seen: &Seen| seen.node.as_ref().is_some_and(|(of, name)| *of == run.number && name == ROOT);
     let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) = seen
-        .iter()
-        .filter(|sighting| of_the_run(sighting.seen))
-        .partition(|sighting| sighting.doubt.is_none());
+    let (certain, doubtful): (Vec<_>, Vec<_>) =
+        seen.iter().filter(|sighting| is_root(sighting.seen)).partition(|sighting| sighting.doubt.is_none());
     let left: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
     let later_us = look.at_us.saturating_sub(stop.at_us);
     match (left.as_slice(), doubtful.first()) {
@@ -239,6 +241,8 @@ mod tests {
             .together(10, &CALLERS)
             .what(11, What::OpFailed { op: 1, why: "a call panicked".to_owned() });
         assert_verdict(&ended(panicked, 15), judge, Broken, "panicked");
+        let other = ended(from_threads(), 15).look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&other, judge, Kept, "");
         let left = early()
             .hello(3, "root")
             .ended(5, because(Reason::Cancelled))

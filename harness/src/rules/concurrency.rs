@@ -47,7 +47,9 @@ pub(super) fn rules() -> Vec<Rule> {
             "A storm of starts under a limit of processes leads to typed errors and leaves nothing.",
             "The host runs under a low limit of processes.",
             "The limit is the worker's own.",
-            Judged::NotBuilt("no limit on processes that holds root is set on a host yet"),
+            Judged::NotBuilt(
+                "a limit is set for one start at a time, and none on processes that the harness can set holds root",
+            ),
         ),
         rule(
             "C3",

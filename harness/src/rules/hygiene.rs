@@ -88,7 +88,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "cancel from another thread",
             "A cancel from another thread, or during the start, works like any other.",
             "Cancels that are given from threads of their own, or before the root has said hello, or while the call that makes the child is held: they \
-                do not fail, the run ends within the bounds of any cancel, and nobody is left.",
+                do not fail, the run ends within the bounds of any cancel, and the root is gone.",
             "As S1, D4 and K6. The time until the root is up is the start's own.",
             Judged::Trace { judge: judge_k7, directed: directed_k7 },
         ),
