@@ -1064,7 +1064,7 @@ mod tests {
     #[test]
     fn d4_is_vacuous_when_the_host_was_ended_meanwhile() {
         let killed = hanging_pair().cancel(10).kill_host(11).done(11).gone(12, "root");
-        let killed = killed.host_gone(12, crate::trace::Status::Signaled(9));
+        let killed = killed.host_gone(12, Status::Signaled(9));
         assert_verdict(&killed, judge_d4, Vacuous, "host was ended before");
         let unsaid = hanging_pair().cancel(10).gone(12, "root");
         assert_verdict(&unsaid, judge_d4, Unknown, "does not say when");

@@ -9,8 +9,8 @@ use crate::trace::{Caller, SystemCall};
 
 /// How long a call is held at most: less than an op waits for its gate.
 const HOLD_CAP: Duration = Duration::from_secs(2);
-/// How long after its death a node's pid is waited for, so that the stranger can have it.
-const STRANGER_CAP: Duration = Duration::from_secs(2);
+/// How long after its death a node's pid is waited for, so that the stranger can have it: a wrapper whose kill is held may reap after it.
+const STRANGER_CAP: Duration = Duration::from_secs(3);
 /// Most calls that are written down; the ledger of a case with more is not whole, and says so by its last number.
 pub(crate) const MOST_CALLS: usize = 4096;
 /// Most calls that are taken in before something else is looked at.
