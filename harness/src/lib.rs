@@ -35,6 +35,7 @@ pub mod subject;
 pub mod subjects;
 pub mod suite;
 pub mod syscalls;
+mod terminal;
 pub mod trace;
 pub mod verdict;
 mod warden;

@@ -318,6 +318,9 @@ pub struct HostState {
     /// How many files it may have open (the soft limit); at least 64. Nothing: as many as the harness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
+    /// Whether it has a terminal, which is its standard input too, and is in its foreground.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
 }
 
 impl HostState {
@@ -551,6 +554,12 @@ impl Scenario {
             return refuse(
                 "host.umask",
                 format!("at most {OWNERS_LEFT}: the host must be able to use its own files"),
+            );
+        }
+        if self.host.terminal && (self.bystanders || self.shares_group()) {
+            return refuse(
+                "host.terminal",
+                "bystanders and a terminal do not go together; leave one out".to_owned(),
             );
         }
         if self.host.open_files.is_some_and(|files| !(LEAST_OPEN_FILES..=MOST_OPEN_FILES).contains(&files)) {

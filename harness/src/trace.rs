@@ -124,6 +124,13 @@ pub enum What {
     HostGiven(Given),
     /// What the host had used by then: looked at while an op waits for its delay to be over.
     HostUsed(Used),
+    /// The host's terminal was looked at: when it was started, and after a wait for it to be as it was then.
+    Terminal(TerminalState),
+    /// The host was found stopped by this signal, and was continued.
+    HostStopped {
+        /// Its number.
+        signal: i32,
+    },
     /// An op was given to the host, or done to it.
     Issued {
         /// Index in the scenario's ops.
@@ -324,6 +331,16 @@ pub struct Given {
     pub home: String,
     /// Where its temporary files go, by `TMPDIR`.
     pub temporary: String,
+}
+
+/// The state of a terminal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalState {
+    /// Its modes, as text that is the same for the same modes.
+    pub modes: String,
+    /// The group in its foreground; 0 where there is none.
+    pub foreground: i32,
 }
 
 /// What a host had used by a moment.

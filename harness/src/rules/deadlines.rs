@@ -124,7 +124,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "D8",
             "an unkillable child is no hang",
             "A process that cannot be killed (state D) leads to an answer of its own in bounded time, not to a hang.",
-            "it takes a frozen control group to make such a process, which the harness does not set up yet",
+            "only the freezer of cgroup v1 makes such a process, and no op of a scenario freezes a node yet",
         ),
     ]
 }
