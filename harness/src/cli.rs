@@ -25,6 +25,7 @@ mod schema;
 mod shrink;
 mod subject;
 mod terminal;
+mod zoo;
 
 /// Why a command could not do its part.
 #[derive(Debug)]
@@ -101,6 +102,8 @@ enum Command {
     Schema(schema::Arguments),
     /// Show what this machine has of what an audit needs.
     Doctor(doctor::Arguments),
+    /// Test the harness itself with wrappers that are broken on purpose.
+    Zoo(zoo::Arguments),
     /// Play a script, as the child that wrappers are tested with.
     Fake(fake::Arguments),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::List(arguments) => list::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Zoo(arguments) => zoo::run(&arguments),
         Command::Fake(arguments) => fake::run(&arguments),
     };
     result

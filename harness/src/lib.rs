@@ -40,3 +40,5 @@ pub mod trace;
 pub mod verdict;
 mod warden;
 mod workplace;
+#[cfg(feature = "cli")]
+pub mod zoo;
