@@ -103,6 +103,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("E3", "forgets-its-group"),
     ("E4", "clears-the-environment"),
     ("E4", "keeps-its-umask"),
+    ("H3", "snatches-the-terminal"),
+    ("E6", "mannered"),
+    ("H2", "tokio"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
@@ -203,6 +206,11 @@ const KEPT: &[(&str, &str)] = &[
     ("E3", "childminder:sealed"),
     ("T3", "tokio"),
     ("E4", "tokio"),
+    ("E6", "childminder"),
+    ("E6", "tokio"),
+    ("H2", "childminder"),
+    ("H3", "childminder"),
+    ("H3", "tokio"),
 ];
 
 /// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.

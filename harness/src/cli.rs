@@ -21,9 +21,11 @@ mod judge;
 mod list;
 mod progress;
 mod replay;
+mod schema;
 mod shrink;
 mod subject;
 mod terminal;
+mod zoo;
 
 /// Why a command could not do its part.
 #[derive(Debug)]
@@ -96,8 +98,12 @@ enum Command {
     Explain(explain::Arguments),
     /// List the rules, the behaviours of the fake, and the subjects.
     List(list::Arguments),
+    /// Print the JSON Schema of a format.
+    Schema(schema::Arguments),
     /// Show what this machine has of what an audit needs.
     Doctor(doctor::Arguments),
+    /// Test the harness itself with wrappers that are broken on purpose.
+    Zoo(zoo::Arguments),
     /// Play a script, as the child that wrappers are tested with.
     Fake(fake::Arguments),
 }
@@ -125,7 +131,9 @@ pub fn main() -> ExitCode {
         Command::Judge(arguments) => judge::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Zoo(arguments) => zoo::run(&arguments),
         Command::Fake(arguments) => fake::run(&arguments),
     };
     result

@@ -4,9 +4,13 @@
 //! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::Child;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -236,6 +240,16 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
     Ok(())
 }
 
+/// The outcome of a run, an error where the wrapper panics: its user would be told that too, by the task that he awaits.
+async fn or_panicked(mut run: Pin<Box<dyn Future<Output = Outcome> + Send>>) -> Outcome {
+    poll_fn(move |context| {
+        catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))).unwrap_or_else(|_| {
+            Poll::Ready(Outcome::because(Reason::Error("the wrapper panicked".to_owned())))
+        })
+    })
+    .await
+}
+
 /// Ends this process as a fault or a careless line in an application does.
 fn end(how: HostEnd) -> ! {
     match how {
@@ -272,7 +286,7 @@ impl Host {
         let task = tokio::spawn(async move {
             let outcome = match hindered {
                 Ok(hindered) => {
-                    let outcome = future.await;
+                    let outcome = or_panicked(future).await;
                     drop(hindered);
                     outcome
                 }

@@ -21,6 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::contain::{Container, fork, fork_with_pid};
 use crate::scenario::HostState;
 use crate::syscalls::{self, Watch};
+use crate::terminal::{Job, Terminal};
 use crate::trace::Given;
 
 /// What a host is.
@@ -61,6 +62,8 @@ pub struct Launch<'a> {
     pub bystanders: Option<&'a PlayFile>,
     /// Whether another bystander is in the host's own group, which then the host does not lead.
     pub shares_group: bool,
+    /// The terminal in whose foreground it is, if any. It leads no session then.
+    pub(crate) terminal: Option<&'a Terminal>,
     /// Which of its system calls are handed over.
     pub(crate) watch: &'a Watch,
 }
@@ -72,9 +75,11 @@ pub(crate) struct Started {
     pub(crate) pid: i32,
     /// Where its system calls come, if any are handed over.
     pub(crate) syscalls: Option<syscalls::Listener>,
+    /// Who leads the session of its terminal.
+    pub(crate) leader: Option<i32>,
 }
 
-/// Starts the host. It leads a session of its own, unless it shares its group, and has no terminal.
+/// Starts the host. It leads a session of its own, unless it shares its group or is given a terminal.
 ///
 /// # Errors
 ///
@@ -85,14 +90,25 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
     }
     let channel = if launch.watch.is_empty() { None } else { Some(channel()?) };
     let (ours, theirs) = channel.unzip();
-    let forked = if launch.shares_group { fork_into_shared_group(launch, container)? } else { fork()? };
+    let mut led_by = None;
+    let forked = match launch.terminal {
+        Some(terminal) => match terminal.fork_job(container)? {
+            Job::Parent { job, leader } => {
+                led_by = Some(leader);
+                ForkResult::Parent { child: Pid::from_raw(job) }
+            }
+            Job::Child => ForkResult::Child,
+        },
+        None if launch.shares_group => fork_into_shared_group(launch, container)?,
+        None => fork()?,
+    };
     match forked {
         ForkResult::Parent { child } => {
             // Else its death before it handed anything over would not be seen.
             drop(theirs);
             let syscalls = ours.map(|ours| syscalls::take_over(ours.as_fd())).transpose();
             let syscalls = syscalls.map_err(|error| io::Error::other(syscalls::refused(&error)))?;
-            Ok(Started { pid: child.as_raw(), syscalls })
+            Ok(Started { pid: child.as_raw(), syscalls, leader: led_by })
         }
         ForkResult::Child => {
             // Its end of the channel is all that it has of this.
@@ -192,7 +208,9 @@ fn become_host(
     container: &Container,
     channel: Option<OwnedFd>,
 ) -> io::Result<Infallible> {
-    if !launch.shares_group {
+    if let Some(terminal) = launch.terminal {
+        terminal.take_foreground()?;
+    } else if !launch.shares_group {
         container.admit_self()?;
         // A warden may be killed, by its own host too. It has one thread, so this is tied to its life; a host that shares a group
         // is the child of somebody else at first.
@@ -335,7 +353,7 @@ fn take_descriptors(launch: &Launch<'_>, kept: Option<RawFd>) -> io::Result<()> 
 }
 
 /// Closes every descriptor but the standard ones and this one: ours, and what somebody else left open in us.
-fn close_all_but_standard(kept: Option<RawFd>) -> io::Result<()> {
+pub(crate) fn close_all_but_standard(kept: Option<RawFd>) -> io::Result<()> {
     match kept.map(RawFd::cast_unsigned).filter(|kept| *kept >= 3) {
         Some(3) => close_range(4, u32::MAX),
         Some(kept) => close_range(3, kept - 1).and_then(|()| close_range(kept + 1, u32::MAX)),
@@ -350,8 +368,9 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives every signal its default action and blocks none.
 #[expect(unsafe_code, reason = "signal has no safe form")]
-fn reset_signals() -> io::Result<()> {
+pub(crate) fn reset_signals() -> io::Result<()> {
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: setting the default action runs no code of ours.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;

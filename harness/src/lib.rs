@@ -35,7 +35,10 @@ pub mod subject;
 pub mod subjects;
 pub mod suite;
 pub mod syscalls;
+mod terminal;
 pub mod trace;
 pub mod verdict;
 mod warden;
 mod workplace;
+#[cfg(feature = "cli")]
+pub mod zoo;

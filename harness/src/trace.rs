@@ -21,6 +21,7 @@ pub const BYSTANDER_CHILD_CODE: u8 = 42;
 const STARTING: usize = 50;
 
 /// What happened in a case.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trace {
@@ -53,6 +54,7 @@ pub struct Trace {
 }
 
 /// What was audited.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectInfo {
@@ -70,6 +72,7 @@ pub struct SubjectInfo {
 }
 
 /// How a subject is driven.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SubjectKind {
@@ -80,6 +83,7 @@ pub enum SubjectKind {
 }
 
 /// How processes are counted, strongest last.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
@@ -103,6 +107,7 @@ impl Tier {
 }
 
 /// One thing that happened.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// When the harness saw it, in microseconds since the case began.
@@ -112,6 +117,7 @@ pub struct Moment {
 }
 
 /// What can happen.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
@@ -124,6 +130,13 @@ pub enum What {
     HostGiven(Given),
     /// What the host had used by then: looked at while an op waits for its delay to be over.
     HostUsed(Used),
+    /// The host's terminal was looked at: when it was started, and after a wait for it to be as it was then.
+    Terminal(TerminalState),
+    /// The host was found stopped by this signal, and was continued.
+    HostStopped {
+        /// Its number.
+        signal: i32,
+    },
     /// An op was given to the host, or done to it.
     Issued {
         /// Index in the scenario's ops.
@@ -242,6 +255,7 @@ pub enum What {
 }
 
 /// A system call of the wrapper's side.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SystemCall {
@@ -262,6 +276,7 @@ pub struct SystemCall {
 }
 
 /// Who of the wrapper's side makes a call.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Caller {
@@ -274,6 +289,7 @@ pub enum Caller {
 }
 
 /// A signal that was sent.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signalled {
@@ -284,6 +300,7 @@ pub struct Signalled {
 }
 
 /// To whom a signal goes.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Was {
@@ -311,6 +328,7 @@ pub enum Was {
 }
 
 /// What a host was started with.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Given {
@@ -326,7 +344,19 @@ pub struct Given {
     pub temporary: String,
 }
 
+/// The state of a terminal.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalState {
+    /// Its modes, as text that is the same for the same modes.
+    pub modes: String,
+    /// The group in its foreground; 0 where there is none.
+    pub foreground: i32,
+}
+
 /// What a host had used by a moment.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Used {
@@ -337,6 +367,7 @@ pub struct Used {
 }
 
 /// How a process ended.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -359,6 +390,7 @@ impl From<std::process::ExitStatus> for Status {
 }
 
 /// What a host got when it asked the kernel for the status of a child of its own that was dead.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChildStatus {
@@ -371,6 +403,7 @@ pub enum ChildStatus {
 }
 
 /// Why a run ended, as the wrapper says it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -389,6 +422,7 @@ pub enum Reason {
 }
 
 /// How a run ended, as the wrapper says it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
@@ -413,6 +447,7 @@ impl Outcome {
 }
 
 /// The state of a run, as the wrapper says it when it is asked.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Polled {
@@ -424,6 +459,7 @@ pub struct Polled {
 }
 
 /// Where a run stands.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
@@ -447,6 +483,7 @@ impl RunState {
 }
 
 /// A call that one of several callers in the host made.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Made {
@@ -463,6 +500,7 @@ pub struct Made {
 }
 
 /// The answer to a call.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Said {
@@ -481,6 +519,7 @@ pub enum Said {
 }
 
 /// Output that a wrapper gave back.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Captured {
@@ -507,6 +546,7 @@ impl Captured {
 }
 
 /// Who was alive at a point, after waiting for everyone to go.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// At which point.
@@ -526,6 +566,7 @@ pub struct Look {
 }
 
 /// The point at which a look was taken.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -536,6 +577,7 @@ pub enum Stage {
 }
 
 /// How membership was found.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -562,6 +604,7 @@ impl Method {
 }
 
 /// A process that a look saw.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its pid.
@@ -589,6 +632,7 @@ pub struct Seen {
 }
 
 /// The host's handles at a point.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// When.
@@ -614,6 +658,7 @@ pub struct Inventory {
 }
 
 /// What can be seen of a host from outside, besides its handles.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
@@ -656,6 +701,7 @@ impl Condition {
 }
 
 /// A thread of a host.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thread {
@@ -668,6 +714,7 @@ pub struct Thread {
 }
 
 /// A point at which handles were counted.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Point {
@@ -678,6 +725,7 @@ pub enum Point {
 }
 
 /// How late the machine was during the case.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
     /// How much later than asked a short sleep ended: 99th percentile, in microseconds.
@@ -693,6 +741,7 @@ pub struct Noise {
 }
 
 /// How a case came to its end.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CaseEnd {

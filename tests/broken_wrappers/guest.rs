@@ -39,10 +39,12 @@ pub(crate) enum Flaw {
     ForgetsItsGroup,
     /// The child gets no environment.
     ClearsTheEnvironment,
+    /// The foreground of the terminal is taken back without a thought of what that does to who is in the background.
+    SnatchesTheTerminal,
 }
 
 /// Each by its name.
-pub(crate) const ALL: [(&str, Flaw); 12] = [
+pub(crate) const ALL: [(&str, Flaw); 13] = [
     ("mannered", Flaw::None),
     ("leaks-a-thread", Flaw::LeaksAThread),
     ("leaves-a-file", Flaw::LeavesAFile),
@@ -55,6 +57,7 @@ pub(crate) const ALL: [(&str, Flaw); 12] = [
     ("keeps-all-output", Flaw::KeepsAllOutput),
     ("forgets-its-group", Flaw::ForgetsItsGroup),
     ("clears-the-environment", Flaw::ClearsTheEnvironment),
+    ("snatches-the-terminal", Flaw::SnatchesTheTerminal),
 ];
 
 /// The wrapper.
@@ -89,13 +92,18 @@ impl Subject for Guest {
             Err(error) => return Outcome::because(Reason::StartFailed(error.to_string())),
         };
         let limit = job.timeout().unwrap_or(Duration::MAX);
-        tokio::select! {
+        let outcome = tokio::select! {
             ended = tokio::time::timeout(limit, self.wait(&mut child)) => match ended {
                 Ok(status) => Outcome { status, ..Outcome::because(Reason::Itself) },
                 Err(_) => Outcome::because(Reason::TimedOut),
             },
             () = job.next_cancel() => Outcome::because(Reason::Cancelled),
+        };
+        if self.0 == Flaw::SnatchesTheTerminal {
+            // Without a terminal there is nothing to snatch.
+            let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp());
         }
+        outcome
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) fn rounds(
 
 /// The subject that a file names. Only built-in ones: a file from a stranger must not choose a command.
 fn subject_of(name: &str, file: &ScenarioFile) -> Result<SubjectSpec, Failure> {
-    if subjects::names().iter().any(|known| known == name) {
+    if subjects::is_known(name) {
         return built_in(name);
     }
     Err(Failure::usage(format!(

@@ -98,7 +98,7 @@ impl SubjectOptions {
 
 /// The built-in subject of this name.
 pub(super) fn built_in(name: &str) -> Result<SubjectSpec, Failure> {
-    let is_known = subjects::names().iter().any(|known| known == name);
+    let is_known = subjects::is_known(name);
     subjects::builtin(name).map_err(|why| if is_known { lacking(why) } else { Failure::usage(why) })
 }
 

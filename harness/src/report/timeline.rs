@@ -96,7 +96,15 @@ impl Lanes {
             }
             What::Called { .. } => self.lanes[0].mark(at_us, 't', "all callers were answered".to_owned()),
             What::HostContinued => self.lanes[1].mark(at_us, 'c', "continued by the harness".to_owned()),
-            What::Done { .. } | What::ChildStatus { .. } | What::HostGiven(_) | What::HostUsed(_) => {}
+            What::Done { .. }
+            | What::ChildStatus { .. }
+            | What::HostGiven(_)
+            | What::HostUsed(_)
+            | What::Terminal(_) => {}
+            What::HostStopped { signal } => {
+                let signal = Signal::name_of(*signal);
+                self.lanes[1].mark(at_us, 't', format!("stopped by {signal}"));
+            }
             What::SystemCall(call) if call.text.is_empty() => {
                 self.lanes[1].mark(at_us, '*', format!("{} {}", call.call, call.nth));
             }

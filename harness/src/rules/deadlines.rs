@@ -13,7 +13,7 @@ use super::directed::{
     start_hanging, start_holding, to_the_end,
 };
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
-use super::facts::{Facts, Lateness, Node, Run, TICK_US, micros, told};
+use super::facts::{Facts, Lateness, Node, Run, Stop, TICK_US, micros, told};
 use super::standing::{Answer, Hearing, Standing, hearing, hearings_since, standing_of};
 use super::verdicts::{broken, broken_unless, together};
 use super::{Judged, Rule, as_catalogued, odd_timeouts};
@@ -124,7 +124,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "D8",
             "an unkillable child is no hang",
             "A process that cannot be killed (state D) leads to an answer of its own in bounded time, not to a hang.",
-            "it takes a frozen control group to make such a process, which the harness does not set up yet",
+            "only the freezer of cgroup v1 makes such a process, and no op of a scenario freezes a node yet",
         ),
     ]
 }
@@ -154,6 +154,10 @@ impl Due<'_, '_> {
         let hung = facts.host_fell_silent() && self.run.ended.is_none();
         if self.run.ended.is_none() && self.run.stops.iter().any(|stop| stop.verb == Verb::Drop) {
             return Verdict::Vacuous("the handle was dropped before the run returned".to_owned());
+        }
+        let ends_host = |stop: &Stop| stop.verb.ends_host() && !is_cancel(facts, stop.verb);
+        if returned_us.is_none() && !hung && self.run.stops.iter().any(ends_host) {
+            return Verdict::Vacuous("the host was ended before the run returned".to_owned());
         }
         let Some(until_us) = (if hung { Some(facts.last_us()) } else { returned_us }) else {
             return Verdict::Unknown("the trace does not say when the run returned".to_owned());
@@ -328,6 +332,13 @@ pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item 
         .filter(move |node| node.name != ROOT && node.alive_at(at_us))
 }
 
+/// Whether a node but the root held the root's output at a time, or came to hold it later.
+pub(super) fn is_held_since(run: &Run<'_>, at_us: u64) -> bool {
+    let held = |node: &Node<'_>| node.hello_us().is_some_and(|up_us| node.alive_at(up_us.max(at_us)));
+    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
+    holders.filter(|node| node.name != ROOT).any(held)
+}
+
 fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
     held_open(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
@@ -424,7 +435,10 @@ fn stopped_dies(
     doubt: Option<&String>,
     after: &str,
 ) -> Verdict {
-    let (until_us, how) = match node.gone_us {
+    // Who died after the look was ended by the harness.
+    let looked_us = facts.trace.looks.first().map_or(u64::MAX, |look| look.at_us);
+    let gone_us = node.gone_us.filter(|gone_us| *gone_us <= looked_us);
+    let (until_us, how) = match gone_us {
         Some(gone_us) => (gone_us, "died"),
         None if facts.host_fell_silent() => (facts.last_us(), "was alive"),
         None => {
@@ -442,7 +456,7 @@ fn stopped_dies(
         told(bound_us)
     );
     match facts.lateness(took_us, bound_us) {
-        Lateness::InTime if node.gone_us.is_none() => {
+        Lateness::InTime if gone_us.is_none() => {
             Verdict::Unknown(format!("{sentence}; nobody waited longer"))
         }
         Lateness::InTime => Verdict::Kept,
@@ -1055,6 +1069,15 @@ mod tests {
     fn d4_is_vacuous_when_the_handle_was_dropped_meanwhile() {
         let dropped = hanging_pair().cancel(10).drop(11).done(12).gone(13, "root");
         assert_verdict(&dropped, judge_d4, Vacuous, "handle was dropped");
+    }
+
+    #[test]
+    fn d4_is_vacuous_when_the_host_was_ended_meanwhile() {
+        let killed = hanging_pair().cancel(10).kill_host(11).done(11).gone(12, "root");
+        let killed = killed.host_gone(12, Status::Signaled(9));
+        assert_verdict(&killed, judge_d4, Vacuous, "host was ended before");
+        let unsaid = hanging_pair().cancel(10).gone(12, "root");
+        assert_verdict(&unsaid, judge_d4, Unknown, "does not say when");
     }
 
     #[test]

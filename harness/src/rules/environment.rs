@@ -5,7 +5,7 @@ use fake_cli::script::{Signal, Step};
 use super::directed::{scenario, to_the_end};
 use super::facts::{Facts, Node};
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued, given, start};
+use super::{Judged, Rule, as_catalogued, given, start, terminal};
 use crate::promises::Promises;
 use crate::scenario::{HostState, Scenario};
 use crate::verdict::{Level, Verdict};
@@ -27,9 +27,6 @@ pub(super) fn rules() -> Vec<Rule> {
         guard,
         weigh: as_catalogued,
         judged,
-    };
-    let later = |id, title, sentence, measured, guard, why| {
-        rule(id, title, sentence, measured, guard, Judged::NotBuilt(why))
     };
     vec![
         Rule {
@@ -85,13 +82,13 @@ pub(super) fn rules() -> Vec<Rule> {
                 Judged::Trace { judge: start::judge_e5, directed: start::directed_e5 },
             )
         },
-        later(
+        rule(
             "E6",
             "no terminal taken",
             "The child does not take the owner's terminal.",
-            "The host is given a terminal, whose session and foreground group are read afterwards.",
-            "Exact.",
-            "hosts are given no terminal yet",
+            "The host is given a terminal. The root says whether it has it, and tries to take it.",
+            "Exact. A child in the host's own group is in the foreground as the host is; what it does to the modes is H2's.",
+            Judged::Trace { judge: terminal::judge_e6, directed: terminal::directed },
         ),
     ]
 }

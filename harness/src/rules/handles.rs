@@ -356,7 +356,9 @@ fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
         Report::StdinEnded { bytes } => Some((heard.at_us, *bytes)),
         _ => None,
     });
-    let stop_us = facts.stopped_from_us(run);
+    // Once the harness has looked it ends the host, and with it whoever feeds.
+    let looked_us = facts.trace.looks.first().map(|look| look.at_us);
+    let stop_us = facts.stopped_from_us(run).into_iter().chain(looked_us).min();
     match seen {
         Some((_, bytes)) if bytes == input => Verdict::Kept,
         Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {

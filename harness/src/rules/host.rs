@@ -6,7 +6,7 @@ use super::directed::{once_ready, once_started, ready_and_hang, run, scenario, t
 use super::facts::{Facts, told};
 use super::handles::inventory;
 use super::verdicts::{broken, together};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, terminal};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{Condition, Inventory, Point, Stage};
 use crate::verdict::{Finding, Level, Verdict};
@@ -40,18 +40,19 @@ pub(super) fn rules() -> Vec<Rule> {
             "terminal restored",
             Level::Must,
             "Terminal modes and foreground group are restored, also when the host was killed.",
-            "The host is given a terminal, which is read afterwards.",
-            "Exact.",
-            Judged::NotBuilt("hosts are given no terminal yet"),
+            "The host is given a terminal and is in its foreground; the child takes it, if it can: raw modes, its own group. Then it is cancelled, ends, or \
+                the host is killed, and the terminal is read.",
+            "Somebody else leads the session, as a shell does, so that the terminal outlives the host. There is a second to restore it.",
+            Judged::Trace { judge: terminal::judge_h2, directed: terminal::directed },
         ),
         rule(
             "H3",
             "host never stopped",
             Level::Must,
             "The host is never stopped by SIGTTOU or SIGTTIN.",
-            "The host is given a terminal and watched for stops.",
-            "Exact.",
-            Judged::NotBuilt("hosts are given no terminal yet"),
+            "The host is given a terminal, and the kernel is asked again and again whether it is stopped, and by what.",
+            "Exact. It is continued then, so that the case goes on.",
+            Judged::Trace { judge: terminal::judge_h3, directed: terminal::directed },
         ),
         rule(
             "H4",

@@ -36,6 +36,7 @@ mod state;
 mod status;
 mod suite;
 mod survivors;
+mod terminal;
 mod threads;
 mod verdicts;
 pub mod witness;

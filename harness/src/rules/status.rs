@@ -119,6 +119,10 @@ struct End {
 }
 
 fn end(facts: &Facts<'_>, run: &Run<'_>) -> Result<End, String> {
+    // A child that is up cannot be watched where no descriptor is left, and may be quicker than whoever kills it for that.
+    if run.hindered_by.is_some() && run.start_failed() {
+        return Err("its start was hindered and failed, which S10 judges".to_owned());
+    }
     let doubt = match ending(facts, run) {
         Ending::By { cause: Cause::Itself, doubt, .. } => doubt,
         Ending::By { cause, .. } => return Err(format!("the run {}", cause.told())),
@@ -522,6 +526,18 @@ mod tests {
             .exiting(2, "root", code)
             .gone(3, "root")
             .ended(4, Outcome { status, ..because(Reason::Itself) })
+    }
+
+    #[test]
+    fn an_exit_is_not_judged_where_a_hindered_start_failed_and_the_child_was_quicker() {
+        let failed = |hand: Hand| {
+            let outcome = because(Reason::StartFailed("no descriptor".to_owned()));
+            hand.hello(1, "root").exiting(2, "root", 0).gone(3, "root").ended(4, outcome)
+        };
+        let hand = || case(steps(r#"[{"exit": 0}]"#));
+        let hindered = failed(hand().hindered_run(0, crate::scenario::Hindrance::DescriptorsLeft(5)));
+        assert_verdict(&hindered, judge_x1, Vacuous, "its start was hindered");
+        assert_verdict(&failed(hand().run(0)), judge_x1, Broken, "no status");
     }
 
     #[test]

@@ -16,6 +16,7 @@ impl Runner<'_> {
                 wakeup.min(if due > now { due } else { (self.gate_since + GATE_CAP).max(now + LOOK_AGAIN) });
         }
         wakeup = self.next_sample.map_or(wakeup, |next| wakeup.min(next));
+        wakeup = self.next_look_for_stops().map_or(wakeup, |next| wakeup.min(next));
         for run in &self.runs {
             if let Some(pending) = &run.inventory {
                 wakeup = wakeup.min(pending.next);
@@ -61,6 +62,7 @@ impl Runner<'_> {
         // What the nodes said comes first: a call that waited while we looked elsewhere was made after it.
         self.take_syscalls()?;
         self.take_answers()?;
+        self.take_stops();
         self.take_deaths()?;
         self.start_stranger()
     }

@@ -1,5 +1,7 @@
 //! Starting the host and what it leaves behind.
 
+use crate::terminal::Terminal;
+
 use super::*;
 
 impl Runner<'_> {
@@ -67,6 +69,7 @@ impl Runner<'_> {
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
         let watch = self.syscalls.as_ref().map(|calls| calls.watch.clone()).unwrap_or_default();
+        let terminal = self.case.scenario.host.terminal.then(Terminal::open).transpose()?;
         let launch = Launch {
             part,
             path_first,
@@ -74,16 +77,17 @@ impl Runner<'_> {
             temporary: &temporary,
             // The words of a command may be paths that its user wrote where the harness was started.
             folder: (!self.is_template()).then_some(home.as_path()),
-            stdin: stdin.as_fd(),
+            stdin: terminal.as_ref().map_or(stdin.as_fd(), |terminal| terminal.slave().as_fd()),
             stdout: &File::create(&stdout)?,
             stderr: &File::create(&stderr)?,
             state: &self.case.scenario.host,
             bystanders: bystanders.as_ref(),
             shares_group: self.case.scenario.shares_group(),
+            terminal: terminal.as_ref(),
             watch: &watch,
         };
         let executes = matches!(launch.part, Part::Program { .. });
-        let launch::Started { pid, syscalls } = launch::start(&launch, self.place.container)?;
+        let launch::Started { pid, syscalls, leader } = launch::start(&launch, self.place.container)?;
         if let Some(known) = &mut self.syscalls {
             known.listen(syscalls, executes);
         }
@@ -95,7 +99,7 @@ impl Runner<'_> {
         self.note(What::HostGiven(given));
         self.host =
             Some(HostProcess { pid, pidfd, gone: None, _stdin: stdin_writer, link: None, stdout, stderr });
-        Ok(())
+        self.keep_terminal(terminal, leader)
     }
 
     /// Where the host keeps its temporary files.

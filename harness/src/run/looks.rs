@@ -7,10 +7,12 @@ impl Runner<'_> {
         if !self.host_is_gone() && !self.is_template() {
             self.ask_bystander_child()?;
             self.look(Stage::Quiesce)?;
+            self.look_at_terminal()?;
             self.say_bye()?;
         }
         if self.host_is_gone() {
             self.look(Stage::HostGone)?;
+            self.look_at_terminal()?;
             self.list_files_left()?;
         }
         Ok(())
@@ -103,9 +105,13 @@ impl Runner<'_> {
     /// Whether somebody in the container is neither the host nor a bystander nor a zombie of the warden's own.
     pub(super) fn counts(&self, stat: &Stat) -> bool {
         let is_host = self.host.as_ref().is_some_and(|host| host.pid == stat.pid);
+        let leads_terminal = self
+            .terminal
+            .as_ref()
+            .is_some_and(|terminal| terminal.leader == stat.pid || terminal.leader == stat.ppid);
         let own_zombie = stat.is_zombie() && stat.ppid == std::process::id() as i32;
         let bystander = self.node_of(stat).is_some_and(|node| node.hello.run == 0);
-        !is_host && !own_zombie && !bystander
+        !is_host && !leads_terminal && !own_zombie && !bystander
     }
 
     pub(super) fn node_of(&self, stat: &Stat) -> Option<&Node> {

@@ -11,6 +11,7 @@ mod notes;
 mod ops;
 mod samples;
 mod syscalls;
+mod terminals;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -252,6 +253,7 @@ struct Runner<'a> {
     gate_since: Instant,
     open_since: Option<Instant>,
     next_sample: Option<Instant>,
+    terminal: Option<terminals::HostTerminal>,
     /// Drops and questions that the host has not answered.
     pending_answers: usize,
     /// The host's system calls, where the case asks for any.
@@ -325,6 +327,7 @@ impl<'a> Runner<'a> {
             gate_since: began,
             open_since: None,
             next_sample: None,
+            terminal: None,
             pending_answers: 0,
             syscalls: Some(Watch::of(&case.scenario)).filter(|watch| !watch.is_empty()).map(SystemCalls::new),
             stranger: Stranger::Awaited,

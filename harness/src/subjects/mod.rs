@@ -11,12 +11,18 @@ use ::childminder::Containment;
 
 use crate::reentry::Subjects;
 use crate::subject::{Drive, SubjectSpec};
+use crate::zoo;
 
 /// What comes before the name of a containment.
 const CHILDMINDER_WITH: &str = "childminder:";
 
-/// The subjects that live in this executable.
+/// The subjects that live in this executable, the zoo included.
 pub fn in_rust() -> Subjects {
+    zoo::join(sound())
+}
+
+/// Those of them that are not broken on purpose.
+fn sound() -> Subjects {
     Subjects::new()
         .with("childminder", childminder::Minded(Containment::Nanny))
         .with("childminder:group", childminder::Minded(Containment::Group))
@@ -49,9 +55,14 @@ pub fn containments() -> Vec<(String, Result<String, String>)> {
     Containment::ALL.into_iter().map(|containment| (containment.to_string(), probed(containment))).collect()
 }
 
-/// The names of all built-in subjects, also of those that this machine lacks.
+/// Whether there is a built-in subject of this name, in the zoo or outside of it.
+pub fn is_known(name: &str) -> bool {
+    in_rust().names().contains(&name) || templates::find(name).is_some()
+}
+
+/// The names of all built-in subjects, also of those that this machine lacks, but for the zoo, which is nobody's choice of a wrapper.
 pub fn names() -> Vec<String> {
-    let in_rust = in_rust();
+    let in_rust = sound();
     let in_rust = in_rust.names().into_iter().map(str::to_owned).collect::<Vec<_>>();
     in_rust.into_iter().chain(templates::names().map(str::to_owned)).collect()
 }

@@ -1,0 +1,250 @@
+//! The harness sees: each animal of the zoo is caught by the rule meant for it and accused by no other, and nobody accuses wrappers
+//! that keep a rule.
+//!
+//! It has a `main` of its own because it is the host of its subjects.
+
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use headcount::crew::{Crew, CrewOptions, Source};
+use headcount::reentry;
+use headcount::rules::facts::Facts;
+use headcount::rules::{self, Judged, Rule};
+use headcount::scenario::Scenario;
+use headcount::subject::{Drive, SubjectSpec};
+use headcount::trace::{CaseEnd, Trace};
+use headcount::verdict::{Verdict, VerdictKind};
+use headcount::zoo::survey::{self, Control, Entry, Plan};
+use headcount::zoo::{ANIMALS, Animal};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Of the directed scenarios that are meant for others, each animal gets one in so many here; `headcount zoo` runs them all.
+const EVERY: usize = 4;
+/// How often an animal is tried of which the machine's noise leaves it unknown whether it is broken.
+const ATTEMPTS: u32 = 6;
+/// How many tests at a time, and how many cases of each: most of them wait for somebody who survives.
+const TESTS: usize = 4;
+const JOBS: usize = 12;
+
+/// Which wrapper keeps which rule, in each of its scenarios.
+const KEPT: &[(&str, &str)] = &[
+    ("S10", "tokio"),
+    ("Z3", "tokio"),
+    ("S6", "childminder"),
+    ("S7", "childminder"),
+    ("S8", "childminder"),
+    ("S10", "childminder"),
+    ("Z3", "childminder"),
+    ("D6", "childminder"),
+    ("P3", "childminder"),
+    ("F5", "childminder"),
+    ("F6", "childminder"),
+    ("O8", "childminder"),
+    ("X3", "childminder"),
+    ("X5", "childminder"),
+    ("E1", "childminder"),
+    ("E2", "childminder"),
+    ("F5", "tokio"),
+    ("F6", "tokio"),
+    ("O8", "tokio"),
+    ("O4", "childminder"),
+    ("O5", "childminder"),
+    ("O6", "childminder"),
+    ("O7", "childminder"),
+    ("O9", "childminder"),
+    ("O10", "childminder"),
+    ("D7", "childminder"),
+    ("Z2", "childminder"),
+    ("T2", "childminder"),
+    ("O4", "tokio"),
+    ("O5", "tokio"),
+    ("O6", "tokio"),
+    ("O7", "tokio"),
+    ("O9", "tokio"),
+    ("O10", "tokio"),
+    ("D7", "tokio"),
+    ("Z2", "tokio"),
+    ("T2", "tokio"),
+    ("T3", "childminder"),
+    ("T4", "childminder"),
+    ("E3", "childminder"),
+    ("E4", "childminder"),
+    ("T3", "tokio"),
+    ("E4", "tokio"),
+    ("C1", "childminder"),
+    ("C3", "childminder"),
+    ("C4", "childminder"),
+    ("F4", "childminder"),
+    ("X4", "childminder"),
+    ("X7", "childminder"),
+    ("K7", "childminder"),
+    ("P4", "childminder"),
+    ("C1", "tokio"),
+    ("C3", "tokio"),
+    ("F4", "tokio"),
+    ("X4", "tokio"),
+    ("K7", "tokio"),
+    ("Z4", "childminder"),
+    ("T1", "childminder"),
+    ("X6", "childminder"),
+    ("H1", "childminder"),
+    ("H4", "childminder"),
+    ("Z4", "tokio"),
+    ("T1", "tokio"),
+    ("X6", "tokio"),
+    ("H1", "tokio"),
+    ("H4", "tokio"),
+];
+
+fn main() -> ExitCode {
+    reentry::reenter(headcount::subjects::in_rust);
+    let benches = Arc::new(Benches::default());
+    let animals = ANIMALS.iter().enumerate().map(|(index, animal)| {
+        let benches = benches.clone();
+        let rule = animal.rule.and_then(rules::find).expect("each animal has a rule of the catalogue");
+        let name = format!("{}_is_caught_by_{}", animal.name, rule.id);
+        Trial::test(name, move || benches.catch(animal, index))
+            .with_ignored_flag(!matches!(rule.judged, Judged::Trace { .. }))
+    });
+    let kept = KEPT.iter().map(|&(rule, subject)| {
+        let benches = benches.clone();
+        let name = format!("{rule}_is_kept_by_{subject}");
+        Trial::test(name, move || benches.at_one(|bench| bench.check_kept(rule, subject)))
+    });
+    let table = Trial::test("the_table_names_each_animal_once_and_rules_that_there_are", check_table);
+    let trials = animals.chain(kept).chain([table]).collect();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(TESTS);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The wardens end before the process does.
+    drop(benches);
+    conclusion.exit_code()
+}
+
+fn check_table() -> Result<(), Failed> {
+    for (index, animal) in ANIMALS.iter().enumerate() {
+        if ANIMALS[..index].iter().any(|other| other.name == animal.name) {
+            return Err(format!("{} is named twice", animal.name).into());
+        }
+        let unknown = animal.related.iter().find(|(rule, why)| rules::find(rule).is_none() || why.is_empty());
+        if let Some((rule, _)) = unknown {
+            return Err(format!("{}: {rule} is no rule, or is related without a reason", animal.name).into());
+        }
+    }
+    if ANIMALS.len() < 28 || ANIMALS.iter().filter(|animal| animal.one_in > 1).count() < 3 {
+        return Err("the zoo is too small".into());
+    }
+    Ok(())
+}
+
+/// What tests that run at the same time do not share.
+#[derive(Default)]
+struct Benches {
+    free: Mutex<Vec<Bench>>,
+    /// Held for reading by those who share the machine, for writing by one who wants it alone.
+    machine: RwLock<()>,
+}
+
+impl Benches {
+    fn at_one<T>(&self, work: impl FnOnce(&mut Bench) -> T) -> T {
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let bench = free().pop();
+        let mut bench = bench.unwrap_or_default();
+        let result = work(&mut bench);
+        free().push(bench);
+        result
+    }
+
+    fn catch(&self, animal: &'static Animal, index: usize) -> Result<(), Failed> {
+        let mut told = String::new();
+        for attempt in 0..ATTEMPTS {
+            let offset = index + attempt as usize;
+            // In a crowd lateness proves little: whoever was not seen there is tried again alone.
+            let shared = (attempt == 0).then(|| self.machine.read().unwrap_or_else(PoisonError::into_inner));
+            let alone = (attempt > 0).then(|| self.machine.write().unwrap_or_else(PoisonError::into_inner));
+            let entry = self.at_one(|bench| bench.look_at(animal, offset))?;
+            drop((shared, alone));
+            if entry.is_as_meant() {
+                return Ok(());
+            }
+            told = format!("{entry:#?}");
+            // A rule that accuses whom it should not is at fault however seldom it does.
+            if entry.caught {
+                break;
+            }
+        }
+        Err(told.into())
+    }
+}
+
+/// Wardens, started when the first test needs them, and what is known of the keeper without a flaw.
+#[derive(Default)]
+struct Bench {
+    crew: Option<Crew>,
+    control: Control,
+}
+
+impl Bench {
+    fn crew(crew: &mut Option<Crew>) -> Result<&mut Crew, Failed> {
+        if crew.is_none() {
+            *crew = Some(Crew::start(&CrewOptions { jobs: JOBS, tier: None })?);
+        }
+        Ok(crew.as_mut().expect("it was just started"))
+    }
+
+    fn look_at(&mut self, animal: &'static Animal, index: usize) -> Result<Entry, Failed> {
+        // Nothing generated: who is caught here is caught for certain, or by its own chance alone.
+        let plan = Plan { animals: vec![animal], cases: 0, budget: None, seed: 1, every: EVERY, from: index };
+        let crew = Self::crew(&mut self.crew)?;
+        let mut survey = survey::run(&plan, &mut self.control, crew, &mut (), &AtomicBool::new(false));
+        match (survey.fault, survey.control.as_slice(), survey.animals.pop()) {
+            (Some(fault), ..) => Err(fault.into()),
+            (None, [], Some(entry)) => Ok(entry),
+            (None, accused, _) => {
+                Err(format!("a false alarm, at the keeper without a flaw: {accused:#?}").into())
+            }
+        }
+    }
+
+    fn check_kept(&mut self, rule: &str, subject: &str) -> Result<(), Failed> {
+        let rule = rules::find(rule).ok_or("no such rule")?;
+        let verdicts = self.verdicts(rule, subject)?;
+        let is = |kind| move |(_, verdict): &&(String, Verdict)| verdict.kind() == kind;
+        let accused = verdicts.iter().find(is(VerdictKind::Broken));
+        match (accused, verdicts.iter().any(|verdict| is(VerdictKind::Kept)(&verdict))) {
+            (None, true) => Ok(()),
+            _ => Err(format!("{verdicts:#?}").into()),
+        }
+    }
+
+    /// The verdicts of a rule on its own scenarios, each once.
+    fn verdicts(&mut self, rule: &Rule, subject: &str) -> Result<Vec<(String, Verdict)>, Failed> {
+        let spec =
+            SubjectSpec { name: subject.to_owned(), drive: Drive::Reentry { subject: subject.to_owned() } };
+        let mut source = Once { scenarios: rule.directed(), traces: Vec::new() };
+        Self::crew(&mut self.crew)?.run(&spec, &mut source)?;
+        let judged = |trace: &Trace| match &trace.end {
+            CaseEnd::OurFault(why) => Err(format!("{}: {why}", trace.scenario.name).into()),
+            _ => Ok((trace.scenario.name.clone(), rule.judge(&Facts::of(trace)))),
+        };
+        source.traces.iter().map(judged).collect()
+    }
+}
+
+/// A list of scenarios, each once.
+struct Once {
+    scenarios: Vec<Scenario>,
+    traces: Vec<Trace>,
+}
+
+impl Source for Once {
+    fn next(&mut self) -> Option<Scenario> {
+        self.scenarios.pop()
+    }
+
+    fn take(&mut self, trace: Trace) -> bool {
+        self.traces.push(trace);
+        true
+    }
+}
