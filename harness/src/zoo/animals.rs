@@ -364,7 +364,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::AddsToNow,
         "D7",
         "It adds the timeout to the present time, which the largest ones do not survive.",
-    ),
+    )
+    .also(&[("X1", NO_STATUS_AFTER_AN_ERROR)]),
     Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever."),
     Animal::new(
         "feeds-first",
