@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// An output stream of a node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Output {
@@ -34,6 +35,7 @@ impl Output {
 }
 
 /// The kind of bytes that a stream is made of.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
@@ -62,6 +64,7 @@ pub const RECORD: u64 = 32;
 pub const MESSAGE: u64 = 128;
 
 /// A message of an agent's command line: a JSON object on a line of its own.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
@@ -135,6 +138,7 @@ pub fn fill(content: Content, to: Output, offset: u64, buffer: &mut [u8]) {
 }
 
 /// Of which run and node a marked record is.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {

@@ -19,6 +19,7 @@ pub const MOST_TOLD_BYTES: usize = 256;
 pub const MOST_TOLD_ARGUMENTS: usize = 64;
 
 /// What a node reports.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
@@ -94,6 +95,7 @@ pub enum Report {
 }
 
 /// What a node says of itself when it starts, read before it changes anything.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Which run of the case it belongs to.
@@ -134,6 +136,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// The controlling terminal of a node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
     /// Its device number.
@@ -143,6 +146,7 @@ pub struct Terminal {
 }
 
 /// What a node was given besides what its [`Hello`] says.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Its arguments, the zeroth included, without what the player adds; each cut after [`MOST_TOLD_BYTES`] bytes, and not
@@ -167,6 +171,7 @@ pub struct Environment {
 }
 
 /// A limit on a resource.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// Its name, as in `RLIMIT_NOFILE`: `nofile`.
@@ -178,6 +183,7 @@ pub struct Limit {
 }
 
 /// An open descriptor.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// Its number.
@@ -189,6 +195,7 @@ pub struct Descriptor {
 }
 
 /// What the listener tells a node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {

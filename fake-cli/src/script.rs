@@ -42,6 +42,7 @@ pub const TELLABLE_PREFIX: &str = "HEADCOUNT_";
 pub const ROOT: &str = "root";
 
 /// One thing that a node does.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
@@ -140,6 +141,7 @@ pub enum Step {
 }
 
 /// How a node reacts to a signal.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reaction {
@@ -150,6 +152,7 @@ pub struct Reaction {
 }
 
 /// What to do when a signal comes. Every variant but `Ignore`, `Block` and `Default` reports the signal.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Then {
@@ -204,6 +207,7 @@ pub enum Then {
 }
 
 /// A node to start.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
@@ -220,6 +224,7 @@ pub struct Start {
 }
 
 /// Where a new node stands relative to the node that starts it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
@@ -249,6 +254,7 @@ impl Place {
 }
 
 /// A shell that starts a node. It is found at `/bin` or `/usr/bin`; where it is not there the start fails.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shell {
@@ -259,6 +265,7 @@ pub struct Shell {
 }
 
 /// The name of a shell.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "they are named for the programs")]
@@ -269,6 +276,7 @@ pub enum ShellName {
 }
 
 /// What a shell does around the node that it starts.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
@@ -288,6 +296,7 @@ pub enum Shape {
 }
 
 /// Nodes of one kind at a bounded rate, named `NODE.1`, `NODE.2` …; each hangs.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForkAtRate {
@@ -300,6 +309,7 @@ pub struct ForkAtRate {
 }
 
 /// A wait in pieces.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SleepInChunks {
@@ -310,6 +320,7 @@ pub struct SleepInChunks {
 }
 
 /// An exit that takes its time.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitSlowly {
@@ -320,6 +331,7 @@ pub struct ExitSlowly {
 }
 
 /// Why something cannot be executed.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unexecutable {
@@ -334,6 +346,7 @@ pub enum Unexecutable {
 }
 
 /// Messages of an agent's command line.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Say {
@@ -354,6 +367,7 @@ const fn is_once(times: &u32) -> bool {
 }
 
 /// Bytes to write at once.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Write {
@@ -367,6 +381,7 @@ pub struct Write {
 }
 
 /// Chunk after chunk with pauses between them.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlowStream {
@@ -381,6 +396,7 @@ pub struct SlowStream {
 }
 
 /// What to report of the environment, besides what is always reported.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportEnvironment {
@@ -392,6 +408,7 @@ pub struct ReportEnvironment {
 }
 
 /// A standard descriptor.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stdio {
@@ -415,6 +432,7 @@ impl Stdio {
 }
 
 /// A name of a node or of a point in its script: lower-case letters, digits and hyphens, at most 32.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -464,6 +482,7 @@ impl fmt::Display for Name {
 /// `root.hello`, `root.ready` (emitted by the script), `root.TERM` (the node reported that signal),
 /// `root.gone`, `op.2.issued`, `op.2.done`, `run.ended`, `host.gone`. Of several runs the newest is meant;
 /// `run.1.root.ready` is that of the first.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Event(String);
@@ -517,6 +536,7 @@ impl fmt::Display for Event {
 }
 
 /// A signal by its name without `SIG`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are the kernel's")]

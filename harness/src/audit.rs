@@ -51,6 +51,7 @@ pub const SHRINK_WITHOUT_BUDGET: Duration = Duration::from_secs(15);
 pub const DEFAULT_SEED: u64 = 1;
 
 /// What an audit found.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// Version of the format.
@@ -71,6 +72,7 @@ pub struct Audit {
 }
 
 /// What an audit found of one subject.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubjectReport {
     /// Its name.
@@ -79,6 +81,7 @@ pub struct SubjectReport {
     pub version: String,
     /// What it promises, in the words that `--promise` takes.
     #[serde(with = "as_words")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub promises: Promises,
     /// A letter and the reason for its cap.
     pub grade: String,
@@ -102,6 +105,7 @@ pub struct SubjectReport {
 }
 
 /// A subject that is a command template.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The words behind `--`.
@@ -112,6 +116,7 @@ pub struct Command {
 }
 
 /// What the cases say of one rule together.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleReport {
     /// The rule's id.

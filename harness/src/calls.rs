@@ -26,6 +26,7 @@ pub(crate) struct Hosted {
 }
 
 /// A call and its answer, as the host reports them.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Called {

@@ -21,6 +21,7 @@ mod judge;
 mod list;
 mod progress;
 mod replay;
+mod schema;
 mod shrink;
 mod subject;
 mod terminal;
@@ -97,6 +98,8 @@ enum Command {
     Explain(explain::Arguments),
     /// List the rules, the behaviours of the fake, and the subjects.
     List(list::Arguments),
+    /// Print the JSON Schema of a format.
+    Schema(schema::Arguments),
     /// Show what this machine has of what an audit needs.
     Doctor(doctor::Arguments),
     /// Test the harness itself with wrappers that are broken on purpose.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Judge(arguments) => judge::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Zoo(arguments) => zoo::run(&arguments),
         Command::Fake(arguments) => fake::run(&arguments),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::scenario::Limits;
 
 /// A time that a subject keeps to.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keeps {
@@ -33,6 +34,7 @@ impl Keeps {
 }
 
 /// How far a subject says that its stop reaches.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
@@ -44,6 +46,7 @@ pub enum Reach {
 }
 
 /// What a subject says of processes that are left when the child ends by itself.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Leftovers {
@@ -57,6 +60,7 @@ pub enum Leftovers {
 }
 
 /// What a subject promises and what its API can express.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Promises {

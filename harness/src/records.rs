@@ -6,6 +6,7 @@ use fake_cli::content::{Mark, Output, read_marked};
 use serde::{Deserialize, Serialize};
 
 /// What the marked records ([`fake_cli::content::Content::Marked`]) in captured output tell.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Records {
@@ -26,6 +27,7 @@ pub struct Records {
 }
 
 /// A record.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {

@@ -43,6 +43,7 @@ pub const LARGEST_TIMEOUT: Span = Span::MAX;
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
 /// What one case does.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -99,6 +100,7 @@ pub struct Scenario {
 /// One thing that the caller of the wrapper does.
 ///
 /// It is done once the op before it was issued (a `wait`: was done), `after` has happened, and then `delay` is over.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Op {
@@ -135,6 +137,7 @@ impl Op {
 }
 
 /// What one caller of a `together` does with the run.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Call {
@@ -167,6 +170,7 @@ impl Call {
 }
 
 /// What makes a start fail.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hindrance {
@@ -201,6 +205,7 @@ impl Hindrance {
 }
 
 /// What an op does.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
@@ -237,6 +242,7 @@ pub enum Verb {
 }
 
 /// How a host ends itself.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostEnd {
@@ -303,6 +309,7 @@ impl Verb {
 }
 
 /// In which state the host is started: what it would hand down to its children if it did nothing about it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HostState {
@@ -335,6 +342,7 @@ impl HostState {
 }
 
 /// What the wrapper is asked to keep to.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -356,6 +364,7 @@ impl Limits {
 }
 
 /// What a replay must find.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
@@ -366,6 +375,7 @@ pub struct Expect {
 }
 
 /// Where a failure was found, how often it happens, and what of it matters.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Found {

@@ -15,6 +15,7 @@ use crate::trace::Trace;
 use crate::verdict::VerdictKind;
 
 /// Where a failure was saved.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Saved {
     /// The scenario, for `replay`.

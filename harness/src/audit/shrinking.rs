@@ -34,6 +34,7 @@ pub(super) struct Shown {
 }
 
 /// What came of replaying and shrinking a failure.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replays {
     /// In how many replays the rule was broken: never, then the failure was not seen again.

@@ -18,6 +18,7 @@ const EVERY: u64 = 50;
 const MOST_TOLD: usize = 5;
 
 /// What came of the cases that were run twice.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeats {
     /// How many cases were run twice, to their end both times.
@@ -30,6 +31,7 @@ pub struct Repeats {
 }
 
 /// A case that went one way and then another.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// Its scenario.

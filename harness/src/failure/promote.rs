@@ -1,7 +1,8 @@
 //! Pinning the order that makes a racy failure happen: a gate more, if there is one that does it.
 //!
 //! The events of cases that broke the rule are compared with those of cases that did not. Where an op came after an
-//! event in the first and before it in the others, or the other way round, a gate that forces the first order is tried.
+//! event in the first and before it in the others, or the other way round, a gate that forces the first order is tried; and so is
+//! an op after an event that happened in the first and not in the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -85,7 +86,11 @@ fn gates(scenario: &Scenario, traces: &Traces) -> Vec<Scenario> {
             };
             for (behind, gate) in GATES {
                 let difference = match behind {
-                    true => part(&broken, &is_behind) - part(&others, &is_behind),
+                    true => {
+                        let happened = |case: &BTreeMap<String, usize>| case.contains_key(event);
+                        let behind = part(&broken, &is_behind) - part(&others, &is_behind);
+                        behind.max(part(&broken, &happened) - part(&others, &happened))
+                    }
                     false => part(&broken, &is_before) - part(&others, &is_before),
                 };
                 if difference >= LEAST_DIFFERENCE

@@ -18,6 +18,7 @@ const DRIFTS_OF_RACE: f64 = 0.005;
 const CERTAIN: f64 = 0.9;
 
 /// In how many of the cases that could be told a rule was broken.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {

@@ -43,6 +43,7 @@ pub const MOST_NTH: u32 = 64;
 pub const EVENT: &str = "call";
 
 /// A kind of system call, as a wrapper's author thinks of it: one word for all calls that do the same.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallKind {
@@ -94,6 +95,7 @@ impl fmt::Display for CallKind {
 ///
 /// Calls are counted from the first run on. The event `call.KIND.N` happens when the call is made; it is done when `until` has happened, or
 /// when it was held longer than a cap, which the trace tells: no case hangs at a hold.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hold {
