@@ -114,7 +114,7 @@ impl Shrinking {
             let Some(result) = simpler::apply(&self.scenario, &edits) else { continue };
             if refused.contains(&key(&result)) {
                 self.needed.extend(dropped_alone(&edits).cloned());
-            } else if can_end(&result) || !can_end(&self.scenario) {
+            } else if !results.contains(&result) && (can_end(&result) || !can_end(&self.scenario)) {
                 candidates.push(edits);
                 results.push(result);
             }
