@@ -185,6 +185,8 @@ impl Shrinking {
         deadline: Instant,
     ) -> Result<Tried, CrewError> {
         self.scenario = scenario;
+        // They were places of the scenario as it was.
+        self.needed.clear();
         if !tried.rate.is_above(self.rate) {
             return Ok(tried);
         }

@@ -338,6 +338,8 @@ fn shrinking_ends_in_time_and_keeps_what_was_reached() {
         .unwrap();
     assert!(!minimal.is_minimal);
     assert_eq!(Some(&minimal.scenario), last.as_ref());
+    // Nothing was told of what matters in the step that was taken last.
+    assert_eq!(minimal.matters, Vec::<String>::new());
     let none = Bounds { budget: Duration::ZERO, stop: &AtomicBool::new(false) };
     assert_eq!(failure.confirm(&mut crew, &none).unwrap().rate, Rate::default());
 }
