@@ -300,6 +300,9 @@ fn the_same_rule_is_broken_in_every_step_and_each_is_simpler_than_the_one_before
     let failure = Failure { subject: &subject, rule: &RULE, scenario };
     let minimal = failure.minimise(&mut crew, &bounds, &mut |step| steps.push(step.clone())).unwrap();
     assert!(steps.len() > 2 && minimal.is_minimal);
+    // Tries that ended as soon as they sufficed are no measurement.
+    assert!(steps[0].is_measured && steps[1..].iter().all(|step| !step.is_measured));
+    assert!(minimal.is_measured && minimal.rate.of >= REPLAYS);
     for pair in steps.windows(2) {
         assert!(simpler::weight(&pair[1].scenario) < simpler::weight(&pair[0].scenario));
     }
@@ -338,8 +341,10 @@ fn shrinking_ends_in_time_and_keeps_what_was_reached() {
         .unwrap();
     assert!(!minimal.is_minimal);
     assert_eq!(Some(&minimal.scenario), last.as_ref());
-    // Nothing was told of what matters in the step that was taken last.
+    // Nothing was told of the step that was taken last: neither what matters in it nor how often it breaks the rule.
     assert_eq!(minimal.matters, Vec::<String>::new());
+    let found = minimal.as_found(&failure, Tier::T3).found.unwrap();
+    assert_eq!((minimal.is_measured, found.rate, found.percent), (false, None, None));
     let none = Bounds { budget: Duration::ZERO, stop: &AtomicBool::new(false) };
     assert_eq!(failure.confirm(&mut crew, &none).unwrap().rate, Rate::default());
 }
