@@ -332,6 +332,13 @@ pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item 
         .filter(move |node| node.name != ROOT && node.alive_at(at_us))
 }
 
+/// Whether a node but the root held the root's output at a time, or came to hold it later.
+pub(super) fn is_held_since(run: &Run<'_>, at_us: u64) -> bool {
+    let held = |node: &Node<'_>| node.hello_us().is_some_and(|up_us| node.alive_at(up_us.max(at_us)));
+    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
+    holders.filter(|node| node.name != ROOT).any(held)
+}
+
 fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
     held_open(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))

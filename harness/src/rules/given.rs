@@ -3,6 +3,7 @@
 use fake_cli::control::{Environment, Report};
 use fake_cli::script::{ReportEnvironment, Step};
 
+use super::concurrency::is_hindered;
 use super::directed::{scenario, to_the_end};
 use super::facts::{Facts, Node};
 use super::verdicts::{broken, together};
@@ -63,6 +64,11 @@ pub(super) fn judge_e4(facts: &Facts<'_>) -> Verdict {
         return Verdict::Vacuous("the trace does not say what the host was started with".to_owned());
     };
     let verdicts = facts.runs().iter().map(|run| {
+        if is_hindered(facts, run) {
+            return Verdict::Vacuous(
+                "a limit that the harness lowered for the start is handed down".to_owned(),
+            );
+        }
         let Some(told) = run.root().and_then(environment) else {
             return Verdict::Vacuous(facts.because("the root did not tell what it was given"));
         };
@@ -157,10 +163,12 @@ pub(super) fn directed_e4() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, case, hello, steps};
+    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, because, case, hello, steps};
     use super::super::standing::Ids;
     use super::*;
     use crate::promises::Promises;
+    use crate::scenario::Hindrance;
+    use crate::trace::Reason;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
     use fake_cli::control::Limit;
 
@@ -240,6 +248,20 @@ mod tests {
             "TMPDIR=\"/x\"",
         );
         assert_verdict(&told(|told| told.arguments.push("x".to_owned())).template(), judge_e4, Kept, "");
+    }
+
+    #[test]
+    fn e4_does_not_charge_a_limit_that_the_harness_lowered() {
+        let few = told(|told| told.limits[0].soft = Some(9));
+        let hindered = few.clone().with(|trace| {
+            trace.scenario.ops[0].hindered_by = Some(Hindrance::DescriptorsLeft(4));
+        });
+        assert_verdict(&hindered, judge_e4, Vacuous, "the harness lowered");
+        // The limit is the host's: it holds who is started beside it as well.
+        let beside = few.clone().hindered_run(3, Hindrance::DescriptorsLeft(4));
+        assert_verdict(&beside, judge_e4, Vacuous, "the harness lowered");
+        let before = few.ended(4, because(Reason::Itself)).hindered_run(5, Hindrance::DescriptorsLeft(4));
+        assert_verdict(&before, judge_e4, Broken, "9 open files");
     }
 
     #[test]
