@@ -4,7 +4,7 @@ use fake_cli::content::Output;
 use fake_cli::script::{Place, Signal, Step, Then};
 use fake_cli::span::Span;
 
-use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside};
+use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside, unknown_bound};
 use super::directed::{
     after, await_event, emit, of, on_term, once_started, ready_and_hang, run, scenario, start_hanging,
     together, wait, write,
@@ -219,6 +219,7 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
                 if others { facts.grace_us().ok_or("the grace in force is not known")? } else { 0 };
             let held = held_open(run, at_us).next().is_some();
             let bound_us = grace_us.saturating_add(if held { facts.drain_us() } else { 0 });
+            let doubt = doubt.or_else(|| unknown_bound(facts).filter(|_| held));
             Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after: "the root's exit" }.judge())
         }
         Ending::By { cause, .. } => Err(format!("the run {}, and so has no return to be late", cause.told())),
@@ -563,6 +564,17 @@ mod tests {
         };
         assert_verdict(&exited(5), judge_c3, Kept, "");
         assert_verdict(&exited(900), judge_c3, Broken, "returned 900 ms after the root's exit");
+    }
+
+    #[test]
+    fn c3_charges_nobody_with_a_bound_that_is_not_known() {
+        let deaf = r#"[{"on": {"signal": "TERM", "then": "ignore"}}, "hang"]"#;
+        let first = by_hand::case(steps(deaf)).grace(3_000).run(0).hello(1, "root").did(1, "root", 0);
+        let held = first.run(2).hello(3, "root").hello(4, "child").of(0).cancel(10).of(1);
+        let exited = held.exiting(20, "root", 0).gone(21, "root").of(0).gone(990, "root");
+        let late = exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
+        assert_verdict(&late.clone().drain(50), judge_c3, Broken, "after the root's exit");
+        assert_verdict(&late, judge_c3, Unknown, "bounds of its own");
     }
 
     #[test]
