@@ -138,7 +138,9 @@ fn own_matter_us(facts: &Facts<'_>, run: &Run<'_>) -> u64 {
 fn disturbed_by_signal(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     let own_us = own_matter_us(facts, run);
     let asked = run.nodes.iter().flat_map(|node| {
-        let signals = node.signals().filter(|(_, _, sender)| *sender > 0);
+        // The kernel's own signals, as PIPE to who writes in vain, come from no process or from the node itself.
+        let own = node.hello.map(|hello| hello.pid);
+        let signals = node.signals().filter(move |(_, _, sender)| *sender > 0 && Some(*sender) != own);
         signals.map(move |(at_us, signal, _)| (at_us, node, format!("got {}", Signal::name_of(signal))))
     });
     let killed = run.nodes.iter().filter(|node| node.exiting().is_none()).filter_map(|node| {
@@ -428,6 +430,8 @@ fn directed_c4() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
+    use fake_cli::control::Report;
+
     use super::super::by_hand::{self, Hand, assert_verdict, because, steps};
     use super::*;
     use crate::trace::{Outcome, Stage};
@@ -462,6 +466,14 @@ mod tests {
             .gone(22, "child")
             .ended(25, because(Reason::Itself));
         assert_verdict(&exits.look(Stage::Quiesce, vec![]), judge_c1, Kept, "");
+        // The kernel sends PIPE in the name of who writes.
+        let pipe = Report::Signal {
+            signal: Signal::Pipe.number(),
+            sender: by_hand::hello("root").pid,
+            at_ns: 0,
+        };
+        let writes = first_cancelled().says(13, "root", pipe);
+        assert_verdict(&second_cancelled(writes, 50), judge_c1, Kept, "");
     }
 
     #[test]
