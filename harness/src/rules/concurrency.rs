@@ -48,7 +48,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "The host runs under a low limit of processes.",
             "The limit is the worker's own.",
             Judged::NotBuilt(
-                "a limit is set for one start at a time, and none on processes that the harness can set holds root",
+                "the harness hinders one start at a time; several that are asked for under the same limit are not driven yet",
             ),
         ),
         rule(
