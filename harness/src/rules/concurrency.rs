@@ -467,11 +467,8 @@ mod tests {
             .ended(25, because(Reason::Itself));
         assert_verdict(&exits.look(Stage::Quiesce, vec![]), judge_c1, Kept, "");
         // The kernel sends PIPE in the name of who writes.
-        let pipe = Report::Signal {
-            signal: Signal::Pipe.number(),
-            sender: by_hand::hello("root").pid,
-            at_ns: 0,
-        };
+        let pipe =
+            Report::Signal { signal: Signal::Pipe.number(), sender: by_hand::hello("root").pid, at_ns: 0 };
         let writes = first_cancelled().says(13, "root", pipe);
         assert_verdict(&second_cancelled(writes, 50), judge_c1, Kept, "");
     }
@@ -584,7 +581,8 @@ mod tests {
         let first = by_hand::case(steps(deaf)).grace(3_000).run(0).hello(1, "root").did(1, "root", 0);
         let held = first.run(2).hello(3, "root").hello(4, "child").of(0).cancel(10).of(1);
         let exited = held.exiting(20, "root", 0).gone(21, "root").of(0).gone(990, "root");
-        let late = exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
+        let late =
+            exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
         assert_verdict(&late.clone().drain(50), judge_c3, Broken, "after the root's exit");
         assert_verdict(&late, judge_c3, Unknown, "bounds of its own");
     }

@@ -68,7 +68,9 @@ pub(super) fn judge_e4(facts: &Facts<'_>) -> Verdict {
     };
     let verdicts = facts.runs().iter().map(|run| {
         if is_hindered(facts, run) {
-            return Verdict::Vacuous("a limit that the harness lowered for the start is handed down".to_owned());
+            return Verdict::Vacuous(
+                "a limit that the harness lowered for the start is handed down".to_owned(),
+            );
         }
         let Some(told) = run.root().and_then(environment) else {
             return Verdict::Vacuous(facts.because("the root did not tell what it was given"));

@@ -36,7 +36,8 @@ fn grows(facts: &Facts<'_>, what: &str, count: fn(&Inventory) -> Option<u64>) ->
     let [_, settled @ ..] = counts.as_slice() else {
         return Verdict::Vacuous(facts.because(&format!("the host's {what} were not counted")));
     };
-    let (Some(first), Some(last), true) = (settled.first(), settled.last(), counts.len() >= LEAST_RUNS) else {
+    let (Some(first), Some(last), true) = (settled.first(), settled.last(), counts.len() >= LEAST_RUNS)
+    else {
         return Verdict::Vacuous(
             facts.because(&format!("the host's {what} were counted after fewer than five runs")),
         );

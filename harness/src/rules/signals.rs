@@ -25,10 +25,12 @@ pub(super) fn judge_k1(facts: &Facts<'_>) -> Verdict {
         Was::Own | Was::Zombie => Some(Verdict::Kept),
         // Of nobody's number it cannot be said whose it was, and a pidfd hits nobody else.
         Was::Gone => None,
-        Was::Reaped if facts.trace.scenario.host.ignores.contains(&Signal::Chld) => Some(Verdict::Unknown(format!(
-            "{} went to a number whose process is gone; but the kernel reaps for a host that ignores CHLD",
-            call.quoted()
-        ))),
+        Was::Reaped if facts.trace.scenario.host.ignores.contains(&Signal::Chld) => {
+            Some(Verdict::Unknown(format!(
+                "{} went to a number whose process is gone; but the kernel reaps for a host that ignores CHLD",
+                call.quoted()
+            )))
+        }
         Was::Reaped => {
             Some(accused(call, "to a number whose process had been reaped: it may be a stranger's"))
         }

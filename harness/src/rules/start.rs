@@ -271,8 +271,7 @@ mod tests {
         let away = cancelled().hello_as(7, "away", AWAY).look_sees(Stage::Quiesce, &["away"]);
         assert_verdict(&away, judge_k6, Kept, "");
         let stayed = cancelled().hello(7, "child").hello_as(7, "away", AWAY);
-        let Verdict::Broken(finding) =
-            stayed.look_sees(Stage::Quiesce, &["child", "away"]).judge(judge_k6)
+        let Verdict::Broken(finding) = stayed.look_sees(Stage::Quiesce, &["child", "away"]).judge(judge_k6)
         else {
             panic!("not broken")
         };

@@ -201,7 +201,9 @@ fn group(pgid: i32, around: &Surroundings<'_>) -> Was {
     }
     match (stranger, members.as_slice()) {
         (Some(name), _) => Was::Stranger(name),
-        (None, members) if members.iter().any(|stat| stat.pid == pgid && is_given_anew(stat, around)) => Was::Reaped,
+        (None, members) if members.iter().any(|stat| stat.pid == pgid && is_given_anew(stat, around)) => {
+            Was::Reaped
+        }
         // Its number is that of somebody who never led a group, so it means nobody else.
         (None, []) if scan::stat(pgid).is_some() => Was::Gone,
         (None, []) if group_exists(pgid) => Was::Unclear(format!("who is in group {pgid} could not be read")),
