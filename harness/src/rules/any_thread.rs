@@ -2,10 +2,10 @@
 
 use fake_cli::script::ROOT;
 
-use super::deadlines::{each_run, is_held_since};
+use super::deadlines::{each_run, is_held_since, unknown_bound};
 use super::directed::{after, once_started, ready_and_hang, run, scenario, together, wait};
 use super::facts::{Facts, Lateness, Node, Run, Stop, told};
-use super::verdicts::broken;
+use super::verdicts::{broken, broken_unless};
 use super::witness::{finding, judge_left, sightings};
 use crate::scenario::{Call, Op, Scenario, Verb};
 use crate::trace::{Reason, Said, Seen, Stage, What};
@@ -111,7 +111,10 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Optio
         Lateness::WithinNoise(_) => {
             Some(Verdict::Unknown(format!("{sentence}; this machine's noise may explain that")))
         }
-        Lateness::Late(_) => Some(broken(sentence)),
+        Lateness::Late(_) => {
+            let doubt = unknown_bound(facts).filter(|_| held);
+            Some(broken_unless(doubt.as_ref(), sentence))
+        }
     }
 }
 
@@ -248,6 +251,10 @@ mod tests {
             gone.look(Stage::Quiesce, vec![])
         };
         assert_verdict(&ended(up().hello(4, "child")), judge, Kept, "");
+        let unnamed = |hand: Hand| hand.with(|trace| trace.limits.drain = None);
+        let later = unnamed(up().hello(4, "child").gone(100, "root"));
+        let later = later.ended(2_700, because(Reason::Cancelled));
+        assert_verdict(&later, judge, Unknown, "bounds of its own");
         let quiet = up().quiet_hello(4, "child", by_hand::AWAY);
         assert_verdict(&ended(quiet), judge, Broken, "ended 699 ms later");
     }

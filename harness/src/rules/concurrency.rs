@@ -4,7 +4,7 @@ use fake_cli::content::Output;
 use fake_cli::script::{Place, Signal, Step, Then};
 use fake_cli::span::Span;
 
-use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside};
+use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside, unknown_bound};
 use super::directed::{
     after, await_event, emit, of, on_term, once_started, ready_and_hang, run, scenario, start_hanging,
     together, wait, write,
@@ -48,7 +48,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "The host runs under a low limit of processes.",
             "The limit is the worker's own.",
             Judged::NotBuilt(
-                "a limit is set for one start at a time, and none on processes that the harness can set holds root",
+                "the harness hinders one start at a time; several that are asked for under the same limit are not driven yet",
             ),
         ),
         rule(
@@ -138,7 +138,9 @@ fn own_matter_us(facts: &Facts<'_>, run: &Run<'_>) -> u64 {
 fn disturbed_by_signal(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     let own_us = own_matter_us(facts, run);
     let asked = run.nodes.iter().flat_map(|node| {
-        let signals = node.signals().filter(|(_, _, sender)| *sender > 0);
+        // The kernel's own signals, as PIPE to who writes in vain, come from no process or from the node itself.
+        let own = node.hello.map(|hello| hello.pid);
+        let signals = node.signals().filter(move |(_, _, sender)| *sender > 0 && Some(*sender) != own);
         signals.map(move |(at_us, signal, _)| (at_us, node, format!("got {}", Signal::name_of(signal))))
     });
     let killed = run.nodes.iter().filter(|node| node.exiting().is_none()).filter_map(|node| {
@@ -219,6 +221,7 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
                 if others { facts.grace_us().ok_or("the grace in force is not known")? } else { 0 };
             let held = held_open(run, at_us).next().is_some();
             let bound_us = grace_us.saturating_add(if held { facts.drain_us() } else { 0 });
+            let doubt = doubt.or_else(|| unknown_bound(facts).filter(|_| held));
             Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after: "the root's exit" }.judge())
         }
         Ending::By { cause, .. } => Err(format!("the run {}, and so has no return to be late", cause.told())),
@@ -427,6 +430,8 @@ fn directed_c4() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
+    use fake_cli::control::Report;
+
     use super::super::by_hand::{self, Hand, assert_verdict, because, steps};
     use super::*;
     use crate::trace::{Outcome, Stage};
@@ -461,6 +466,11 @@ mod tests {
             .gone(22, "child")
             .ended(25, because(Reason::Itself));
         assert_verdict(&exits.look(Stage::Quiesce, vec![]), judge_c1, Kept, "");
+        // The kernel sends PIPE in the name of who writes.
+        let pipe =
+            Report::Signal { signal: Signal::Pipe.number(), sender: by_hand::hello("root").pid, at_ns: 0 };
+        let writes = first_cancelled().says(13, "root", pipe);
+        assert_verdict(&second_cancelled(writes, 50), judge_c1, Kept, "");
     }
 
     #[test]
@@ -563,6 +573,18 @@ mod tests {
         };
         assert_verdict(&exited(5), judge_c3, Kept, "");
         assert_verdict(&exited(900), judge_c3, Broken, "returned 900 ms after the root's exit");
+    }
+
+    #[test]
+    fn c3_charges_nobody_with_a_bound_that_is_not_known() {
+        let deaf = r#"[{"on": {"signal": "TERM", "then": "ignore"}}, "hang"]"#;
+        let first = by_hand::case(steps(deaf)).grace(3_000).run(0).hello(1, "root").did(1, "root", 0);
+        let held = first.run(2).hello(3, "root").hello(4, "child").of(0).cancel(10).of(1);
+        let exited = held.exiting(20, "root", 0).gone(21, "root").of(0).gone(990, "root");
+        let late =
+            exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
+        assert_verdict(&late.clone().drain(50), judge_c3, Broken, "after the root's exit");
+        assert_verdict(&late, judge_c3, Unknown, "bounds of its own");
     }
 
     #[test]

@@ -313,7 +313,8 @@ fn up_us(run: &Run<'_>) -> u64 {
     run.root().and_then(Node::hello_us).unwrap_or(0).max(run.issued_us)
 }
 
-fn unknown_bound(facts: &Facts<'_>) -> Option<String> {
+/// Why a bound is not known, where the subject has one that nobody named.
+pub(super) fn unknown_bound(facts: &Facts<'_>) -> Option<String> {
     let drain_unknown = facts.trace.limits.drain.is_none() && facts.promises().drain != Keeps::Not;
     (drain_unknown || facts.grace_us().is_none())
         .then(|| "the subject has bounds of its own that the scenario does not name".to_owned())

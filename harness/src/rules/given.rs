@@ -38,6 +38,9 @@ pub(super) fn judge_e3(facts: &Facts<'_>) -> Verdict {
         if promises.own_group && hello.pgid != hello.pid {
             return broken(format!("the root (pid {}) was started in group {}, and a group of its own is declared", hello.pid, hello.pgid));
         }
+        if !promises.own_group && !promises.own_session && facts.trace.scenario.shares_group() {
+            return Verdict::Vacuous("which group the host was started in is not in the trace".to_owned());
+        }
         // The host leads its session, and so a group.
         if group && hello.pgid == host {
             return broken(format!("the root (pid {}) was started in the host's own group, and its group is what is declared to be ended", hello.pid));
@@ -193,7 +196,10 @@ mod tests {
         assert_verdict(&stands(alone, |promises| promises.own_session = true), judge_e3, Kept, "");
         let of_host = stands(Ids { pgid: 50, sid: 50 }, |promises| promises.reach = Reach::Group);
         assert_verdict(&of_host, judge_e3, Broken, "the host's own group");
-        assert_verdict(&stands(AWAY, |promises| promises.reach = Reach::Group), judge_e3, Kept, "");
+        let away = stands(AWAY, |promises| promises.reach = Reach::Group);
+        assert_verdict(&away, judge_e3, Kept, "");
+        let shared = away.with(|trace| (trace.scenario.bystanders, trace.scenario.ledger) = (true, true));
+        assert_verdict(&shared, judge_e3, Vacuous, "which group the host was started in");
     }
 
     #[test]
