@@ -703,6 +703,40 @@ mod tests {
     }
 
     #[test]
+    fn no_step_can_give_a_node_a_name_that_means_something_else() {
+        for name in [
+            "op",
+            "run",
+            "host",
+            "call",
+            "stranger",
+            "bystander",
+            "bystander-2",
+            "bystander-3",
+            "bystander-child",
+        ] {
+            for step in [
+                format!(r#"{{"start": {{"node": "{name}", "script": []}}}}"#),
+                format!(
+                    r#"{{"start": {{"node": "a", "script": [{{"start": {{"node": "{name}", "script": []}}}}]}}}}"#
+                ),
+                format!(r#"{{"fork-at-rate": {{"node": "{name}", "every": "1ms", "most": 1}}}}"#),
+            ] {
+                let refused = check(&read(&format!("[{step}]")).unwrap()).unwrap_err();
+                assert!(refused.problem.contains("reserved"), "{step}: {refused}");
+            }
+        }
+        for name in ["root", "w"] {
+            let script = format!(
+                r#"[{{"start": {{"node": "w", "script": []}}}},
+                    {{"fork-at-rate": {{"node": "{name}", "every": "1ms", "most": 1}}}}]"#
+            );
+            let refused = check(&read(&script).unwrap()).unwrap_err();
+            assert!(refused.problem.contains("second node"), "{refused}");
+        }
+    }
+
+    #[test]
     fn more_than_the_limits_is_refused_with_its_place() {
         let deep = (0..MOST_DEPTH).fold(r#"["hang"]"#.to_owned(), |inner, level| {
             format!(r#"[{{"start": {{"node": "n{level}", "script": {inner}}}}}]"#)

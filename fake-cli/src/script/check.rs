@@ -5,10 +5,15 @@ use std::fmt;
 
 use super::{
     MOST_BYTES, MOST_DEPTH, MOST_DESCRIPTORS, MOST_LATE_WRITES, MOST_MEMORY, MOST_PROCESSES, MOST_STEPS,
-    MOST_TIME, MOST_VARIABLES, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
+    MOST_TIME, MOST_VARIABLES, Name, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
 };
 use crate::content::MESSAGE;
 use crate::span::Span;
+
+/// Names that mean something else in events and traces: a node of that name could be taken for it.
+const RESERVED: [&str; 5] = ["op", "run", "host", "call", "stranger"];
+/// What the names of all begin with who stand beside the wrapper.
+const BYSTANDERS: &str = "bystander";
 
 /// A script that asks for more than the limits allow, or contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,20 +120,7 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
             }
             Step::HogMemory(bytes) => totals.memory = totals.memory.saturating_add(*bytes),
             Step::Start(start) => {
-                if !totals.names.insert(start.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", start.node.as_str()),
-                    );
-                }
-                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
-                    .contains(&start.node.as_str())
-                {
-                    return refuse(
-                        &place,
-                        format!("{:?} is a reserved name; give the node another", start.node.as_str()),
-                    );
-                }
+                check_name(&start.node, &place, totals)?;
                 totals.processes += match start.place {
                     // The shell, and in a pipeline the shell's shell.
                     Place::Shell(_) => 3,
@@ -137,12 +129,7 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                 check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
             }
             Step::ForkAtRate(forks) => {
-                if !totals.names.insert(forks.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", forks.node.as_str()),
-                    );
-                }
+                check_name(&forks.node, &place, totals)?;
                 check_time(forks.every, &place)?;
                 totals.processes += u64::from(forks.most);
             }
@@ -168,6 +155,20 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
         }
     }
     Ok(())
+}
+
+/// Whether a step may give this name to a node, or to nodes whose names begin with it. Those that a reaction forks have
+/// that of the node whose reaction it is.
+fn check_name(name: &Name, place: &str, totals: &mut Totals) -> Result<(), Refused> {
+    let name = name.as_str();
+    let problem = if RESERVED.contains(&name) || name.starts_with(BYSTANDERS) {
+        format!("{name:?} is a reserved name; give the node another")
+    } else if totals.names.insert(name.to_owned()) {
+        return Ok(());
+    } else {
+        format!("a second node named {name:?}; give it another name")
+    };
+    Err(Refused { place: place.to_owned(), problem })
 }
 
 fn check_variables(names: &[String], place: &str) -> Result<(), Refused> {
