@@ -63,8 +63,11 @@ pub struct Bounds<'a> {
 pub struct Minimal {
     /// The simplest case found that breaks the same rule about as often: directed at that rule, nothing expected.
     pub scenario: Scenario,
-    /// How often it breaks the rule. Never in any try: the failure was not seen again, and the scenario is the one given.
+    /// How often the rule was broken when that was last measured. Never in any try: the failure was not seen again, and the scenario
+    /// is the one given.
     pub rate: Rate,
+    /// Whether it was measured of this scenario. Else of one before it was simplified.
+    pub is_measured: bool,
     /// Whether a gate was added that pins the order.
     pub is_promoted: bool,
     /// Whether a last look at everything found nothing simpler. Else the time was over before that.
@@ -84,6 +87,7 @@ impl Minimal {
         Self {
             scenario,
             rate: tried.rate,
+            is_measured: true,
             is_promoted: false,
             is_minimal: false,
             tries: 0,
@@ -99,8 +103,8 @@ impl Minimal {
         let found = origin.found.clone().filter(|found| found.rule == rule.id);
         let (from, to) = self.rate.percents();
         let found = Found {
-            rate: Some(self.rate),
-            percent: Some([from, to]),
+            rate: self.is_measured.then_some(self.rate),
+            percent: self.is_measured.then_some([from, to]),
             promoted: self.is_promoted || found.as_ref().is_some_and(|found| found.promoted),
             minimal: self.is_minimal,
             matters: self.matters.clone(),
@@ -176,23 +180,25 @@ impl Failure<'_> {
         let is_certain = minimal.is_promoted || !minimal.rate.is_racy();
         let drift = if is_certain { DRIFT_OF_CERTAIN } else { DRIFT };
         let mut shrinking = Shrinking::new(minimal.scenario.clone(), minimal.rate, drift);
-        shrinking.run(&mut bench, part(85), &mut |shrinking, tried| {
+        shrinking.run(&mut bench, part(80), &mut |shrinking, tried| {
             minimal.scenario = shrinking.scenario.clone();
-            minimal.rate = tried.rate;
+            // Tries that ended as soon as they sufficed flatter.
+            minimal.is_measured = false;
             minimal.trace = tried.trace.clone().or(minimal.trace.take());
             minimal.tries = shrinking.tries;
             progress(&minimal);
         })?;
         minimal.is_minimal = shrinking.is_minimal;
         minimal.tries = shrinking.tries;
-        minimal.matters = explain::matters(&mut bench, &shrinking, part(95))?;
         let plain = simpler::with_plain_names(&minimal.scenario);
-        let last = replay(&mut bench, &plain, part(100), None)?;
+        let last = replay(&mut bench, &plain, part(90), None)?;
+        minimal.matters = explain::matters(&mut bench, &shrinking, part(100))?;
         minimal.cases = bench.cases;
         // Without the time to measure it under its new names, the old ones stay.
-        if last.rate.broken > 0 {
+        if last.rate.broken > 0 && last.rate.of >= REPLAYS {
             minimal.scenario = plain;
             minimal.rate = last.rate;
+            minimal.is_measured = true;
             minimal.trace = last.trace.or(minimal.trace);
         }
         Ok(minimal)

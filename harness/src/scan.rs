@@ -203,12 +203,7 @@ pub fn own_cgroup() -> Option<PathBuf> {
 
 /// How many children of a process, of any of its threads, are dead and not reaped.
 pub fn zombies_of(pid: i32) -> u32 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<i32> = lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect();
-    children.into_iter().filter_map(stat).filter(Stat::is_zombie).count() as u32
+    children(pid).into_iter().filter_map(stat).filter(Stat::is_zombie).count() as u32
 }
 
 #[cfg(test)]

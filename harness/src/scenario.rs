@@ -386,7 +386,7 @@ pub struct Expect {
 pub struct Found {
     /// The rule that it breaks.
     pub rule: String,
-    /// How often it did so when it was replayed. Nothing where it was not: it was seen once.
+    /// How often it did so when it was replayed. Nothing where it was not: it was seen once, or simplified since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Between how many percent the true rate lies, by Wilson's interval for 95 %.

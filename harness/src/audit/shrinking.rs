@@ -41,6 +41,8 @@ pub struct Replays {
     pub broken: u64,
     /// Of how many that could be told.
     pub of: u64,
+    /// Whether it was this scenario that was replayed. Else it was one before it was simplified.
+    pub measured: bool,
     /// Between how many percent the true rate lies, by Wilson's interval for 95 %.
     pub percent: [u8; 2],
     /// Whether a gate was added that pins the order in which it happens.
@@ -61,6 +63,7 @@ impl From<&Minimal> for Replays {
         Self {
             broken: minimal.rate.broken,
             of: minimal.rate.of,
+            measured: minimal.is_measured,
             percent: [from, to],
             promoted: minimal.is_promoted,
             minimal: minimal.is_minimal,

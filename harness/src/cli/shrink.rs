@@ -174,7 +174,8 @@ fn describe(failing: &failure::Failure<'_>, minimal: &Minimal, kept: &Scenario, 
         );
     }
     let mut text = format!("{}: {}\n", Paint::Strong.on(rule.id), rule.sentence);
-    text.push_str(&format!("broken by {subject} in {} replays\n", minimal.rate));
+    let before = if minimal.is_measured { "" } else { " before it was simplified" };
+    text.push_str(&format!("broken by {subject} in {} replays{before}\n", minimal.rate));
     if minimal.is_promoted {
         text.push_str("a gate was added that pins the order in which it happens\n");
     }

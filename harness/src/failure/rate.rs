@@ -147,10 +147,20 @@ impl Terms {
 
     /// How many tries more can be of use, if all end alike.
     pub(super) fn useful(&self, rate: Rate) -> u64 {
-        let balance = self.balance(rate);
-        let broken = ((self.accept - balance) / self.gain).ceil();
-        let kept = ((balance - self.refuse) / self.loss).ceil();
+        let (broken, kept) = self.missing(rate);
         broken.max(kept).max(1.0) as u64
+    }
+
+    /// After how many tries something can be told for the first time.
+    pub(super) fn least(&self) -> u64 {
+        let (broken, kept) = self.missing(Rate::default());
+        broken.min(kept).max(1.0) as u64
+    }
+
+    /// How many more that break the rule, and how many that keep it, decide it alone.
+    fn missing(&self, rate: Rate) -> (f64, f64) {
+        let balance = self.balance(rate);
+        (((self.accept - balance) / self.gain).ceil(), ((balance - self.refuse) / self.loss).ceil())
     }
 
     /// Far more than a test takes unless the rate lies just between the two.

@@ -114,7 +114,7 @@ impl Shrinking {
             let Some(result) = simpler::apply(&self.scenario, &edits) else { continue };
             if refused.contains(&key(&result)) {
                 self.needed.extend(dropped_alone(&edits).cloned());
-            } else if can_end(&result) || !can_end(&self.scenario) {
+            } else if !results.contains(&result) && (can_end(&result) || !can_end(&self.scenario)) {
                 candidates.push(edits);
                 results.push(result);
             }
@@ -185,6 +185,8 @@ impl Shrinking {
         deadline: Instant,
     ) -> Result<Tried, CrewError> {
         self.scenario = scenario;
+        // They were places of the scenario as it was.
+        self.needed.clear();
         if !tried.rate.is_above(self.rate) {
             return Ok(tried);
         }

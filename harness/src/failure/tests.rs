@@ -4,6 +4,7 @@ use fake_cli::script::{Place, Step};
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
+use super::rate::Terms;
 use super::*;
 use crate::crew::{Effort, Source};
 use crate::generate::Generator;
@@ -42,12 +43,24 @@ enum Does {
     CannotBeTold,
 }
 
-/// Answers as many scenarios at a time as a crew would, in no order.
+/// Answers as many scenarios at a time as a crew would, in the order in which they end.
 struct PaperCrew {
     does: fn(&Scenario) -> Does,
     coin: Coin,
     paper: Trace,
+    lasts: Lasts,
 }
+
+/// How long a case takes, on the crew's own clock.
+struct Lasts {
+    broken: u64,
+    others: u64,
+}
+
+/// Survivors are waited for.
+const BROKEN_LAST: Lasts = Lasts { broken: 2000, others: 20 };
+/// What is lost early ends early.
+const BROKEN_FIRST: Lasts = Lasts { broken: 20, others: 2000 };
 
 impl PaperCrew {
     const JOBS: usize = 16;
@@ -78,17 +91,22 @@ impl RunsCases for PaperCrew {
 
     fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
         let mut going = true;
-        let mut under_way: Vec<Scenario> = Vec::new();
+        let mut now = 0;
+        let mut under_way: Vec<(u64, Trace)> = Vec::new();
         loop {
             while going && under_way.len() < Self::JOBS {
                 let Some(scenario) = source.next() else { break };
-                under_way.push(scenario);
+                let trace = self.trace(scenario);
+                let lasts = match trace.subject.version.as_str() {
+                    "broken" => self.lasts.broken,
+                    _ => self.lasts.others,
+                };
+                under_way.push((now + lasts + u64::from(self.coin.0.next_u32()) % 20, trace));
             }
-            if under_way.is_empty() {
-                return Ok(());
-            }
-            let index = self.coin.0.next_u32() as usize % under_way.len();
-            let trace = self.trace(under_way.swap_remove(index));
+            let ends = under_way.iter().enumerate().min_by_key(|(_, (ends, _))| *ends);
+            let Some((index, _)) = ends else { return Ok(()) };
+            let (ends, trace) = under_way.swap_remove(index);
+            now = ends;
             going &= source.take(trace);
         }
     }
@@ -227,7 +245,32 @@ fn the_minimal_case_of_a_race_of_1_in_20_is_reached_in_95_of_100_runs() {
 }
 
 fn crew(does: fn(&Scenario) -> Does, seed: u64) -> PaperCrew {
-    PaperCrew { does, coin: Coin::of(seed), paper: cancelled_tree() }
+    PaperCrew { does, coin: Coin::of(seed), paper: cancelled_tree(), lasts: BROKEN_LAST }
+}
+
+/// In how many of 300 tests a variant is accepted, whose tries take as long as this.
+fn accepted(does: fn(&Scenario) -> Does, terms: Terms, lasts: Lasts) -> usize {
+    let scenario = &failing(1)[0];
+    let (subject, stop) = (subject(), AtomicBool::new(false));
+    let mut crew = PaperCrew { lasts, ..crew(does, 11) };
+    let mut bench = Bench { crew: &mut crew, subject: &subject, rule: &RULE, stop: &stop, cases: 0 };
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let mut is_accepted = || {
+        let tried =
+            bench.try_all(vec![scenario.clone()], Until::Decided(terms), deadline, None).unwrap().remove(0);
+        tried.decided.expect("there was time")
+    };
+    (0..300).filter(|_| is_accepted()).count()
+}
+
+#[test]
+fn what_is_decided_does_not_depend_on_how_long_tries_take() {
+    let terms = Terms::new(0.5, DRIFT, 0.02);
+    for lasts in [|| BROKEN_LAST, || BROKEN_FIRST] as [fn() -> Lasts; 2] {
+        let same = accepted(|_| Does::Breaks(0.5), terms, lasts());
+        let rarer = accepted(|_| Does::Breaks(0.5 / DRIFT), terms, lasts());
+        assert!(same >= 288 && rarer <= 9, "{same} and {rarer} of 300");
+    }
 }
 
 #[test]
@@ -257,6 +300,9 @@ fn the_same_rule_is_broken_in_every_step_and_each_is_simpler_than_the_one_before
     let failure = Failure { subject: &subject, rule: &RULE, scenario };
     let minimal = failure.minimise(&mut crew, &bounds, &mut |step| steps.push(step.clone())).unwrap();
     assert!(steps.len() > 2 && minimal.is_minimal);
+    // Tries that ended as soon as they sufficed are no measurement.
+    assert!(steps[0].is_measured && steps[1..].iter().all(|step| !step.is_measured));
+    assert!(minimal.is_measured && minimal.rate.of >= REPLAYS);
     for pair in steps.windows(2) {
         assert!(simpler::weight(&pair[1].scenario) < simpler::weight(&pair[0].scenario));
     }
@@ -295,6 +341,10 @@ fn shrinking_ends_in_time_and_keeps_what_was_reached() {
         .unwrap();
     assert!(!minimal.is_minimal);
     assert_eq!(Some(&minimal.scenario), last.as_ref());
+    // Nothing was told of the step that was taken last: neither what matters in it nor how often it breaks the rule.
+    assert_eq!(minimal.matters, Vec::<String>::new());
+    let found = minimal.as_found(&failure, Tier::T3).found.unwrap();
+    assert_eq!((minimal.is_measured, found.rate, found.percent), (false, None, None));
     let none = Bounds { budget: Duration::ZERO, stop: &AtomicBool::new(false) };
     assert_eq!(failure.confirm(&mut crew, &none).unwrap().rate, Rate::default());
 }

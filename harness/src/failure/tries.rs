@@ -77,6 +77,7 @@ impl Bench<'_> {
         let entries = variants.into_iter().map(|scenario| Entry {
             scenario,
             tried: Tried::default(),
+            to_start: 0,
             under_way: 0,
             dropped: false,
         });
@@ -99,6 +100,8 @@ impl Bench<'_> {
 struct Entry {
     scenario: Scenario,
     tried: Tried,
+    /// How many tries of its batch have not begun.
+    to_start: u64,
     under_way: u64,
     /// Another variant that was accepted includes it.
     dropped: bool,
@@ -121,13 +124,16 @@ impl Tries<'_> {
         self.is_satisfied || self.stop.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }
 
-    /// How many tries of a variant may be under way.
+    /// How many tries of a variant are begun before it is decided upon again.
     fn useful(&self, tried: &Tried) -> u64 {
         match &self.until {
+            // Most of what is refused is refused by the first few.
+            Until::Decided(terms) | Until::FirstAccepted(terms, _) if tried.rate.of == 0 => terms.least(),
             Until::Decided(terms) | Until::FirstAccepted(terms, _) => terms.useful(tried.rate),
             Until::Counted { least, most, broken } => {
                 let Rate { broken: seen, of } = tried.rate;
-                let missing = least.saturating_sub(of).max(broken.saturating_sub(seen));
+                let rare = (broken.saturating_sub(seen) as f64 / tried.rate.estimate()).ceil() as u64;
+                let missing = least.saturating_sub(of).max(rare.min(of));
                 missing.min(most.saturating_sub(of)).max(1)
             }
         }
@@ -155,12 +161,18 @@ impl Source for Tries<'_> {
         if self.is_over() {
             return None;
         }
+        // A batch is begun when the one before it is back.
         let wants = |entry: &Entry| {
-            entry.tried.decided.is_none() && !entry.dropped && entry.under_way < self.useful(&entry.tried)
+            entry.tried.decided.is_none() && !entry.dropped && (entry.to_start > 0 || entry.under_way == 0)
         };
         let index = self.entries.iter().position(wants)?;
-        self.entries[index].under_way += 1;
-        Some(self.entries[index].scenario.clone())
+        if self.entries[index].to_start == 0 {
+            self.entries[index].to_start = self.useful(&self.entries[index].tried);
+        }
+        let entry = &mut self.entries[index];
+        entry.to_start -= 1;
+        entry.under_way += 1;
+        Some(entry.scenario.clone())
     }
 
     fn take(&mut self, trace: Trace) -> bool {
@@ -198,7 +210,9 @@ impl Source for Tries<'_> {
                 _ => {}
             }
         }
-        if self.entries[index].tried.decided.is_none() {
+        // Tries that keep the rule may be back long before those that break it, or after them: half a batch would flatter one side.
+        let is_back = self.entries[index].to_start == 0 && self.entries[index].under_way == 0;
+        if is_back && self.entries[index].tried.decided.is_none() {
             self.entries[index].tried.decided = self.decide(&self.entries[index].tried);
             if self.entries[index].tried.decided == Some(true)
                 && let Until::FirstAccepted(_, includes) = &self.until

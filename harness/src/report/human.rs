@@ -273,6 +273,9 @@ fn told(replayed: &Replays) -> String {
         return format!("not seen again in {} replays", rate.of);
     }
     let mut text = format!("broken in {rate} replays");
+    if !replayed.measured {
+        text.push_str(" before it was simplified");
+    }
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     text.push_str(&format!("; {} and {}", plural(replayed.nodes, "node"), plural(replayed.ops, "op")));
     if replayed.promoted {

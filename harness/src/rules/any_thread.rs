@@ -2,11 +2,11 @@
 
 use fake_cli::script::ROOT;
 
-use super::deadlines::{each_run, held_open};
+use super::deadlines::{each_run, is_held_since, unknown_bound};
 use super::directed::{after, once_started, ready_and_hang, run, scenario, together, wait};
 use super::facts::{Facts, Lateness, Node, Run, Stop, told};
-use super::verdicts::broken;
-use super::witness::{finding, sightings};
+use super::verdicts::{broken, broken_unless};
+use super::witness::{finding, judge_left, sightings};
 use crate::scenario::{Call, Op, Scenario, Verb};
 use crate::trace::{Reason, Said, Seen, Stage, What};
 use crate::verdict::Verdict;
@@ -89,7 +89,7 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Optio
     let Some(grace_us) = facts.grace_us() else {
         return Some(Verdict::Vacuous("the grace in force is not known".to_owned()));
     };
-    let held = held_open(run, stop.at_us).next().is_some();
+    let held = is_held_since(run, stop.at_us);
     // The start itself is not the stop's matter.
     let start_us = run.root().and_then(Node::hello_us).map_or(0, |up_us| up_us.saturating_sub(stop.at_us));
     let bound_us = grace_us
@@ -111,7 +111,10 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Optio
         Lateness::WithinNoise(_) => {
             Some(Verdict::Unknown(format!("{sentence}; this machine's noise may explain that")))
         }
-        Lateness::Late(_) => Some(broken(sentence)),
+        Lateness::Late(_) => {
+            let doubt = unknown_bound(facts).filter(|_| held);
+            Some(broken_unless(doubt.as_ref(), sentence))
+        }
     }
 }
 
@@ -122,19 +125,9 @@ fn root_is_gone(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Verd
     // A cancel that does not reach the root was lost. Whom else it does not reach no other cancel may reach either, which S1 to S11 judge.
     let is_root =
         |seen: &Seen| seen.node.as_ref().is_some_and(|(of, name)| *of == run.number && name == ROOT);
-    let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) =
-        seen.iter().filter(|sighting| is_root(sighting.seen)).partition(|sighting| sighting.doubt.is_none());
-    let left: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
     let later_us = look.at_us.saturating_sub(stop.at_us);
-    match (left.as_slice(), doubtful.first()) {
-        ([], None) if look.complete => Verdict::Kept,
-        ([], None) => {
-            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
-        }
-        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_default()),
-        (left, _) => Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us)),
-    }
+    let seen = sightings(facts, look).into_iter().filter(|sighting| is_root(sighting.seen));
+    judge_left(look, seen, |left| Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us)))
 }
 
 pub(super) fn directed() -> Vec<Scenario> {
@@ -248,6 +241,22 @@ mod tests {
             .ended(5, because(Reason::Cancelled))
             .look_sees(Stage::Quiesce, &["root"]);
         assert_verdict(&left, judge, Broken, "after a cancel during its start");
+    }
+
+    #[test]
+    fn k7_allows_the_drain_bound_to_a_cancel_before_anybody_held_the_output() {
+        let up = || early().drain(500).hello(3, "root");
+        let ended = |hand: Hand| {
+            let gone = hand.gone(100, "root").ended(700, because(Reason::Cancelled));
+            gone.look(Stage::Quiesce, vec![])
+        };
+        assert_verdict(&ended(up().hello(4, "child")), judge, Kept, "");
+        let unnamed = |hand: Hand| hand.with(|trace| trace.limits.drain = None);
+        let later = unnamed(up().hello(4, "child").gone(100, "root"));
+        let later = later.ended(2_700, because(Reason::Cancelled));
+        assert_verdict(&later, judge, Unknown, "bounds of its own");
+        let quiet = up().quiet_hello(4, "child", by_hand::AWAY);
+        assert_verdict(&ended(quiet), judge, Broken, "ended 699 ms later");
     }
 
     #[test]

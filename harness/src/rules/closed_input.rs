@@ -4,6 +4,7 @@ use fake_cli::content::Output;
 use fake_cli::control::Report;
 use fake_cli::script::{Signal, Stdio, Step};
 
+use super::concurrency::is_hindered;
 use super::deadlines::each_run;
 use super::directed::{after, emit, once_started, run, scenario, to_the_end, wait, write};
 use super::facts::{Facts, Node, Run};
@@ -35,6 +36,9 @@ fn no_error(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     }
     if !closed_early(facts, root) {
         return Err(facts.because("the root did not close its input before it had read it"));
+    }
+    if is_hindered(facts, run) {
+        return Err("the harness had lowered a limit for the start, which may be the error".to_owned());
     }
     if run.stops.iter().any(|stop| stop.verb.ends_host()) {
         return Err("the host was ended from outside".to_owned());
@@ -107,6 +111,7 @@ pub(super) fn directed() -> Vec<Scenario> {
 mod tests {
     use super::super::by_hand::{self, Hand, assert_verdict, because, steps};
     use super::*;
+    use crate::scenario::Hindrance;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     /// A root that was given this much input and has closed it.
@@ -153,5 +158,10 @@ mod tests {
             NotRun,
             "does not feed",
         );
+        // Such an error is the limit's.
+        let hindered = ended(Reason::Error("too many open files".to_owned())).with(|trace| {
+            trace.scenario.ops[0].hindered_by = Some(Hindrance::DescriptorsLeft(4));
+        });
+        assert_verdict(&hindered, judge, Vacuous, "lowered a limit");
     }
 }

@@ -4,15 +4,15 @@ use fake_cli::content::Output;
 use fake_cli::script::{Place, Signal, Step, Then};
 use fake_cli::span::Span;
 
-use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside};
+use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside, unknown_bound};
 use super::directed::{
     after, await_event, emit, of, on_term, once_started, ready_and_hang, run, scenario, start_hanging,
     together, wait, write,
 };
 use super::ending::{Cause, Ending, ending};
-use super::facts::{Facts, Node, Run, micros, told};
+use super::facts::{Facts, Lateness, Node, Run, micros, told};
 use super::history;
-use super::verdicts::{broken, together as all_of};
+use super::verdicts::{broken, broken_unless, together as all_of};
 use super::{Judged, Rule, as_catalogued};
 use crate::scenario::{Call, Op, Scenario, Verb};
 use crate::trace::Reason;
@@ -48,7 +48,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "The host runs under a low limit of processes.",
             "The limit is the worker's own.",
             Judged::NotBuilt(
-                "a limit is set for one start at a time, and none on processes that the harness can set holds root",
+                "the harness hinders one start at a time; several that are asked for under the same limit are not driven yet",
             ),
         ),
         rule(
@@ -57,7 +57,8 @@ pub(super) fn rules() -> Vec<Rule> {
             "Stopping one run does not delay the end or the start of another.",
             "Of runs that come to their end or are started while another one is being stopped: the time from their own cancel, timeout or exit to \
                 their return, and from the request to the root's hello, against the bounds that hold for a run that is alone.",
-            "The usual slack. Lateness within the machine's noise is unknown.",
+            "The usual slack, and for a start what the first one of the case took. Lateness within the machine's noise is unknown, and so is a late start \
+                where the first one alone took longer than the slack.",
             Judged::Trace { judge: judge_c3, directed: directed_c3 },
         ),
         rule(
@@ -77,6 +78,11 @@ pub(super) fn rules() -> Vec<Rule> {
 pub(super) fn overlap(one: &Run<'_>, other: &Run<'_>) -> bool {
     let over_us = |run: &Run<'_>| run.over_us().unwrap_or(u64::MAX);
     one.number != other.number && one.issued_us < over_us(other) && other.issued_us < over_us(one)
+}
+
+/// Whether a limit that the harness had lowered held this run too: it is the host's own, so it holds each run beside the hindered one.
+pub(super) fn is_hindered(facts: &Facts<'_>, run: &Run<'_>) -> bool {
+    run.hindered_by.is_some() || beside(facts, run).any(|other| other.hindered_by.is_some())
 }
 
 /// The runs that were under way at some time of this one.
@@ -132,7 +138,9 @@ fn own_matter_us(facts: &Facts<'_>, run: &Run<'_>) -> u64 {
 fn disturbed_by_signal(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     let own_us = own_matter_us(facts, run);
     let asked = run.nodes.iter().flat_map(|node| {
-        let signals = node.signals().filter(|(_, _, sender)| *sender > 0);
+        // The kernel's own signals, as PIPE to who writes in vain, come from no process or from the node itself.
+        let own = node.hello.map(|hello| hello.pid);
+        let signals = node.signals().filter(move |(_, _, sender)| *sender > 0 && Some(*sender) != own);
         signals.map(move |(at_us, signal, _)| (at_us, node, format!("got {}", Signal::name_of(signal))))
     });
     let killed = run.nodes.iter().filter(|node| node.exiting().is_none()).filter_map(|node| {
@@ -213,6 +221,7 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
                 if others { facts.grace_us().ok_or("the grace in force is not known")? } else { 0 };
             let held = held_open(run, at_us).next().is_some();
             let bound_us = grace_us.saturating_add(if held { facts.drain_us() } else { 0 });
+            let doubt = doubt.or_else(|| unknown_bound(facts).filter(|_| held));
             Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after: "the root's exit" }.judge())
         }
         Ending::By { cause, .. } => Err(format!("the run {}, and so has no return to be late", cause.told())),
@@ -228,17 +237,30 @@ fn start_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     if run.hindered_by.is_some() || !beside(facts, run).any(under_way) {
         return Err("it was not started while another run was being stopped".to_owned());
     }
-    let up_us =
-        run.root().and_then(Node::hello_us).ok_or_else(|| facts.because("the root never said hello"))?;
-    let took_us = up_us.saturating_sub(run.issued_us);
+    let took_us = start_us(run).ok_or_else(|| facts.because("the root never said hello"))?;
+    let slack_us = facts.slack_us();
+    // What a start costs here, whoever else is being stopped.
+    let alone_us = facts.runs().first().and_then(start_us);
+    let doubt = match alone_us {
+        None => Some("no other start shows how long one takes here".to_owned()),
+        Some(alone_us) if alone_us > slack_us => Some(format!("the first start took {}", told(alone_us))),
+        Some(_) => None,
+    };
     let sentence = format!("the root of run {} was up {} after it was asked for", run.number, told(took_us));
-    Ok(match facts.lateness(took_us, facts.slack_us()) {
-        super::facts::Lateness::InTime => Verdict::Kept,
-        super::facts::Lateness::WithinNoise(_) => {
+    Ok(match facts.lateness(took_us, alone_us.unwrap_or(0).saturating_add(slack_us)) {
+        Lateness::InTime => Verdict::Kept,
+        Lateness::WithinNoise(_) => {
             Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
         }
-        super::facts::Lateness::Late(_) => broken(format!("{sentence}, while another run was being stopped")),
+        Lateness::Late(_) => {
+            broken_unless(doubt.as_ref(), format!("{sentence}, while another run was being stopped"))
+        }
     })
+}
+
+/// How long a run took until its root was up.
+fn start_us(run: &Run<'_>) -> Option<u64> {
+    Some(run.root().and_then(Node::hello_us)?.saturating_sub(run.issued_us))
 }
 
 // ---- C4 ----
@@ -408,6 +430,8 @@ fn directed_c4() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
+    use fake_cli::control::Report;
+
     use super::super::by_hand::{self, Hand, assert_verdict, because, steps};
     use super::*;
     use crate::trace::{Outcome, Stage};
@@ -442,6 +466,11 @@ mod tests {
             .gone(22, "child")
             .ended(25, because(Reason::Itself));
         assert_verdict(&exits.look(Stage::Quiesce, vec![]), judge_c1, Kept, "");
+        // The kernel sends PIPE in the name of who writes.
+        let pipe =
+            Report::Signal { signal: Signal::Pipe.number(), sender: by_hand::hello("root").pid, at_ns: 0 };
+        let writes = first_cancelled().says(13, "root", pipe);
+        assert_verdict(&second_cancelled(writes, 50), judge_c1, Kept, "");
     }
 
     #[test]
@@ -510,14 +539,23 @@ mod tests {
 
     #[test]
     fn c3_wants_a_start_at_once_and_an_exit_noticed_at_once_while_another_is_stopped() {
-        let started = |ms: u64| {
-            let first = by_hand::case(steps(r#"["hang"]"#)).run(0).hello(1, "root").cancel(10);
-            let second = first.run(20).hello(20 + ms, "root").of(0).gone(2_000, "root");
+        let started_after = |first_ms: u64, ms: u64| {
+            let case = by_hand::case(steps(r#"["hang"]"#)).run(0).hello(first_ms, "root");
+            let at_ms = first_ms + 20;
+            let second = case.cancel(first_ms + 9).run(at_ms).hello(at_ms + ms, "root");
             second
+                .of(0)
+                .gone(2_000, "root")
                 .ended(2_001, because(Reason::Cancelled))
                 .with(|trace| trace.limits.grace = Some(Span::from_millis(3_000)))
         };
+        let started = |ms: u64| started_after(1, ms);
         assert_verdict(&started(5), judge_c3, Kept, "");
+        // What each start takes on this machine is nobody's delay.
+        assert_verdict(&started_after(200, 400), judge_c3, Kept, "");
+        assert_verdict(&started_after(300, 900), judge_c3, Unknown, "but the first start took 300 ms");
+        let unheard = started(900).with(|trace| drop(trace.moments.remove(2)));
+        assert_verdict(&unheard, judge_c3, Unknown, "no other start shows");
         assert_verdict(
             &started(900),
             judge_c3,
@@ -535,6 +573,18 @@ mod tests {
         };
         assert_verdict(&exited(5), judge_c3, Kept, "");
         assert_verdict(&exited(900), judge_c3, Broken, "returned 900 ms after the root's exit");
+    }
+
+    #[test]
+    fn c3_charges_nobody_with_a_bound_that_is_not_known() {
+        let deaf = r#"[{"on": {"signal": "TERM", "then": "ignore"}}, "hang"]"#;
+        let first = by_hand::case(steps(deaf)).grace(3_000).run(0).hello(1, "root").did(1, "root", 0);
+        let held = first.run(2).hello(3, "root").hello(4, "child").of(0).cancel(10).of(1);
+        let exited = held.exiting(20, "root", 0).gone(21, "root").of(0).gone(990, "root");
+        let late =
+            exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
+        assert_verdict(&late.clone().drain(50), judge_c3, Broken, "after the root's exit");
+        assert_verdict(&late, judge_c3, Unknown, "bounds of its own");
     }
 
     #[test]

@@ -313,7 +313,8 @@ fn up_us(run: &Run<'_>) -> u64 {
     run.root().and_then(Node::hello_us).unwrap_or(0).max(run.issued_us)
 }
 
-fn unknown_bound(facts: &Facts<'_>) -> Option<String> {
+/// Why a bound is not known, where the subject has one that nobody named.
+pub(super) fn unknown_bound(facts: &Facts<'_>) -> Option<String> {
     let drain_unknown = facts.trace.limits.drain.is_none() && facts.promises().drain != Keeps::Not;
     (drain_unknown || facts.grace_us().is_none())
         .then(|| "the subject has bounds of its own that the scenario does not name".to_owned())
@@ -330,6 +331,13 @@ pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item 
         .into_iter()
         .flat_map(|stream| run.holders(stream))
         .filter(move |node| node.name != ROOT && node.alive_at(at_us))
+}
+
+/// Whether a node but the root held the root's output at a time, or came to hold it later.
+pub(super) fn is_held_since(run: &Run<'_>, at_us: u64) -> bool {
+    let held = |node: &Node<'_>| node.hello_us().is_some_and(|up_us| node.alive_at(up_us.max(at_us)));
+    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
+    holders.filter(|node| node.name != ROOT).any(held)
 }
 
 fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {

@@ -3,6 +3,7 @@
 use fake_cli::control::{Environment, Report};
 use fake_cli::script::{ReportEnvironment, Step};
 
+use super::concurrency::is_hindered;
 use super::directed::{scenario, to_the_end};
 use super::facts::{Facts, Node};
 use super::verdicts::{broken, together};
@@ -37,6 +38,9 @@ pub(super) fn judge_e3(facts: &Facts<'_>) -> Verdict {
         if promises.own_group && hello.pgid != hello.pid {
             return broken(format!("the root (pid {}) was started in group {}, and a group of its own is declared", hello.pid, hello.pgid));
         }
+        if !promises.own_group && !promises.own_session && facts.trace.scenario.shares_group() {
+            return Verdict::Vacuous("which group the host was started in is not in the trace".to_owned());
+        }
         // The host leads its session, and so a group.
         if group && hello.pgid == host {
             return broken(format!("the root (pid {}) was started in the host's own group, and its group is what is declared to be ended", hello.pid));
@@ -63,6 +67,11 @@ pub(super) fn judge_e4(facts: &Facts<'_>) -> Verdict {
         return Verdict::Vacuous("the trace does not say what the host was started with".to_owned());
     };
     let verdicts = facts.runs().iter().map(|run| {
+        if is_hindered(facts, run) {
+            return Verdict::Vacuous(
+                "a limit that the harness lowered for the start is handed down".to_owned(),
+            );
+        }
         let Some(told) = run.root().and_then(environment) else {
             return Verdict::Vacuous(facts.because("the root did not tell what it was given"));
         };
@@ -157,10 +166,12 @@ pub(super) fn directed_e4() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, case, hello, steps};
+    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, because, case, hello, steps};
     use super::super::standing::Ids;
     use super::*;
     use crate::promises::Promises;
+    use crate::scenario::Hindrance;
+    use crate::trace::Reason;
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
     use fake_cli::control::Limit;
 
@@ -185,7 +196,10 @@ mod tests {
         assert_verdict(&stands(alone, |promises| promises.own_session = true), judge_e3, Kept, "");
         let of_host = stands(Ids { pgid: 50, sid: 50 }, |promises| promises.reach = Reach::Group);
         assert_verdict(&of_host, judge_e3, Broken, "the host's own group");
-        assert_verdict(&stands(AWAY, |promises| promises.reach = Reach::Group), judge_e3, Kept, "");
+        let away = stands(AWAY, |promises| promises.reach = Reach::Group);
+        assert_verdict(&away, judge_e3, Kept, "");
+        let shared = away.with(|trace| (trace.scenario.bystanders, trace.scenario.ledger) = (true, true));
+        assert_verdict(&shared, judge_e3, Vacuous, "which group the host was started in");
     }
 
     #[test]
@@ -240,6 +254,20 @@ mod tests {
             "TMPDIR=\"/x\"",
         );
         assert_verdict(&told(|told| told.arguments.push("x".to_owned())).template(), judge_e4, Kept, "");
+    }
+
+    #[test]
+    fn e4_does_not_charge_a_limit_that_the_harness_lowered() {
+        let few = told(|told| told.limits[0].soft = Some(9));
+        let hindered = few.clone().with(|trace| {
+            trace.scenario.ops[0].hindered_by = Some(Hindrance::DescriptorsLeft(4));
+        });
+        assert_verdict(&hindered, judge_e4, Vacuous, "the harness lowered");
+        // The limit is the host's: it holds who is started beside it as well.
+        let beside = few.clone().hindered_run(3, Hindrance::DescriptorsLeft(4));
+        assert_verdict(&beside, judge_e4, Vacuous, "the harness lowered");
+        let before = few.ended(4, because(Reason::Itself)).hindered_run(5, Hindrance::DescriptorsLeft(4));
+        assert_verdict(&before, judge_e4, Broken, "9 open files");
     }
 
     #[test]

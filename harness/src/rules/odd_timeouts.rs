@@ -3,11 +3,11 @@
 use fake_cli::script::Step;
 use fake_cli::span::Span;
 
-use super::deadlines::each_run;
+use super::deadlines::{each_run, unknown_bound};
 use super::directed::{ready_and_hang, scenario, to_the_end};
 use super::facts::{Facts, Lateness, Node, Run, micros, told};
 use super::hygiene::dead_host;
-use super::verdicts::broken;
+use super::verdicts::{broken, broken_unless};
 use crate::promises::Keeps;
 use crate::scenario::{LARGEST_TIMEOUT, Scenario};
 use crate::trace::Reason;
@@ -80,7 +80,7 @@ fn at_once(facts: &Facts<'_>, run: &Run<'_>, timeout: Span) -> Verdict {
         Lateness::WithinNoise(_) => {
             Verdict::Unknown(format!("{sentence}; this machine's noise may explain that"))
         }
-        Lateness::Late(_) => broken(sentence),
+        Lateness::Late(_) => broken_unless(unknown_bound(facts).as_ref(), sentence),
     }
 }
 
@@ -115,7 +115,7 @@ fn unnoticed(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
         facts.grace_us().unwrap_or(0).saturating_add(facts.drain_us()).saturating_add(facts.slack_us());
     let sentence = format!("a run with the largest timeout had not ended {} after {what}", told(waited_us));
     match facts.lateness(waited_us, bound_us) {
-        Lateness::Late(_) => broken(sentence),
+        Lateness::Late(_) => broken_unless(unknown_bound(facts).as_ref(), sentence),
         _ => Verdict::Unknown(sentence),
     }
 }
@@ -212,6 +212,23 @@ mod tests {
         let late = with(Span::ZERO).gone(405, "root").ended(405, because(Reason::TimedOut));
         assert_verdict(&late, judge, Unknown, "noise");
         assert_verdict(&with(Span::ZERO).our_fault(), judge, Unknown, "harness could not");
+    }
+
+    #[test]
+    fn d7_charges_nobody_with_a_bound_that_is_not_known() {
+        let late = || with(Span::ZERO).gone(3_000, "root").ended(3_000, because(Reason::TimedOut));
+        let hung = || with(LARGEST_TIMEOUT).exiting(5, "root", 3).what(6_000, What::GaveUp).silent();
+        for hand in [late(), hung()] {
+            assert_verdict(&hand, judge, Broken, "");
+            let grace = hand.clone().with(|trace| trace.limits.grace = None);
+            assert_verdict(&grace, judge, Unknown, "bounds of its own");
+            let drain = hand.with(|trace| trace.limits.drain = None);
+            assert_verdict(&drain, judge, Unknown, "bounds of its own");
+        }
+        // Who has none has no bound that could be unknown.
+        let none = late().with(|trace| (trace.limits.grace, trace.limits.drain) = (None, None));
+        let none = none.promising(|promises| (promises.grace, promises.drain) = (Keeps::Not, Keeps::Not));
+        assert_verdict(&none, judge, Broken, "a timeout of 0s ended after");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::directed::{on_term, once_ready, ready_and_hang, scenario, start_hangi
 use super::facts::{Facts, Lateness, Run, Stop, micros, told};
 use super::standing;
 use super::verdicts::{broken, together};
-use super::witness::{finding, name, only_nodes_are_left, sightings};
+use super::witness::{self, finding, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, start};
 use crate::promises::Promises;
 use crate::scenario::{HostEnd, Scenario, Verb};
@@ -139,32 +139,22 @@ fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
         Some((run, _)) => ended.iter().any(|(ended, _)| ended.number == *run),
         None => true,
     };
-    let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) = seen
-        .iter()
-        .filter(|sighting| concerned(sighting.seen))
-        .partition(|sighting| sighting.doubt.is_none());
-    let survivors: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
     let gone_us = facts.host_gone().map_or(ended[0].1.at_us, |(gone_us, _)| gone_us);
     let later_us = look.at_us.saturating_sub(gone_us);
-    match (survivors.as_slice(), doubtful.first()) {
-        ([], None) if look.complete => Verdict::Kept,
-        ([], None) => {
-            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
-        }
-        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_default()),
-        (survivors, _) if look.at_us < cleaned_up_us(facts, survivors) => {
+    let seen = sightings(facts, look).into_iter().filter(|sighting| concerned(sighting.seen));
+    witness::judge_left(look, seen, |survivors| {
+        if look.at_us < cleaned_up_us(facts, survivors) {
             Verdict::Unknown(format!("{} was still cleaning up when the look was taken", name(survivors[0])))
-        }
-        (survivors, _) if later_us < due_us(facts) && !only_nodes_are_left(look) => {
+        } else if later_us < due_us(facts) && !only_nodes_are_left(look) {
             Verdict::Unknown(format!(
                 "{} alive {} after the host was ended, but the look was taken before everyone had to be gone",
                 survivors.len(),
                 told(later_us)
             ))
+        } else {
+            Verdict::Broken(finding(look, survivors, "the host was ended", later_us))
         }
-        (survivors, _) => Verdict::Broken(finding(look, survivors, "the host was ended", later_us)),
-    }
+    })
 }
 
 /// When the last of them that was asked will have finished its clean-up.

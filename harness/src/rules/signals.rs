@@ -9,6 +9,7 @@ use super::directed::{
 use super::facts::{Facts, Node};
 use super::hygiene::left_alone;
 use super::verdicts::{broken, together};
+use crate::run::MOST_CALLS;
 use crate::scenario::{STRANGER, Scenario, Verb};
 use crate::syscalls::CallKind;
 use crate::trace::{Caller, Signalled, SystemCall, Was};
@@ -24,6 +25,12 @@ pub(super) fn judge_k1(facts: &Facts<'_>) -> Verdict {
         Was::Own | Was::Zombie => Some(Verdict::Kept),
         // Of nobody's number it cannot be said whose it was, and a pidfd hits nobody else.
         Was::Gone => None,
+        Was::Reaped if facts.trace.scenario.host.ignores.contains(&Signal::Chld) => {
+            Some(Verdict::Unknown(format!(
+                "{} went to a number whose process is gone; but the kernel reaps for a host that ignores CHLD",
+                call.quoted()
+            )))
+        }
         Was::Reaped => {
             Some(accused(call, "to a number whose process had been reaped: it may be a stranger's"))
         }
@@ -72,9 +79,15 @@ fn judge_ledger(
         return Verdict::Vacuous("no ledger of the host's signals was kept".to_owned());
     }
     let signals = facts.syscalls().filter_map(|(_, call)| Some((call, call.signalled.as_ref()?)));
-    together(signals.filter_map(|(call, signalled)| judge(facts, call, signalled)), || {
+    let verdict = together(signals.filter_map(|(call, signalled)| judge(facts, call, signalled)), || {
         facts.because("the host sent no signal to a process that was there")
-    })
+    });
+    let is_cut = facts.syscalls().count() >= MOST_CALLS;
+    match verdict {
+        Verdict::Broken(_) | Verdict::Unknown(_) => verdict,
+        _ if is_cut => Verdict::Unknown(format!("the ledger was cut after {MOST_CALLS} calls")),
+        _ => verdict,
+    }
 }
 
 fn accused(call: &SystemCall, whom: &str) -> Verdict {
@@ -304,6 +317,22 @@ mod tests {
         let unclear = one(Was::Unclear("descriptor 7 could not be read".to_owned()));
         assert_verdict(&unclear, judge_k1, Unknown, "descriptor 7");
         assert_verdict(&one(Was::Own).our_fault(), judge_k1, Unknown, "harness could not");
+    }
+
+    #[test]
+    fn k1_is_unknown_where_the_kernel_reaps_for_the_host() {
+        let deaf = |was: Was| one(was).with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
+        assert_verdict(&deaf(Was::Reaped), judge_k1, Unknown, "the kernel reaps");
+        assert_verdict(&deaf(Was::Everyone), judge_k1, Broken, "to everybody");
+    }
+
+    #[test]
+    fn k1_and_k4_are_unknown_where_the_ledger_was_cut() {
+        let cut = |was: Was| ledger(&vec![(Caller::Host, "kill(-100, TERM)", was); MOST_CALLS]);
+        for judge in [judge_k1, judge_k4] {
+            assert_verdict(&cut(Was::Own), judge, Unknown, "the ledger was cut after 4096 calls");
+        }
+        assert_verdict(&cut(Was::Everyone), judge_k1, Broken, "to everybody");
     }
 
     #[test]

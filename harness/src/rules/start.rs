@@ -1,17 +1,18 @@
 //! Stops that come in the middle of a start, which a held system call of the start makes certain: K6 and a part of K7; and the owner's death
 //! there: P5, E5.
 
-use fake_cli::script::Step;
+use fake_cli::script::{ROOT, Step};
 
 use super::directed::{after, emit, run, scenario, wait};
 use super::ending::is_cancel;
 use super::facts::{Facts, HeldCall, Run, Stop};
 use super::owner;
+use super::standing::{Ids, Standing, standing};
 use super::verdicts::together;
-use super::witness::{finding, sightings};
+use super::witness::{Sighting, finding, judge_left, name, sightings};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::syscalls::CallKind;
-use crate::trace::{Look, Seen, Stage};
+use crate::trace::{Look, Stage};
 use crate::verdict::Verdict;
 
 /// Between fork and exec.
@@ -63,29 +64,31 @@ fn judge_cancel(facts: &Facts<'_>, calls: &[CallKind]) -> Verdict {
 }
 
 fn nobody_left(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, look: &Look) -> Verdict {
-    let of_run = |seen: &Seen| seen.node.as_ref().is_some_and(|(number, _)| *number == run.number);
-    let seen = sightings(facts, look);
-    let (certain, doubtful): (Vec<_>, Vec<_>) = seen
-        .iter()
-        .filter(|sighting| of_run(sighting.seen) || sighting.seen.node.is_none())
-        .partition(|sighting| sighting.doubt.is_none() && of_run(sighting.seen));
-    let survivors: Vec<&Seen> = certain.iter().map(|sighting| sighting.seen).collect();
+    let seen = sightings(facts, look).into_iter().filter_map(|sighting| of_start(facts, run, sighting));
     let later_us = look.at_us.saturating_sub(stop.at_us);
-    match (survivors.as_slice(), doubtful.first()) {
-        ([], None) if look.complete => Verdict::Kept,
-        ([], None) => {
-            Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
+    judge_left(look, seen, |survivors| {
+        Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
+    })
+}
+
+/// A sighting, if it may be somebody of a start that was cancelled, with a doubt where that cannot be said. Who escaped is charged to the rule
+/// of its escape, which asks less of a subject that ends groups only.
+fn of_start<'a>(facts: &Facts<'_>, run: &Run<'_>, sighting: Sighting<'a>) -> Option<Sighting<'a>> {
+    let seen = sighting.seen;
+    let doubt = match &seen.node {
+        None => Some(format!("{} is no node and may be a helper of the host's own", name(seen))),
+        Some((number, _)) if *number != run.number => return None,
+        Some((_, node)) => {
+            let ids = Ids { pgid: seen.pgid, sid: seen.sid };
+            match standing(&facts.trace.scenario.script, run, node, ids) {
+                Some(Standing::Stayed) => None,
+                Some(_) => return None,
+                None if node == ROOT => None,
+                None => Some(format!("{} was left; whether it had escaped cannot be said", name(seen))),
+            }
         }
-        ([], Some(sighting)) => Verdict::Unknown(sighting.doubt.clone().unwrap_or_else(|| {
-            format!(
-                "{} is no node and may be a helper of the host's own",
-                super::witness::name(sighting.seen)
-            )
-        })),
-        (survivors, _) => {
-            Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
-        }
-    }
+    };
+    Some(Sighting { doubt: sighting.doubt.or(doubt), ..sighting })
 }
 
 fn judge_death(facts: &Facts<'_>, calls: &[CallKind]) -> Verdict {
@@ -203,7 +206,7 @@ pub(super) fn directed_e5() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::by_hand::{Hand, assert_verdict, because, case, steps};
+    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, steps};
     use super::*;
     use crate::trace::{Reason, Status, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
@@ -260,6 +263,21 @@ mod tests {
             assert_verdict(&cancelled_in(call), judge, Unknown, "nobody looked");
             assert_verdict(&left.our_fault(), judge, Unknown, "harness could not");
         }
+    }
+
+    #[test]
+    fn who_escaped_from_a_cancelled_start_is_charged_to_its_escape() {
+        let cancelled = || cancelled_in(CallKind::ExecChild).hello(6, "root");
+        let away = cancelled().hello_as(7, "away", AWAY).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&away, judge_k6, Kept, "");
+        let stayed = cancelled().hello(7, "child").hello_as(7, "away", AWAY);
+        let Verdict::Broken(finding) = stayed.look_sees(Stage::Quiesce, &["child", "away"]).judge(judge_k6)
+        else {
+            panic!("not broken")
+        };
+        assert_eq!(finding.count, 1);
+        let lost = cancelled_in(CallKind::ExecChild).hello(7, "child").look_sees(Stage::Quiesce, &["child"]);
+        assert_verdict(&lost, judge_k6, Unknown, "whether it had escaped");
     }
 
     #[test]

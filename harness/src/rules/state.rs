@@ -144,7 +144,7 @@ fn pid_of(run: &Run<'_>, asked: &Asked) -> Option<Verdict> {
     match asked.polled.pid {
         Some(pid) if pid != root => Some(broken(format!("the pid {pid} was given out; the root is {root}"))),
         Some(pid) if is_over => Some(broken(format!(
-            "the pid {pid} was given out {} after the run had ended and its root was reaped",
+            "the pid {pid} was given out {} after the run had ended",
             told(asked.from_us.saturating_sub(ended_us.unwrap_or(0)))
         ))),
         None if is_over => Some(Verdict::Kept),

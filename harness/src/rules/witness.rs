@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, told};
 use crate::trace::{Look, Seen};
-use crate::verdict::Finding;
+use crate::verdict::{Finding, Verdict};
 
 /// How many are named in a sentence; the others are counted.
 const MOST_NAMED: usize = 3;
@@ -20,6 +20,25 @@ pub struct Sighting<'a> {
 pub fn sightings<'a>(facts: &Facts<'_>, look: &'a Look) -> Vec<Sighting<'a>> {
     let alive = |seen: &&Seen| !is_dead(seen) || seen.connected;
     look.seen.iter().filter(alive).map(|seen| Sighting { seen, doubt: doubt(facts, look, seen) }).collect()
+}
+
+/// The verdict on those who had to be gone: kept if nobody was seen by a look that saw everyone, unknown if each of them is in doubt, else
+/// what `judge` says of those who were there for certain.
+pub fn judge_left<'a>(
+    look: &Look,
+    concerned: impl IntoIterator<Item = Sighting<'a>>,
+    judge: impl FnOnce(&[&'a Seen]) -> Verdict,
+) -> Verdict {
+    let (certain, doubtful): (Vec<_>, Vec<_>) =
+        concerned.into_iter().partition(|sighting| sighting.doubt.is_none());
+    if !certain.is_empty() {
+        return judge(&certain.iter().map(|sighting| sighting.seen).collect::<Vec<_>>());
+    }
+    match doubtful.into_iter().find_map(|sighting| sighting.doubt) {
+        Some(doubt) => Verdict::Unknown(doubt),
+        None if look.complete => Verdict::Kept,
+        None => Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned()),
+    }
 }
 
 /// Whether nobody is left but nodes, who end nobody: then whoever is alive stays so.

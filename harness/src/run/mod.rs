@@ -29,6 +29,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::syscalls::MOST_CALLS;
 use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
 use crate::hinder;

@@ -130,7 +130,8 @@ impl Runner<'_> {
             };
             self.take_call(&call)?;
         }
-        self.release_late_holds()
+        self.release_late_holds();
+        Ok(())
     }
 
     fn take_call(&mut self, call: &Notification) -> Result<(), Stop> {
@@ -252,12 +253,11 @@ impl Runner<'_> {
         }
     }
 
-    fn release_late_holds(&mut self) -> Result<(), Stop> {
+    fn release_late_holds(&mut self) {
         let now = Instant::now();
         if self.syscalls.as_ref().is_some_and(|calls| calls.held.iter().any(|held| held.cap <= now)) {
             self.release_holds();
         }
-        Ok(())
     }
 
     /// When somebody has to look again although nothing has come.

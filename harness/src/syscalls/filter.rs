@@ -12,8 +12,8 @@ enum When {
     Unless(u32, u32),
     /// Unless this argument has one of these bits.
     UnlessBits(u32, u32),
-    /// Unless this argument is the host's pid: runtimes signal their own threads all the time.
-    UnlessHost(u32),
+    /// Unless this argument is the host's pid, for runtimes signal their own threads all the time, or that one is that.
+    UnlessHostOr(u32, u32, u32),
 }
 
 const THREAD: u32 = libc::CLONE_THREAD as u32;
@@ -24,10 +24,10 @@ fn numbers(kind: CallKind) -> Vec<(libc::c_long, When)> {
         CallKind::Kill => vec![
             (libc::SYS_kill, When::Unless(1, 0)),
             (libc::SYS_tkill, When::Unless(1, 0)),
-            (libc::SYS_tgkill, When::UnlessHost(0)),
+            (libc::SYS_tgkill, When::UnlessHostOr(0, 2, 0)),
             (libc::SYS_pidfd_send_signal, When::Unless(1, 0)),
             (libc::SYS_rt_sigqueueinfo, When::Unless(1, 0)),
-            (libc::SYS_rt_tgsigqueueinfo, When::UnlessHost(0)),
+            (libc::SYS_rt_tgsigqueueinfo, When::UnlessHostOr(0, 2, 0)),
         ],
         CallKind::Wait => vec![(libc::SYS_wait4, When::Always), (libc::SYS_waitid, When::Always)],
         CallKind::Clone => vec![
@@ -85,20 +85,21 @@ pub(super) fn program(watch: &Watch, host: i32) -> Option<Vec<sock_filter>> {
 }
 
 fn decide(when: When, host: i32) -> Vec<sock_filter> {
-    let unless = |argument: u32, test: u32, value: u32| {
-        vec![
-            step(LOAD, low_half_of(argument)),
-            jump(test, value, 0, 1),
-            step(RETURN, libc::SECCOMP_RET_ALLOW),
-            step(RETURN, libc::SECCOMP_RET_USER_NOTIF),
-        ]
+    let allow = || step(RETURN, libc::SECCOMP_RET_ALLOW);
+    let hand_over = || step(RETURN, libc::SECCOMP_RET_USER_NOTIF);
+    let allow_if = |argument: u32, test: u32, value: u32| {
+        vec![step(LOAD, low_half_of(argument)), jump(test, value, 0, 1), allow()]
     };
-    match when {
-        When::Always => vec![step(RETURN, libc::SECCOMP_RET_USER_NOTIF)],
-        When::Unless(argument, value) => unless(argument, IF_EQUAL, value),
-        When::UnlessBits(argument, bits) => unless(argument, IF_BITS, bits),
-        When::UnlessHost(argument) => unless(argument, IF_EQUAL, host.cast_unsigned()),
-    }
+    let mut decision = match when {
+        When::Always => Vec::new(),
+        When::Unless(argument, value) => allow_if(argument, IF_EQUAL, value),
+        When::UnlessBits(argument, bits) => allow_if(argument, IF_BITS, bits),
+        When::UnlessHostOr(pid, argument, value) => {
+            [allow_if(pid, IF_EQUAL, host.cast_unsigned()), allow_if(argument, IF_EQUAL, value)].concat()
+        }
+    };
+    decision.push(hand_over());
+    decision
 }
 
 /// Where an argument's lower half stands in what the kernel shows the filter.
@@ -172,7 +173,10 @@ mod tests {
     fn signals_of_the_host_to_its_threads_probes_and_threads_cost_nothing() {
         assert!(!handed_over("kill", libc::SYS_kill, [100, 0, 0, 0, 0, 0]));
         assert!(!handed_over("kill", libc::SYS_tgkill, [50, 51, 23, 0, 0, 0]));
-        assert!(handed_over("kill", libc::SYS_tgkill, [60, 61, 9, 0, 0, 0]));
+        for call in [libc::SYS_tgkill, libc::SYS_rt_tgsigqueueinfo] {
+            assert!(!handed_over("kill", call, [60, 61, 0, 0, 0, 0]));
+            assert!(handed_over("kill", call, [60, 61, 9, 0, 0, 0]));
+        }
         assert!(!handed_over("clone", libc::SYS_clone, [THREAD | 0x100, 0, 0, 0, 0, 0]));
         assert!(handed_over("clone", libc::SYS_clone, [17, 0, 0, 0, 0, 0]));
         assert!(handed_over("clone", libc::SYS_clone3, [0; 6]));

@@ -132,11 +132,19 @@ fn is_elsewhere(thread: i32) -> bool {
 
 fn process(pid: i32, around: &Surroundings<'_>) -> Was {
     match scan::stat(pid) {
-        Some(stat) => present(&stat, around),
+        Some(stat) => match present(&stat, around) {
+            Was::Own | Was::Zombie if is_given_anew(&stat, around) => Was::Reaped,
+            was => was,
+        },
         None if exists(pid) => Was::Unclear(format!("what {pid} is could not be read")),
         None if around.children.contains_key(&pid) => Was::Reaped,
         None => Was::Gone,
     }
+}
+
+/// Whether the number was a child's that is no more, and has been given to somebody else of the case.
+fn is_given_anew(stat: &Stat, around: &Surroundings<'_>) -> bool {
+    around.children.get(&stat.pid).is_some_and(|start_ticks| *start_ticks != stat.start_ticks)
 }
 
 /// Whether there is such a process: our not being able to read of one is no proof.
@@ -193,6 +201,9 @@ fn group(pgid: i32, around: &Surroundings<'_>) -> Was {
     }
     match (stranger, members.as_slice()) {
         (Some(name), _) => Was::Stranger(name),
+        (None, members) if members.iter().any(|stat| stat.pid == pgid && is_given_anew(stat, around)) => {
+            Was::Reaped
+        }
         // Its number is that of somebody who never led a group, so it means nobody else.
         (None, []) if scan::stat(pgid).is_some() => Was::Gone,
         (None, []) if group_exists(pgid) => Was::Unclear(format!("who is in group {pgid} could not be read")),
@@ -251,6 +262,27 @@ mod tests {
         assert_eq!(was(&kill, &around(&children, &[], -5)), Was::Reaped);
         assert_eq!(was(&kill, &around(&none, &[], -5)), Was::Gone);
         assert_eq!(was(&call(libc::SYS_kill, -pid, 15), &around(&children, &[], -5)), Was::Reaped);
+    }
+
+    #[test]
+    fn the_number_of_a_reaped_child_is_not_ones_own_for_being_somebodys_of_the_case() {
+        let mut child = {
+            use std::os::unix::process::CommandExt;
+            use std::process::{Command, Stdio};
+            let mut command = Command::new("/proc/self/exe");
+            command.arg("--list").stdout(Stdio::null()).process_group(0).spawn().unwrap()
+        };
+        let pid = child.id().cast_signed();
+        let start = scan::stat(pid).unwrap().start_ticks;
+        // An earlier child had the number.
+        let before = HashMap::from([(pid, start - 1)]);
+        let present = HashMap::from([(pid, start)]);
+        for target in [pid, -pid] {
+            let kill = call(libc::SYS_kill, target, 15);
+            assert_eq!(was(&kill, &around(&before, &[], -5)), Was::Reaped);
+            assert!(matches!(was(&kill, &around(&present, &[], -5)), Was::Own | Was::Zombie));
+        }
+        child.wait().unwrap();
     }
 
     #[test]

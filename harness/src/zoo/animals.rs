@@ -62,6 +62,7 @@ const NO_WALK: &str = "whoever stands below a daemon, or is forked after the wal
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
+const TERMINAL: &str = "whoever makes no group makes no session either, and the terminal stays";
 const NO_GROUP: &str = "whoever has no group can only be walked to, and who lost its parent is not found";
 /// What output that is not what was written breaks too.
 const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
@@ -289,7 +290,13 @@ pub static ANIMALS: &[Animal] = &[
         "D6",
         "It waits for an answer to TERM without a bound; whoever is stopped cannot answer.",
     )
-    .also(&[("D1", NEITHER_CAN_THE_DEAF), ("D4", NEITHER_CAN_THE_DEAF)]),
+    .also(&[
+        ("S1", NEITHER_CAN_THE_DEAF),
+        ("S2", NEITHER_CAN_THE_DEAF),
+        ("D1", NEITHER_CAN_THE_DEAF),
+        ("D4", NEITHER_CAN_THE_DEAF),
+        ("C3", NEITHER_CAN_THE_DEAF),
+    ]),
     Animal::new(
         "loses-the-last-burst",
         Flaw::LosesTheLastBurst,
@@ -357,7 +364,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::AddsToNow,
         "D7",
         "It adds the timeout to the present time, which the largest ones do not survive.",
-    ),
+    )
+    .also(&[("X1", NO_STATUS_AFTER_AN_ERROR)]),
     Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever."),
     Animal::new(
         "feeds-first",
@@ -454,7 +462,16 @@ pub static ANIMALS: &[Animal] = &[
         ("S8", NO_GROUP),
         ("S9", NO_GROUP),
         ("S11", NO_GROUP),
+        ("E6", TERMINAL),
+        ("H2", TERMINAL),
     ]),
+    Animal::new(
+        "keeps-the-terminal",
+        Flaw::KeepsTheTerminal,
+        "E6",
+        "The child gets a group of its own and the terminal of its starter, which it can take.",
+    )
+    .also(&[("H2", "a terminal that was taken is as its taker left it")]),
     Animal::new(
         "clears-the-environment",
         Flaw::ClearsTheEnvironment,
@@ -494,7 +511,13 @@ pub static ANIMALS: &[Animal] = &[
         "It promises that nobody outlives its owner, and whoever is killed can do nothing for that.",
     )
     .promising("timeout,grace,drain,group,clean,owner-death=1s,tells-reason,tells-cut,captures,status,feeds,answers-again,polls,gives-pid,own-group")
-    .also(&[("P2", OTHER_ENDS_OF_THE_OWNER), ("P3", OTHER_ENDS_OF_THE_OWNER)]),
+    .also(&[
+        ("P2", OTHER_ENDS_OF_THE_OWNER),
+        ("P3", OTHER_ENDS_OF_THE_OWNER),
+        ("P4", OTHER_ENDS_OF_THE_OWNER),
+        ("P5", OTHER_ENDS_OF_THE_OWNER),
+        ("E5", OTHER_ENDS_OF_THE_OWNER),
+    ]),
     Animal::new(
         "drop-needs-the-runtime",
         Flaw::DropNeedsTheRuntime,
@@ -519,11 +542,17 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::StopsOneAtATime,
         "C3",
         "One stop waits until the other is over, with its grace.",
-    ),
+    )
+    .also(&[
+        ("D1", "whoever waits for its turn is late"),
+        ("D4", "whoever waits for its turn is late"),
+        ("D5", "whoever waits for its turn is asked and killed late"),
+    ]),
     Animal::new(
         "remembers-for-each-thread",
         Flaw::RemembersForEachThread,
         "C4",
         "A thread that asks for the state of a run is told once more what it was told before.",
-    ),
+    )
+    .also(&[("X7", "the pid that it is told once more may be reaped")]),
 ];

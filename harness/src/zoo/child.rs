@@ -39,7 +39,7 @@ pub(super) struct Ends<'a> {
     pub(super) others: Vec<BorrowedFd<'a>>,
 }
 
-/// A child in a group of its own, which is killed and reaped when this is dropped.
+/// A child in a group and a session of its own, which is killed and reaped when this is dropped.
 pub(super) struct Child {
     flaw: Flaw,
     leader: Pid,
@@ -284,11 +284,13 @@ fn status(status: &WaitIdStatus) -> Option<Status> {
 
 fn spawn(flaw: Flaw, program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
-    let mut flags = PosixSpawnFlags::empty();
-    if flaw != Flaw::ForgetsItsGroup {
-        flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
-        attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
-    }
+    let mut flags = match flaw {
+        Flaw::ForgetsItsGroup => PosixSpawnFlags::empty(),
+        Flaw::KeepsTheTerminal => PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
+        // A group of its own comes with a session of its own, which has no terminal. nix has no name for that flag.
+        _ => PosixSpawnFlags::from_bits_retain(nix::libc::POSIX_SPAWN_SETSID.into()),
+    };
+    attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
     if flaw != Flaw::LeavesTheMask {
         flags |= PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
         attributes.set_sigmask(&SigSet::empty())?;
@@ -333,15 +335,15 @@ fn pid_of(raw: i32) -> io::Result<Pid> {
 fn start_in_a_thread(program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
     let mut command = std::process::Command::new(program);
     command
-        .process_group(0)
         .stdin(ends.stdin.try_clone_to_owned()?)
         .stdout(ends.stdout.try_clone_to_owned()?)
         .stderr(ends.stderr.try_clone_to_owned()?);
     let prepare = || {
         crate::launch::reset_signals()?;
+        rustix::process::setsid()?;
         Ok(set_parent_process_death_signal(Some(Signal::TERM))?)
     };
-    // SAFETY: both are made of system calls alone, which are safe between fork and exec.
+    // SAFETY: all three are made of system calls alone, which are safe between fork and exec.
     unsafe { command.pre_exec(prepare) };
     let (started, pid) = std::sync::mpsc::channel();
     std::thread::Builder::new().spawn(move || {

@@ -129,6 +129,8 @@ pub(super) enum Flaw {
     LeavesATask,
     /// The child is declared to lead a group, which nobody makes.
     ForgetsItsGroup,
+    /// The child gets a group of its own and stays in its starter's session, with its terminal.
+    KeepsTheTerminal,
     /// The child gets no environment.
     ClearsTheEnvironment,
     /// A stop ends all children that its process has.

@@ -1,6 +1,6 @@
 //! The keeper: a wrapper that does what it promises, but for its flaw.
 //!
-//! It starts its child in a group of its own, takes its output, asks the group by TERM and kills it when the grace is over, and
+//! It starts its child in a group and a session of its own, takes its output, asks the group by TERM and kills it when the grace is over, and
 //! reaps the child last, so that no signal of it can meet a stranger. It promises the group, not the tree.
 
 use std::pin::{Pin, pin};
