@@ -5,8 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +64,9 @@ impl PlayFile {
     ///
     /// A sentence that names the file, the place and what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
-        read_text(path).and_then(|text| Self::parse(&text)).map_err(|problem| named(path, &problem))
+        read_text(path, MOST_FILE_BYTES)
+            .and_then(|text| Self::parse(&text))
+            .map_err(|problem| named(path, &problem))
     }
 
     /// Reads and checks a file that holds either a play file or only a list of steps, which gets
@@ -80,7 +84,7 @@ impl PlayFile {
                 Self::parse(&text)
             }
         };
-        read_text(path).and_then(parse).map_err(|problem| named(path, &problem))
+        read_text(path, MOST_FILE_BYTES).and_then(parse).map_err(|problem| named(path, &problem))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -100,13 +104,23 @@ fn named(path: &Path, problem: &str) -> String {
     format!("{}: {problem}", path.display())
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// Reads a text file that may come from a stranger: a regular file of at most so many bytes. Never waits for what is none.
+///
+/// # Errors
+///
+/// What is wrong with it, as a sentence fragment.
+pub fn read_text(path: &Path, most_bytes: u64) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    // A named pipe would be opened only when somebody writes to it.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err("is no regular file; give one".to_owned());
+    }
     let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > MOST_FILE_BYTES {
-        return Err(format!("more than {MOST_FILE_BYTES} bytes, which is the most that is read"));
+    // It may grow while it is read.
+    file.take(most_bytes + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > most_bytes {
+        return Err(format!("more than {most_bytes} bytes, which is the most that is read"));
     }
     Ok(text)
 }
@@ -121,4 +135,25 @@ fn parse_json<T: DeserializeOwned>(text: &str, root: &str) -> Result<T, String> 
     })?;
     reader.end().map_err(|error| error.to_string())?;
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_or_too_large_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/zero"), folder.path()] {
+            let problem = PlayFile::read(path).unwrap_err();
+            assert!(problem.contains("no regular file"), "{problem}");
+        }
+        let file = folder.path().join("script.json");
+        std::fs::write(&file, "[  ]").unwrap();
+        assert_eq!(read_text(&file, 4).as_deref(), Ok("[  ]"));
+        let problem = read_text(&file, 3).unwrap_err();
+        assert!(problem.contains("more than 3 bytes"), "{problem}");
+    }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::check::{Refused, check, nodes};
+pub use self::check::{Demand, Refused, check, nodes};
 pub use crate::content::{Content, Message, Output};
 use crate::span::Span;
 
@@ -26,8 +26,8 @@ pub const MOST_STEPS: usize = 256;
 pub const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// Most bytes of memory that a script may hog, all nodes together.
 pub const MOST_MEMORY: u64 = 64 * 1024 * 1024;
-/// Most descriptors that a step may hog.
-pub const MOST_DESCRIPTORS: u32 = 4096;
+/// Most descriptors that a script may hog, all nodes together.
+pub const MOST_DESCRIPTORS: u64 = 4096;
 /// How often a node obeys signals that make it write later.
 pub const MOST_LATE_WRITES: u32 = 16;
 /// Longest wait that a step may ask for, and the longest time to live of a node.
@@ -703,6 +703,40 @@ mod tests {
     }
 
     #[test]
+    fn no_step_can_give_a_node_a_name_that_means_something_else() {
+        for name in [
+            "op",
+            "run",
+            "host",
+            "call",
+            "stranger",
+            "bystander",
+            "bystander-2",
+            "bystander-3",
+            "bystander-child",
+        ] {
+            for step in [
+                format!(r#"{{"start": {{"node": "{name}", "script": []}}}}"#),
+                format!(
+                    r#"{{"start": {{"node": "a", "script": [{{"start": {{"node": "{name}", "script": []}}}}]}}}}"#
+                ),
+                format!(r#"{{"fork-at-rate": {{"node": "{name}", "every": "1ms", "most": 1}}}}"#),
+            ] {
+                let refused = check(&read(&format!("[{step}]")).unwrap()).unwrap_err();
+                assert!(refused.problem.contains("reserved"), "{step}: {refused}");
+            }
+        }
+        for name in ["root", "w"] {
+            let script = format!(
+                r#"[{{"start": {{"node": "w", "script": []}}}},
+                    {{"fork-at-rate": {{"node": "{name}", "every": "1ms", "most": 1}}}}]"#
+            );
+            let refused = check(&read(&script).unwrap()).unwrap_err();
+            assert!(refused.problem.contains("second node"), "{refused}");
+        }
+    }
+
+    #[test]
     fn more_than_the_limits_is_refused_with_its_place() {
         let deep = (0..MOST_DEPTH).fold(r#"["hang"]"#.to_owned(), |inner, level| {
             format!(r#"[{{"start": {{"node": "n{level}", "script": {inner}}}}}]"#)
@@ -719,6 +753,14 @@ mod tests {
             (r#"[{"on": {"signal": "KILL", "then": "log"}}]"#, "caught"),
             (r#"[{"hog-memory": 40000000}, {"hog-memory": 40000000}]"#, "memory"),
             (r#"[{"hog-descriptors": 100000}]"#, "descriptors"),
+            (
+                r#"[{"start": {"node": "a", "script": [{"hog-descriptors": 3000}]}}, {"hog-descriptors": 3000}]"#,
+                "descriptors",
+            ),
+            (r#"[{"sleep-in-chunks": {"chunk": "1s", "times": 61}}]"#, "longer"),
+            (r#"[{"sleep-in-chunks": {"chunk": "0ms", "times": 4000000000}}]"#, "longer"),
+            (r#"[{"slow-stream": {"to": "stdout", "chunk": 1, "every": "1s", "times": 61}}]"#, "longer"),
+            (r#"[{"fork-at-rate": {"node": "w", "every": "1s", "most": 61}}]"#, "longer"),
             (
                 r#"[{"on": {"signal": "TERM", "then": {"write-later": {"after": "1s", "to": "stdout", "bytes": 9000000}}}}]"#,
                 "bytes",

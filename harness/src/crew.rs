@@ -1,6 +1,5 @@
 //! The crew: persistent warden processes that run cases side by side.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -264,7 +263,7 @@ impl Crew {
     ) -> Result<(), CrewError> {
         let began = Instant::now();
         let (sender, results) = mpsc::channel();
-        let mut state = Rounds { going: true, timed_under_way: 0, put_back: VecDeque::new(), under_way: 0 };
+        let mut state = Rounds { going: true, timed_under_way: 0, put_back: None, under_way: 0 };
         loop {
             for index in 0..self.wardens.len() {
                 if self.wardens[index].is_none() {
@@ -339,32 +338,27 @@ impl Source for OverheadSource {
 struct Rounds {
     going: bool,
     timed_under_way: usize,
-    put_back: VecDeque<Scenario>,
+    put_back: Option<Scenario>,
     under_way: usize,
 }
 
 impl Rounds {
-    /// The next scenario that may start now. One about time is put back while enough of them are under way.
+    /// The next scenario that may start now. One about time is put back while enough of them are under way, and until it has begun no
+    /// other is asked for: what a source gives may depend on what came of those before.
     fn next(&mut self, source: &mut dyn Source) -> Option<Scenario> {
-        let has_room = self.timed_under_way < cores() * TIMED_A_CORE;
-        if has_room && let Some(scenario) = self.put_back.pop_front() {
+        if !self.going {
+            // Whoever wants to stop does not get what was put back either.
+            return None;
+        }
+        let scenario = self.put_back.take().or_else(|| source.next())?;
+        if is_about_time(&scenario) {
+            if self.timed_under_way >= cores() * TIMED_A_CORE {
+                self.put_back = Some(scenario);
+                return None;
+            }
             self.timed_under_way += 1;
-            return Some(scenario);
         }
-        while self.going {
-            let scenario = source.next()?;
-            if !is_about_time(&scenario) {
-                return Some(scenario);
-            }
-            if has_room {
-                self.timed_under_way += 1;
-                return Some(scenario);
-            }
-            self.put_back.push_back(scenario);
-        }
-        // Whoever wants to stop does not get what was put back either.
-        self.put_back.clear();
-        None
+        Some(scenario)
     }
 }
 
@@ -504,5 +498,48 @@ impl Drop for Warden {
         {
             eprintln!("headcount: {}: {error}", self.folder.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives the same scenario about time for ever, and counts.
+    struct Timed {
+        given: usize,
+    }
+
+    impl Source for Timed {
+        fn next(&mut self) -> Option<Scenario> {
+            const TIMED: &str = r#"{"schema": 1, "name": "timed", "why": "A test.", "rules": ["D1"],
+                "script": [{"exit": 0}], "ops": [{"do": "run"}, {"do": "wait"}]}"#;
+            self.given += 1;
+            assert!(self.given < 10_000, "it is drained");
+            Some(Scenario::from_json(TIMED).unwrap())
+        }
+
+        fn take(&mut self, _trace: Trace) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn of_cases_about_time_one_is_put_back_and_none_begins_after_the_end() {
+        let mut source = Timed { given: 0 };
+        let mut rounds = Rounds { going: true, timed_under_way: 0, put_back: None, under_way: 0 };
+        let room = cores() * TIMED_A_CORE;
+        for _ in 0..room {
+            assert!(rounds.next(&mut source).is_some());
+        }
+        assert!(rounds.next(&mut source).is_none() && rounds.next(&mut source).is_none());
+        assert_eq!(source.given, room + 1);
+        rounds.timed_under_way -= 1;
+        assert!(rounds.next(&mut source).is_some());
+        assert_eq!((source.given, rounds.timed_under_way), (room + 1, room));
+        assert!(rounds.next(&mut source).is_none());
+        rounds.timed_under_way = 0;
+        rounds.going = false;
+        assert!(rounds.next(&mut source).is_none());
     }
 }

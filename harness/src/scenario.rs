@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fake_cli::playfile::read_text;
 use fake_cli::script::{self, Event, Signal, Step};
 use fake_cli::span::Span;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,10 @@ pub const MOST_CALLERS: usize = 8;
 pub const MOST_CALLS: usize = 16;
 /// The largest timeout that can be asked for, which is never over. No other is longer than [`script::MOST_TIME`].
 pub const LARGEST_TIMEOUT: Span = Span::MAX;
+/// Longest delay of all ops together.
+pub const MOST_DELAYS: Span = script::MOST_TIME;
+/// Most that all limits and delays may be together, which leaves a case the time that it takes besides before it counts as hung.
+pub const MOST_WAITS: Span = Span::from_millis(120_000);
 /// Largest scenario file that is read, in bytes.
 pub const MOST_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -503,13 +508,7 @@ impl Scenario {
     /// The file, the place and what to do there.
     pub fn read(path: &Path) -> Result<Self, Refused> {
         let refuse = |problem: String| Refused { file: Some(path.to_owned()), place: String::new(), problem };
-        let length =
-            std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
-        if length > MOST_FILE_BYTES {
-            return Err(refuse(format!("{length} bytes, at most {MOST_FILE_BYTES} are read; split it")));
-        }
-        let text =
-            std::fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let text = read_text(path, MOST_FILE_BYTES).map_err(refuse)?;
         Self::from_json(&text).map_err(|refused| Refused { file: Some(path.to_owned()), ..refused })
     }
 
@@ -538,7 +537,7 @@ impl Scenario {
         if self.name.is_empty() || self.name.len() > 80 || !self.name.bytes().all(name_is_legal) {
             return refuse("name", "use 1 to 80 lower-case letters, digits and hyphens".to_owned());
         }
-        script::check(&self.script).map_err(|refused| Refused {
+        let demand = script::check(&self.script).map_err(|refused| Refused {
             file: None,
             place: refused.place,
             problem: refused.problem,
@@ -549,10 +548,17 @@ impl Scenario {
         if self.ops[0].verb != Verb::Run {
             return refuse("ops[0].do", "the first op must be \"run\"".to_owned());
         }
-        if let Some(bytes) = self.input
-            && bytes > script::MOST_BYTES
-        {
-            return refuse("input", format!("{bytes} bytes; at most {} are allowed", script::MOST_BYTES));
+        let runs = self.ops.iter().filter(|op| op.verb == Verb::Run).count() as u64;
+        if let Err(problem) = demand.times(runs).check() {
+            return refuse(
+                "ops",
+                format!("{problem} in {runs} runs; run it less often, or ask for less in each"),
+            );
+        }
+        let input = self.input.unwrap_or(0).saturating_mul(runs);
+        if input > script::MOST_BYTES {
+            let problem = format!("{input} bytes in {runs} runs; at most {} are allowed", script::MOST_BYTES);
+            return refuse("input", problem);
         }
         for (place, signals) in [("host.blocks", &self.host.blocks), ("host.ignores", &self.host.ignores)] {
             if let Some(signal) = signals.iter().find(|signal| matches!(signal, Signal::Kill | Signal::Stop))
@@ -600,6 +606,8 @@ impl Scenario {
                 "the ops write to the root's standard input; leave one of both".to_owned(),
             );
         }
+        let mut written = 0_u64;
+        let mut delays = Duration::ZERO;
         for (index, op) in self.ops.iter().enumerate() {
             check_run(&self.ops, index).map_err(|problem| Refused {
                 file: None,
@@ -617,20 +625,20 @@ impl Scenario {
                     "a host that is stopped ends no run; put a \"continue-host\" before it".to_owned(),
                 );
             }
-            if let Verb::Write(bytes) = op.verb
-                && bytes > script::MOST_BYTES
-            {
+            if let Verb::Write(bytes) = op.verb {
+                written = written.saturating_add(bytes);
+            }
+            if written > script::MOST_BYTES {
                 return refuse(
                     &format!("ops[{index}].do"),
-                    format!("{bytes} bytes; at most {} are allowed", script::MOST_BYTES),
+                    format!("{written} bytes written up to here; at most {} are allowed", script::MOST_BYTES),
                 );
             }
-            if let Some(delay) = op.delay
-                && delay > script::MOST_TIME
-            {
+            delays = delays.saturating_add(op.delay.map_or(Duration::ZERO, Span::get));
+            if delays > MOST_DELAYS.get() {
                 return refuse(
                     &format!("ops[{index}].delay"),
-                    format!("{delay} is longer than {}", script::MOST_TIME),
+                    format!("the delays up to here are longer than {MOST_DELAYS}; wait less"),
                 );
             }
             if let Verb::SignalHost(signal) = op.verb
@@ -668,6 +676,14 @@ impl Scenario {
             {
                 return refuse(place, format!("{span} is longer than {}", script::MOST_TIME));
             }
+        }
+        let timeout = self.limits.timeout.filter(|timeout| *timeout != LARGEST_TIMEOUT);
+        let waits = [timeout, self.limits.grace, self.limits.drain].into_iter().flatten().map(Span::get);
+        if waits.fold(delays, Duration::saturating_add) > MOST_WAITS.get() {
+            return refuse(
+                "limits",
+                format!("they and the delays of the ops are longer than {MOST_WAITS} together; wait less"),
+            );
         }
         Ok(())
     }
@@ -880,6 +896,49 @@ mod tests {
             (format!(r#"{}, "input": 1"#, ops(r#"{"do": "close-stdin"}"#)), "input", "leave one"),
         ] {
             let refused = read(&more).unwrap_err();
+            assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_only_in_all_runs_and_ops_together_is_refused_with_its_place() {
+        let ops = |op: &str, times: usize| {
+            format!(
+                "[{}]",
+                [r#"{"do": "run"}"#].into_iter().chain([op].repeat(times)).collect::<Vec<_>>().join(", ")
+            )
+        };
+        let runs = |times: usize| ops(r#"{"do": "run"}"#, times - 1);
+        let read = |script: &str, ops: &str, more: &str| {
+            Scenario::from_json(&format!(
+                r#"{{"schema": 1, "name": "a", "why": "A test.", "script": [{script}], "ops": {ops}{more}}}"#
+            ))
+        };
+        let forks = r#"{"fork-at-rate": {"node": "w", "every": "1ms", "most": 127}}"#;
+        let memory = r#"{"hog-memory": 33554432}"#;
+        let descriptors = r#"{"hog-descriptors": 2048}"#;
+        let bytes = r#"{"write": {"to": "stdout", "bytes": 33554432}}"#;
+        let late = ops(r#"{"do": "poll", "delay": "6s"}"#, 11);
+        let legal_late = ops(r#"{"do": "poll", "delay": "6s"}"#, 10);
+        for script in [forks, memory, descriptors, bytes] {
+            read(script, &runs(2), "").unwrap();
+        }
+        read("", &legal_late, "").unwrap();
+        let input = r#", "input": 33554432"#;
+        read("", &runs(2), input).unwrap();
+        let writes = ops(r#"{"do": {"write": 67108864}}"#, 2);
+        for (script, ops, more, place, word) in [
+            (forks, &runs(3), "", "ops", "processes in 3 runs"),
+            (memory, &runs(3), "", "ops", "memory in 3 runs"),
+            (descriptors, &runs(3), "", "ops", "descriptors hogged in 3 runs"),
+            (bytes, &runs(3), "", "ops", "bytes written in 3 runs"),
+            ("", &runs(3), input, "input", "in 3 runs"),
+            ("", &writes, "", "ops[2].do", "up to here"),
+            ("", &late, "", "ops[11].delay", "longer than"),
+            ("", &legal_late, r#", "limits": {"grace": "31s", "timeout": "30s"}"#, "limits", "together"),
+        ] {
+            let refused = read(script, ops, more).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");
             assert!(refused.problem.contains(word), "{refused}");
         }

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use super::{
     MOST_BYTES, MOST_DEPTH, MOST_DESCRIPTORS, MOST_LATE_WRITES, MOST_MEMORY, MOST_PROCESSES, MOST_STEPS,
-    MOST_TIME, MOST_VARIABLES, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
+    MOST_TIME, MOST_VARIABLES, Name, Place, ROOT, Reaction, Step, TELLABLE_PREFIX, TELLABLE_VARIABLES, Then,
 };
 use crate::content::MESSAGE;
 use crate::span::Span;
+
+/// Names that mean something else in events and traces: a node of that name could be taken for it.
+const RESERVED: [&str; 5] = ["op", "run", "host", "call", "stranger"];
+/// What the names of all begin with who stand beside the wrapper.
+const BYSTANDERS: &str = "bystander";
 
 /// A script that asks for more than the limits allow, or contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,29 +56,77 @@ fn collect_nodes(node: &str, script: &[Step], names: &mut Vec<String>) {
     }
 }
 
-/// Whether a script keeps the limits.
+/// What one run of a script asks for at most, all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Processes, the root included.
+    pub processes: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Bytes of memory hogged.
+    pub memory: u64,
+    /// Descriptors hogged.
+    pub descriptors: u64,
+}
+
+impl Demand {
+    /// What so many runs of the script ask for.
+    #[must_use]
+    pub fn times(self, runs: u64) -> Self {
+        Self {
+            processes: self.processes.saturating_mul(runs),
+            bytes: self.bytes.saturating_mul(runs),
+            memory: self.memory.saturating_mul(runs),
+            descriptors: self.descriptors.saturating_mul(runs),
+        }
+    }
+
+    /// Whether that is within the limits.
+    ///
+    /// # Errors
+    ///
+    /// What is more than they allow, as a sentence fragment.
+    pub fn check(self) -> Result<(), String> {
+        for (asked, most, what) in [
+            (self.processes, MOST_PROCESSES, "processes"),
+            (self.bytes, MOST_BYTES, "bytes written"),
+            (self.memory, MOST_MEMORY, "bytes of memory"),
+            (self.descriptors, MOST_DESCRIPTORS, "descriptors hogged"),
+        ] {
+            if asked > most {
+                return Err(format!("more than {most} {what}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a script keeps the limits, and what it asks for.
 ///
 /// # Errors
 ///
 /// The first place that does not, with what to do about it.
-pub fn check(script: &[Step]) -> Result<(), Refused> {
+pub fn check(script: &[Step]) -> Result<Demand, Refused> {
     let mut totals = Totals::default();
     totals.names.insert(ROOT.to_owned());
-    totals.processes = 1;
-    check_node(script, "script", 1, &mut totals)
+    totals.demand.processes = 1;
+    check_node(script, "script", 1, &mut totals)?;
+    Ok(totals.demand)
 }
 
 #[derive(Default)]
 struct Totals {
-    processes: u64,
-    bytes: u64,
-    memory: u64,
+    demand: Demand,
     names: BTreeSet<String>,
 }
 
 impl Totals {
     fn add_bytes(&mut self, bytes: u64, times: u64) {
-        self.bytes = self.bytes.saturating_add(bytes.saturating_mul(times));
+        self.demand.bytes = self.demand.bytes.saturating_add(bytes.saturating_mul(times));
+    }
+
+    fn add_processes(&mut self, processes: u32) {
+        self.demand.processes = self.demand.processes.saturating_add(processes.into());
     }
 }
 
@@ -103,71 +157,63 @@ fn check_node(script: &[Step], place: &str, depth: usize, totals: &mut Totals) -
                     Then::Fork(count) if count > 16 => {
                         return refuse(&place, format!("{count} forks in a handler, at most 16 are allowed"));
                     }
-                    Then::Fork(count) => totals.processes += u64::from(count),
+                    Then::Fork(count) => totals.add_processes(count.into()),
                     _ => {}
                 }
             }
             Step::Sleep(span) => check_time(*span, &place)?,
-            Step::SleepInChunks(sleep) => check_time(sleep.chunk, &place)?,
+            Step::SleepInChunks(sleep) => check_times(sleep.chunk, sleep.times, &place)?,
             Step::ExitSlowly(exit) => check_time(exit.takes, &place)?,
-            Step::HogDescriptors(count) if *count > MOST_DESCRIPTORS => {
-                return refuse(&place, format!("{count} descriptors, at most {MOST_DESCRIPTORS} are hogged"));
+            Step::HogDescriptors(count) => {
+                totals.demand.descriptors = totals.demand.descriptors.saturating_add(u64::from(*count));
             }
-            Step::HogMemory(bytes) => totals.memory = totals.memory.saturating_add(*bytes),
+            Step::HogMemory(bytes) => {
+                totals.demand.memory = totals.demand.memory.saturating_add(*bytes);
+            }
             Step::Start(start) => {
-                if !totals.names.insert(start.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", start.node.as_str()),
-                    );
-                }
-                if ["op", "run", "host", "bystander", "bystander-2", "bystander-child"]
-                    .contains(&start.node.as_str())
-                {
-                    return refuse(
-                        &place,
-                        format!("{:?} is a reserved name; give the node another", start.node.as_str()),
-                    );
-                }
-                totals.processes += match start.place {
+                check_name(&start.node, &place, totals)?;
+                totals.add_processes(match start.place {
                     // The shell, and in a pipeline the shell's shell.
                     Place::Shell(_) => 3,
                     _ => 1,
-                };
+                });
                 check_node(&start.script, &format!("{place}.start.script"), depth + 1, totals)?;
             }
             Step::ForkAtRate(forks) => {
-                if !totals.names.insert(forks.node.to_string()) {
-                    return refuse(
-                        &place,
-                        format!("a second node named {:?}; give it another name", forks.node.as_str()),
-                    );
-                }
-                check_time(forks.every, &place)?;
-                totals.processes += u64::from(forks.most);
+                check_name(&forks.node, &place, totals)?;
+                check_times(forks.every, forks.most, &place)?;
+                totals.add_processes(forks.most);
             }
-            Step::Zombies(count) => totals.processes += u64::from(*count),
+            Step::Zombies(count) => totals.add_processes(*count),
             Step::Write(write) | Step::Buffer(write) => totals.add_bytes(write.bytes, 1),
             Step::Say(say) => totals.add_bytes(MESSAGE, say.times.into()),
             Step::SlowStream(slow) => {
-                check_time(slow.every, &place)?;
+                check_times(slow.every, slow.times, &place)?;
                 totals.add_bytes(slow.chunk, slow.times.into());
             }
             Step::ReportEnvironment(report) => check_variables(&report.variables, &place)?,
             Step::Flood { most } => totals.add_bytes(*most, 2),
             _ => {}
         }
-        if totals.processes > MOST_PROCESSES {
-            return refuse(&place, format!("more than {MOST_PROCESSES} processes up to here; start fewer"));
-        }
-        if totals.bytes > MOST_BYTES {
-            return refuse(&place, format!("more than {MOST_BYTES} bytes written up to here; write less"));
-        }
-        if totals.memory > MOST_MEMORY {
-            return refuse(&place, format!("more than {MOST_MEMORY} bytes of memory up to here; hog less"));
+        if let Err(problem) = totals.demand.check() {
+            return refuse(&place, format!("{problem} up to here; ask for less"));
         }
     }
     Ok(())
+}
+
+/// Whether a step may give this name to a node, or to nodes whose names begin with it. Those that a reaction forks have
+/// that of the node whose reaction it is.
+fn check_name(name: &Name, place: &str, totals: &mut Totals) -> Result<(), Refused> {
+    let name = name.as_str();
+    let problem = if RESERVED.contains(&name) || name.starts_with(BYSTANDERS) {
+        format!("{name:?} is a reserved name; give the node another")
+    } else if totals.names.insert(name.to_owned()) {
+        return Ok(());
+    } else {
+        format!("a second node named {name:?}; give it another name")
+    };
+    Err(Refused { place: place.to_owned(), problem })
 }
 
 fn check_variables(names: &[String], place: &str) -> Result<(), Refused> {
@@ -185,6 +231,18 @@ fn check_variables(names: &[String], place: &str) -> Result<(), Refused> {
             "the value of {name:?} is not told; ask for one of {} or for one that begins with {TELLABLE_PREFIX}",
             TELLABLE_VARIABLES.join(", ")
         )),
+    }
+}
+
+/// Whether a wait in so many pieces is short enough. Even pieces of nothing are bounded: each is a millisecond here.
+fn check_times(piece: Span, times: u32, place: &str) -> Result<(), Refused> {
+    let piece = piece.get().max(Duration::from_millis(1));
+    match piece.checked_mul(times) {
+        Some(all) if all <= MOST_TIME.get() => Ok(()),
+        _ => Err(Refused {
+            place: place.to_owned(),
+            problem: format!("all {times} pieces are longer than {MOST_TIME}; wait less"),
+        }),
     }
 }
 

@@ -61,9 +61,15 @@ impl Keeper {
     pub fn save(&mut self, trace: &Trace, broken: &[&str]) -> Option<Saved> {
         let verdicts = broken.iter().map(|&rule| (rule.to_owned(), VerdictKind::Broken)).collect();
         let found = broken.first().map(|rule| Found::now(rule, &trace.scenario.name, trace.tier));
+        // What was found of another rule or subject says nothing of this failure.
+        let of_whom = trace.scenario.expect.as_ref().map(|expect| &expect.subject);
+        let known =
+            trace.scenario.found.clone().filter(|known| {
+                broken.contains(&known.rule.as_str()) && of_whom == Some(&trace.subject.name)
+            });
         let scenario = Scenario {
             expect: Some(Expect { subject: trace.subject.name.clone(), verdicts }),
-            found: trace.scenario.found.clone().or(found),
+            found: known.or(found),
             ..trace.scenario.clone()
         };
         self.save_as(&scenario, trace)
@@ -222,6 +228,26 @@ mod tests {
         let mode = fs::metadata(saved.scenario.parent().unwrap()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!(keeper.take_notes(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_found_is_carried_over_for_the_same_rule_and_subject_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        for (subject, broken, expected) in [
+            ("childminder", "S4", "an-older-case"),
+            ("childminder", "D1", "cancelled"),
+            ("another", "S4", "cancelled"),
+        ] {
+            let mut trace = cancelled_tree();
+            trace.scenario.name = "cancelled".to_owned();
+            trace.subject.name = subject.to_owned();
+            trace.scenario.expect = Some(Expect { subject: "childminder".to_owned(), verdicts: [].into() });
+            trace.scenario.found = Some(Found::now("S4", "an-older-case", trace.tier));
+            let saved = keeper.save(&trace, &[broken]).unwrap();
+            let found = Scenario::read(&saved.scenario).unwrap().found.unwrap();
+            assert_eq!((found.rule.as_str(), found.case.as_str()), (broken, expected), "{subject}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fake_cli::playfile::read_text;
 use serde::Serialize;
 
 use super::{Failure, Format, terminal};
@@ -125,12 +126,7 @@ fn exit(trace: &Trace, verdicts: &[(&'static Rule, Verdict)], strict: bool) -> E
 /// Reads a trace as strictly as a scenario.
 fn read_trace(path: &Path) -> Result<Trace, Refused> {
     let refuse = |place: String, problem: String| Refused { file: Some(path.to_owned()), place, problem };
-    let unreadable = |error: std::io::Error| refuse(String::new(), format!("cannot be read: {error}"));
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
-    if length > MOST_FILE_BYTES {
-        return Err(refuse(String::new(), format!("{length} bytes, at most {MOST_FILE_BYTES} are read")));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = read_text(path, MOST_FILE_BYTES).map_err(|problem| refuse(String::new(), problem))?;
     let schema = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|all| all["schema"].as_u64());
     if schema.is_some_and(|schema| schema > u64::from(SCHEMA)) {
         return Err(refuse(

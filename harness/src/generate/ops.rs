@@ -25,6 +25,17 @@ impl Ending {
         }
     }
 
+    /// How often its script is run, by a tree of so many nodes.
+    pub(super) fn runs(&self, nodes: usize) -> u32 {
+        match self {
+            Self::HinderedStarts(..) => 4,
+            Self::CancelRepeatedly => 3,
+            Self::Several(..) if nodes > FEW_NODES => 2,
+            Self::Several(count, _) => *count,
+            _ => 1,
+        }
+    }
+
     pub(super) const fn needs_timeout(&self) -> bool {
         matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_))
     }
@@ -162,9 +173,11 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             vec![run(), gated(Verb::StopHost), go_on, Op::new(Verb::Cancel), wait()]
         }
         Ending::StopAndKillHost => vec![run(), gated(Verb::StopHost), Op::new(Verb::KillHost)],
-        Ending::CancelRepeatedly => (0..3).flat_map(|_| [run(), gated(Verb::Cancel), wait()]).collect(),
-        Ending::Several(count, last_first) => {
-            let count = if tree.nodes.len() > FEW_NODES { 2 } else { *count };
+        Ending::CancelRepeatedly => (0..parts.ending.runs(tree.nodes.len()))
+            .flat_map(|_| [run(), gated(Verb::Cancel), wait()])
+            .collect(),
+        Ending::Several(_, last_first) => {
+            let count = parts.ending.runs(tree.nodes.len());
             let mut order: Vec<u32> = (1..=count).collect();
             if *last_first {
                 order.reverse();

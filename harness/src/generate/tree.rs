@@ -12,10 +12,11 @@ use super::{MOST_LEVELS, Style, event};
 
 /// Bytes of a flood to each stream.
 const FLOOD: u64 = 2 * 1024 * 1024;
-/// What all nodes of a tree together may ask for: less than a script may.
+/// What all nodes of a tree together may ask for in all runs: less than a scenario may.
 const MOST_PROCESSES: u64 = 220;
 const MOST_BYTES: u64 = 48 * 1024 * 1024;
 const MOST_MEMORY: u64 = 32 * 1024 * 1024;
+const MOST_DESCRIPTORS: u64 = 3000;
 /// More of them would tell of the machine, not of the wrapper.
 const MOST_BUSY: u64 = 2;
 
@@ -58,7 +59,7 @@ impl Tree {
 
     /// Takes out what contradicts something else, or is more than all nodes together may have.
     fn settle(&mut self, parts: &Parts) {
-        let mut left = Budget::default();
+        let mut left = Budget::of_one_in(parts.ending.runs(self.nodes.len()).into());
         for index in 0..self.nodes.len() {
             let is_leaf = self.children(index).next().is_none();
             let has_other_vfork = (0..index).any(|other| {
@@ -146,12 +147,20 @@ struct Budget {
     processes: u64,
     bytes: u64,
     memory: u64,
+    descriptors: u64,
     busy: u64,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { processes: MOST_PROCESSES, bytes: MOST_BYTES, memory: MOST_MEMORY, busy: MOST_BUSY }
+impl Budget {
+    /// Of one of so many runs.
+    fn of_one_in(runs: u64) -> Self {
+        Self {
+            processes: MOST_PROCESSES / runs,
+            bytes: MOST_BYTES / runs,
+            memory: MOST_MEMORY / runs,
+            descriptors: MOST_DESCRIPTORS / runs,
+            busy: MOST_BUSY,
+        }
     }
 }
 
@@ -249,7 +258,7 @@ impl Node {
 
     /// Takes out what is more than is left for it.
     fn keep_to(&mut self, left: &mut Budget) {
-        // Each node has one, of which there are fewer than is left at the beginning.
+        // Each node has one: four runs of the largest tree have as many as a scenario may, and nothing is left then.
         left.processes = left.processes.saturating_sub(1);
         if matches!(self.place, Place::Shell(_)) && !take(&mut left.processes, 2) {
             self.place = Place::SameGroup;
@@ -271,6 +280,7 @@ impl Node {
         }
         self.extras.retain(|extra| match extra {
             Extra::HogsMemory(bytes) => take(&mut left.memory, *bytes),
+            Extra::HogsDescriptors(count) => take(&mut left.descriptors, (*count).into()),
             _ => true,
         });
     }
