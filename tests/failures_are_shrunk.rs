@@ -126,9 +126,7 @@ fn a_leak() -> Result<(), Failed> {
     let matters = |word: &str| minimal.matters.iter().any(|place| place.ends_with(word));
     demand(
         &minimal,
-        nodes(&minimal) == 2
-            && minimal.scenario.ops.len() <= 3
-            && minimal.rate.broken * 10 >= minimal.rate.of * 9,
+        nodes(&minimal) == 2 && minimal.scenario.ops.len() <= 3 && minimal.rate.broken * 2 >= minimal.rate.of,
     )?;
     demand(&minimal, matters("start.as") && !minimal.scenario.bystanders)
 }
