@@ -173,3 +173,47 @@ fn positions(trace: &Trace) -> BTreeMap<String, usize> {
     }
     positions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::trace::Moment;
+
+    /// The tree's cancel has no gate; in the broken cases the helper was ready before it.
+    fn traces() -> (Scenario, Traces) {
+        let mut late = cancelled_tree();
+        late.scenario.ops[1].after = None;
+        let mut early = late.clone();
+        let is_issued = |moment: &Moment| matches!(moment.what, What::Issued { op: 1, .. });
+        let cancel = early.moments.iter().position(is_issued).unwrap();
+        let moment = early.moments.remove(cancel);
+        early.moments.insert(2, moment);
+        (late.scenario.clone(), Traces { broken: vec![late; 5], others: vec![early; 5] })
+    }
+
+    #[test]
+    fn an_order_that_tells_broken_cases_from_others_becomes_a_gate() {
+        let (scenario, traces) = traces();
+        let gates = gates(&scenario, &traces);
+        let after = gates.iter().filter_map(|gated| gated.ops[1].after.as_ref()).map(Event::as_str);
+        let after = after.collect::<BTreeSet<_>>();
+        assert!(after.contains("helper.ready") && after.contains("root.ready"), "{after:?}");
+        assert!(gates.len() <= MOST_GATES && gates.iter().all(|gated| gated.check().is_ok()));
+    }
+
+    #[test]
+    fn the_other_order_has_the_node_wait_for_the_op() {
+        let (scenario, Traces { broken, others }) = traces();
+        let gates = gates(&scenario, &Traces { broken: others, others: broken });
+        let waits = |gated: &Scenario| gated.to_json().contains(r#"{ "await": "op.1.issued" }"#);
+        assert!(gates.iter().any(waits), "{gates:?}");
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_cases_is_no_gate() {
+        let (scenario, Traces { broken, .. }) = traces();
+        assert!(gates(&scenario, &Traces { others: broken.clone(), broken }).is_empty());
+        assert!(gates(&scenario, &Traces::default()).is_empty());
+    }
+}
