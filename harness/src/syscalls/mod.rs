@@ -1,6 +1,6 @@
 //! The wrapper's own system calls: which of them are watched, held until an event, and written down.
 //!
-//! The host is started with a seccomp filter that hands the calls a case asks for to the warden ([`filter`], [`seccomp`]) and
+//! The host is started with a seccomp filter that hands the calls a case asks for to the warden (`filter`, `seccomp`) and
 //! nothing else; a case that asks for none has no filter and costs nothing. The program is not changed, its language does not
 //! matter, and a call that was let go is done by the kernel as if nobody had looked.
 //!
@@ -9,7 +9,7 @@
 //! fake and of whatever it starts are let go at once. A helper that is the fake's own program executed again is taken for a fake.
 //!
 //! Where the kernel or a sandbox refuses (no user notification, another listener above us), cases that ask for it are not run,
-//! and say why ([`available`]).
+//! and say why (`available`).
 
 mod filter;
 mod ledger;
