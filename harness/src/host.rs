@@ -221,7 +221,7 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
         match serde_json::from_str(&line)? {
             Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
-            Order::Drop { op, run } => host.drop_run(op, run).await,
+            Order::Drop { op, run } => host.drop_run(op, run),
             Order::StartChild { program } => host.start_child(&program),
             Order::AskChild => host.ask_child(),
             Order::End { how } => end(how),
@@ -299,14 +299,25 @@ impl Host {
         self.runs.insert(run, Hosted { promises: self.subject.promises(), caller, over, task });
     }
 
+    /// Done is said when the wrapper's cancel has returned. It may block, which must not hold up what others are told meanwhile.
     fn cancel(&self, op: usize, run: u32) {
-        match self.runs.get(&run) {
-            Some(hosted) => {
-                hosted.caller.cancels.cancel();
-                self.answer(Answer::Done { op });
-            }
-            None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
+        let Some(hosted) = self.runs.get(&run) else {
+            return self.answer(Answer::Failed { op, why: format!("there is no run {run}") });
+        };
+        let cancels = hosted.caller.cancels.clone();
+        if !cancels.are_hooked() {
+            cancels.cancel();
+            return self.answer(Answer::Done { op });
         }
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match tokio::task::spawn_blocking(move || cancels.cancel()).await {
+                Ok(()) => Answer::Done { op },
+                Err(error) => Answer::Failed { op, why: error.to_string() },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
     }
 
     fn start_child(&mut self, program: &Path) {
@@ -385,13 +396,18 @@ impl Host {
     }
 
     /// Done is said when the future is gone, not when its end was asked for.
-    async fn drop_run(&mut self, op: usize, run: u32) {
-        match self.runs.remove(&run) {
-            Some(hosted) => match hosted.drop_run().await {
-                Said::Failed(why) => self.answer(Answer::Failed { op, why }),
-                _ => self.answer(Answer::Done { op }),
-            },
-            None => self.answer(Answer::Failed { op, why: format!("there is no run {run}") }),
-        }
+    fn drop_run(&mut self, op: usize, run: u32) {
+        let Some(hosted) = self.runs.remove(&run) else {
+            return self.answer(Answer::Failed { op, why: format!("there is no run {run}") });
+        };
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let answer = match hosted.drop_run().await {
+                Said::Failed(why) => Answer::Failed { op, why },
+                _ => Answer::Done { op },
+            };
+            // The receiver ends with the connection, and then there is nobody to tell.
+            drop(answers.send(answer));
+        });
     }
 }

@@ -115,7 +115,7 @@ impl Job {
     }
 
     /// Calls `cancel` at each cancel of the caller, from a thread of the host, also after the run has ended; and at once for
-    /// each that came before this call.
+    /// each that came before this call. It may block; two of them may be under way.
     pub fn on_cancel(&self, cancel: impl Fn() + Send + Sync + 'static) {
         self.cancels.hook(Arc::new(cancel));
     }
@@ -304,6 +304,11 @@ impl Cancels {
             std::mem::take(&mut hooked.early)
         };
         (0..early).for_each(|_| hook());
+    }
+
+    /// Whether a cancel calls something of the wrapper's, which may block.
+    pub(crate) fn are_hooked(&self) -> bool {
+        self.hooked.lock().expect("no holder of this lock panics").hook.is_some()
     }
 
     /// Cancels once.

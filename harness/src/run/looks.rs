@@ -59,11 +59,13 @@ impl Runner<'_> {
             }
             self.take_late_news()?;
             let host = self.host.as_ref().map(|host| host.pid);
+            // Asked before the look: a fork or a death that is done by then is seen.
+            let under_way = self.fork_is_under_way() || self.bystander_is_dying();
             let members = self.place.container.members(host)?;
             let left: Vec<Stat> = members.all.into_iter().filter(|stat| self.counts(stat)).collect();
             count_samples(&mut samples, &left);
             let waited = began.elapsed();
-            let settled = members.complete && left.is_empty();
+            let settled = members.complete && left.is_empty() && !under_way;
             if settled || waited >= self.settle_cap(stage, &left) {
                 let look = Look {
                     stage,
@@ -82,6 +84,15 @@ impl Runner<'_> {
             }
             self.wait_for_a_change(&left, began)?;
         }
+    }
+
+    /// Whether a bystander has a signal to take, or is dead and not known to be.
+    fn bystander_is_dying(&self) -> bool {
+        let mut bystanders = self.nodes.iter().filter(|node| node.hello.run == 0 && !node.gone);
+        bystanders.any(|node| {
+            let stat = scan::stat(node.hello.pid);
+            stat.is_none_or(|stat| stat.is_zombie()) || scan::has_pending_signal(node.hello.pid)
+        })
     }
 
     pub(super) fn note_nobody(&mut self, stage: Stage, began: Instant) {

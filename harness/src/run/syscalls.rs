@@ -9,6 +9,8 @@ use crate::trace::{Caller, SystemCall};
 
 /// How long a call is held at most: less than an op waits for its gate.
 const HOLD_CAP: Duration = Duration::from_secs(2);
+/// How long a fork that was let go may take. One that waits for its child's exec has made it long before.
+const FORK_CAP: Duration = Duration::from_millis(500);
 /// How long after its death a node's pid is waited for, so that the stranger can have it: a wrapper whose kill is held may reap after it.
 const STRANGER_CAP: Duration = Duration::from_secs(3);
 /// Most calls that are written down; the ledger of a case with more is not whole, and says so by its last number.
@@ -23,6 +25,8 @@ pub(super) struct SystemCalls {
     counts: HashMap<CallKind, u32>,
     noted: usize,
     held: Vec<Held>,
+    /// Threads whose held fork was let go, the number of the call, and when.
+    forking: Vec<(i32, i64, Instant)>,
     /// Children of the wrapper's side: pid and start.
     children: HashMap<i32, u64>,
     /// Fakes and whatever they started: pid and start.
@@ -45,6 +49,8 @@ struct Image {
 
 struct Held {
     id: u64,
+    thread: i32,
+    number: i64,
     call: CallKind,
     nth: u32,
     until: Event,
@@ -65,6 +71,7 @@ impl SystemCalls {
             counts: HashMap::new(),
             noted: 0,
             held: Vec::new(),
+            forking: Vec::new(),
             children: HashMap::new(),
             nodes_side: HashSet::new(),
             helpers: HashSet::new(),
@@ -206,7 +213,7 @@ impl Runner<'_> {
                 calls.noted += 1;
                 self.note(What::SystemCall(what));
             }
-            held = self.hold(call.id, kind, nth) || held;
+            held = self.hold(call, kind, nth) || held;
             noted.push(kind.event(nth));
         }
         for event in noted {
@@ -216,12 +223,20 @@ impl Runner<'_> {
     }
 
     /// Holds a call where the scenario says so. One whose event has happened already goes on.
-    fn hold(&mut self, id: u64, kind: CallKind, nth: u32) -> bool {
+    fn hold(&mut self, call: &Notification, kind: CallKind, nth: u32) -> bool {
         let asked = |hold: &&syscalls::Hold| (hold.call, hold.nth) == (kind, nth);
         let Some(hold) = self.case.scenario.holds.iter().find(asked) else { return false };
         let Some(calls) = &mut self.syscalls else { return false };
         let until = hold.until.clone();
-        calls.held.push(Held { id, call: kind, nth, until, cap: Instant::now() + HOLD_CAP });
+        calls.held.push(Held {
+            id: call.id,
+            thread: call.thread,
+            number: call.number,
+            call: kind,
+            nth,
+            until,
+            cap: Instant::now() + HOLD_CAP,
+        });
         self.note(What::Held { call: kind, nth });
         true
     }
@@ -242,6 +257,9 @@ impl Runner<'_> {
             let Some(calls) = &mut self.syscalls else { return };
             let held = calls.held.remove(index);
             let id = held.id;
+            if held.call == CallKind::Clone {
+                calls.forking.push((held.thread, held.number, now));
+            }
             self.note(What::LetGo { call: held.call, nth: held.nth, in_vain: !come });
             let Some(calls) = &self.syscalls else { return };
             // Two holds may be of the same call.
@@ -258,6 +276,18 @@ impl Runner<'_> {
         if self.syscalls.as_ref().is_some_and(|calls| calls.held.iter().any(|held| held.cap <= now)) {
             self.release_holds();
         }
+    }
+
+    /// Whether a fork that was held and let go is not done yet, so that whoever it makes cannot be seen.
+    pub(super) fn fork_is_under_way(&mut self) -> bool {
+        let Some(calls) = &mut self.syscalls else { return false };
+        calls.forking.retain(|(thread, number, since)| {
+            let place = fs::read_to_string(format!("/proc/{thread}/syscall")).unwrap_or_default();
+            let in_it = place.split(' ').next().is_some_and(|word| word.parse() == Ok(*number));
+            // In the kernel's words one that has a processor is anywhere.
+            (in_it || place.starts_with("running")) && since.elapsed() < FORK_CAP
+        });
+        !calls.forking.is_empty()
     }
 
     /// When somebody has to look again although nothing has come.
