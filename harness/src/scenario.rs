@@ -599,6 +599,7 @@ impl Scenario {
             }
             nodes.push(STRANGER.to_owned());
         }
+        check_awaits(&self.script, "script", &nodes, &self.ops)?;
         check_holds(&self.holds, &nodes, &self.ops)?;
         if self.input.is_some() && self.writes() {
             return refuse(
@@ -775,6 +776,24 @@ fn check_holds(holds: &[Hold], nodes: &[String], ops: &[Op]) -> Result<(), Refus
     Ok(())
 }
 
+/// Whether what the nodes of a script wait for can happen.
+fn check_awaits(script: &[Step], place: &str, nodes: &[String], ops: &[Op]) -> Result<(), Refused> {
+    for (index, step) in script.iter().enumerate() {
+        match step {
+            Step::Await(event) => check_event(event, nodes, ops).map_err(|problem| Refused {
+                file: None,
+                place: format!("{place}[{index}].await"),
+                problem,
+            })?,
+            Step::Start(start) => {
+                check_awaits(&start.script, &format!("{place}[{index}].start.script"), nodes, ops)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// An event that nothing in the scenario can cause is a slip of the pen: the case would wait for it in vain.
 fn check_event(event: &Event, nodes: &[String], ops: &[Op]) -> Result<(), String> {
     let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
@@ -940,6 +959,29 @@ mod tests {
         ] {
             let refused = read(script, ops, more).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");
+            assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_waits_for_what_cannot_happen_is_refused_with_its_place() {
+        let read = |event: &str| {
+            Scenario::from_json(&format!(
+                r#"{{"schema": 1, "name": "a", "why": "A test.", "ops": [{{"do": "run"}}], "stranger-with-pid-of": "a",
+                    "script": [{{"start": {{"node": "a", "script": [{{"await": "{event}"}}]}}}}, "hang"]}}"#
+            ))
+        };
+        for event in ["root.ready", "a.gone", "op.0.issued", "host.gone", "call.kill.1", "stranger.hello"] {
+            read(event).unwrap_or_else(|refused| panic!("{event}: {refused}"));
+        }
+        for (event, word) in [
+            ("b.ready", "the nodes are"),
+            ("op.1.issued", "there are ops"),
+            ("run.2.root.ready", "there are runs"),
+            ("call.open.1", "there are kill"),
+        ] {
+            let refused = read(event).unwrap_err();
+            assert_eq!(refused.place, "script[0].start.script[0].await", "{refused}");
             assert!(refused.problem.contains(word), "{refused}");
         }
     }
