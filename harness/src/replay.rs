@@ -297,7 +297,7 @@ impl FileState<'_> {
             (unmet.found == VerdictKind::Broken).then_some(unmet)
         });
         let mut unmet = broken.collect::<Vec<_>>();
-        if self.cases == 0 || !(self.had_children || is_never_to_start(&self.file.scenario)) {
+        if self.cases == 0 || !(self.had_children || may_have_no_child(&self.file.scenario)) {
             unmet.push(self.nothing_ran());
         }
         unmet
@@ -346,10 +346,13 @@ fn is_hello_of_child(what: &What) -> bool {
     matches!(what, What::Node { run, said: Report::Hello(_), .. } if *run > 0)
 }
 
-/// Whether each of its starts fails for certain, so that there is no child to be seen.
-fn is_never_to_start(scenario: &Scenario) -> bool {
+/// Whether there need be no child to be seen: each of its starts fails for certain, or the first stop waits for nothing, and may come
+/// before the child says a word.
+fn may_have_no_child(scenario: &Scenario) -> bool {
     let mut runs = scenario.ops.iter().filter(|op| op.verb == Verb::Run);
+    let first_stop = scenario.ops.iter().find(|op| op.verb.stops());
     runs.all(|run| run.hindered_by.is_some_and(|by| by.is_in_program()))
+        || first_stop.is_some_and(|stop| stop.after.is_none())
 }
 
 #[cfg(test)]
@@ -426,7 +429,15 @@ mod tests {
             .scenario
             .to_json()
             .replace(r#""run""#, r#""run", "hindered-by": "missing-program""#);
-        assert!(is_never_to_start(&Scenario::from_json(&hindered).unwrap()));
+        assert!(may_have_no_child(&Scenario::from_json(&hindered).unwrap()));
+        // Or it may be stopped before it says a word.
+        let with_stop = |gate: &str| {
+            let mut scenario = file("childless", "").scenario;
+            let ops = format!(r#"[{{"do": "run"}}, {{"do": "cancel"{gate}}}]"#);
+            scenario.ops = serde_json::from_str(&ops).unwrap();
+            may_have_no_child(&scenario)
+        };
+        assert_eq!((with_stop(""), with_stop(r#", "after": "root.ready""#)), (true, false));
     }
 
     #[test]
