@@ -159,9 +159,15 @@ impl Node {
     /// Plays a script from one of its steps to its end, then exits with 0.
     pub(super) fn play(&mut self, script: &[Step], first: usize) -> ! {
         for (index, step) in script.iter().enumerate().skip(first) {
-            if matches!(step, Step::Stop | Step::ExitSlowly(_)) {
-                // Afterwards it could not say so.
-                self.did(index);
+            // Afterwards these two could not say so.
+            match step {
+                Step::Stop => self.did(index),
+                Step::ExitSlowly(_) => {
+                    // Whoever hears of it may send signals at once.
+                    sys::set_mask(!sys::of_the_player());
+                    self.did(index);
+                }
+                _ => {}
             }
             let done = match step {
                 Step::LeaveMainThread => {
@@ -211,7 +217,6 @@ impl Node {
             Step::Exit(code) => self.exit(*code),
             Step::ExitUnflushed(code) => sys::exit_with_report(*code),
             Step::ExitSlowly(exit) => {
-                sys::set_mask(!sys::of_the_player());
                 self.sleep(exit.takes.get());
                 self.exit(exit.code)
             }

@@ -18,7 +18,7 @@ const STUCK: [&str; 13] = [
     r#"[{"emit": "ready"}, "read-stdin"]"#,
     r#"[{"emit": "ready"}, {"write": {"to": "stdout", "bytes": 1000000}}]"#,
     r#"[{"emit": "ready"}, {"flood": {"most": 1000000}}]"#,
-    r#"[{"emit": "ready"}, {"slow-stream": {"to": "stdout", "chunk": 1, "every": "10s", "times": 9}}]"#,
+    r#"[{"emit": "ready"}, {"slow-stream": {"to": "stdout", "chunk": 1, "every": "10s", "times": 5}}]"#,
     r#"[{"emit": "ready"}, {"fork-at-rate": {"node": "w", "every": "10s", "most": 3}}]"#,
     r#"[{"emit": "ready"}, {"sleep-in-chunks": {"chunk": "1s", "times": 30}}]"#,
     r#"[{"emit": "ready"}, {"exit-slowly": {"takes": "30s", "code": 0}}]"#,
