@@ -213,8 +213,9 @@ const KEPT: &[(&str, &str)] = &[
     ("H3", "tokio"),
 ];
 
-/// How often a wrapper is tried of which the machine's noise leaves it unknown whether it is broken.
-const ATTEMPTS: u32 = 3;
+/// How often a wrapper is tried: the machine's noise may leave it unknown whether it is broken, and what several callers do at once
+/// may go well by luck.
+const ATTEMPTS: u32 = 6;
 
 fn main() -> ExitCode {
     reentry::reenter(|| {
@@ -241,12 +242,8 @@ fn is_broken(rule: &str, subject: &str) -> Result<(), Failed> {
     let mut told = Vec::new();
     for _ in 0..ATTEMPTS {
         told = verdicts(rule, subject)?;
-        let is = |kind| told.iter().any(|(_, verdict)| verdict.kind() == kind);
-        if is(VerdictKind::Broken) {
+        if told.iter().any(|(_, verdict)| verdict.kind() == VerdictKind::Broken) {
             return Ok(());
-        }
-        if !is(VerdictKind::Unknown) {
-            break;
         }
     }
     Err(format!("{told:#?}").into())
