@@ -73,7 +73,6 @@ fn main() -> ExitCode {
             .with("cuts-codes", CutsCodes)
     });
     let trials = vec![
-        Trial::test("a_leak_is_shrunk_to_the_one_node_that_leaks", a_leak),
         Trial::test("a_race_becomes_certain_when_its_order_is_pinned", a_race_with_an_order),
         Trial::test("a_race_without_an_order_is_shrunk_by_trying_more_often", a_race_without_an_order),
     ];
@@ -106,29 +105,6 @@ fn demand(minimal: &Minimal, is_so: bool) -> Result<(), Failed> {
 
 fn nodes(minimal: &Minimal) -> usize {
     fake_cli::script::nodes(&minimal.scenario.script).len()
-}
-
-fn a_leak() -> Result<(), Failed> {
-    let minimal = minimise(
-        "tokio",
-        "S4",
-        r#"{"schema": 1, "name": "leak", "why": "A test.",
-            "script": [{"on": {"signal": "TERM", "then": "log"}},
-              {"start": {"node": "n1", "as": "own-group", "script": [
-                {"start": {"node": "n2", "as": "own-session", "script": [{"emit": "ready"}, "hang"]}},
-                {"await": "n2.ready"}, {"emit": "ready"}, "hang"]}},
-              {"start": {"node": "n3", "script": [{"emit": "ready"}, {"zombies": 2}, "hang"]}},
-              {"await": "n1.ready"}, {"await": "n3.ready"}, {"write": {"to": "stdout", "bytes": 1234}},
-              {"emit": "ready"}, "hang"],
-            "ops": [{"do": "run"}, {"do": "cancel", "after": "n3.ready", "delay": "5ms"}, {"do": "cancel"}, {"do": "wait"}],
-            "limits": {"grace": "50ms", "drain": "100ms"}, "bystanders": true, "host": {"ignores": ["HUP"]}}"#,
-    )?;
-    let matters = |word: &str| minimal.matters.iter().any(|place| place.ends_with(word));
-    demand(
-        &minimal,
-        nodes(&minimal) == 2 && minimal.scenario.ops.len() <= 3 && minimal.rate.broken * 2 >= minimal.rate.of,
-    )?;
-    demand(&minimal, matters("start.as") && !minimal.scenario.bystanders)
 }
 
 fn a_race_with_an_order() -> Result<(), Failed> {
