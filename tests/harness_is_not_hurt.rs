@@ -238,10 +238,11 @@ fn audit_with_full(
     elsewhere: &str,
     save: &Path,
 ) -> Result<Option<(Option<i32>, String)>, Failed> {
-    const MOUNT: &str = r#"mount -t tmpfs -o size=64k full "$1" || exit 69
+    // The command itself may lie in one of those places, so it is started from where it is bound to first.
+    const MOUNT: &str = r#"mount --bind "$(dirname "$3")" /mnt && mount -t tmpfs -o size=64k full "$1" || exit 69
         cat /dev/zero 2>/dev/null >"$1/filler"
         for place in $2; do mount --bind "$1" "$place" || exit 69; done
-        shift 2; exec "$@""#;
+        program=/mnt/$(basename "$3"); shift 3; exec "$program" "$@""#;
     let namespaces = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
     let mut command = Command::new("unshare");
     command
