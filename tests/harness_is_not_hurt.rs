@@ -223,7 +223,7 @@ fn a_full_disk_is_said() -> Result<(), Failed> {
         return Ok(());
     };
     // It is saved where there is room: in a temporary folder, which is the last resort.
-    let saved = told.split_whitespace().find(|word| word.ends_with("drop-tree.json")).map(Path::new);
+    let saved = told.split_whitespace().rfind(|word| word.ends_with("drop-tree.json")).map(Path::new);
     let kept = saved.is_some_and(|path| !path.starts_with(&full) && path.is_file());
     if code != Some(10) || !kept {
         return Err(format!("no room to keep failures in: {code:?}: {told}").into());
