@@ -80,6 +80,8 @@ enum End {
 enum Event {
     /// A timeout is due.
     Due,
+    /// The root ends by itself: whoever it leaves is ended, which is a stop too.
+    Leaves,
     /// A stop that was asked for, or is due, takes effect.
     Stop,
     /// The child has ended, and it is known how the run did.
@@ -91,6 +93,8 @@ enum Event {
 struct Model {
     asked: bool,
     due: bool,
+    /// The root has ended by itself.
+    left: bool,
     dropped: bool,
     stopping: bool,
     /// Somebody was told that it is being stopped, so the wrapper tells that from running.
@@ -121,13 +125,15 @@ impl Model {
     fn happen(self, event: Event) -> Option<Self> {
         let may = match event {
             Event::Due => !self.due,
-            Event::Stop => !self.stopping && self.end.is_none() && (self.asked || self.due),
+            Event::Leaves => !self.left,
+            Event::Stop => !self.stopping && self.end.is_none() && (self.asked || self.due || self.left),
             Event::End(End::Cancelled) => self.end.is_none() && self.stopping && self.asked,
             Event::End(End::TimedOut) => self.end.is_none() && self.stopping && self.due,
             Event::End(End::Itself | End::Other) => self.end.is_none(),
         };
         may.then_some(match event {
             Event::Due => Self { due: true, ..self },
+            Event::Leaves => Self { left: true, ..self },
             Event::Stop => Self { stopping: true, ..self },
             Event::End(end) => Self { end: Some(end), ..self },
         })
@@ -304,7 +310,8 @@ fn events(facts: &Facts<'_>, run: &Run<'_>, calls: &[Timed]) -> Vec<(Event, u64)
     let any = ends.iter().any(|(end, _)| is_told(*end));
     let ends = ends.into_iter().filter(|(end, _)| !any || is_told(*end));
     let ends = ends.map(|(end, from_us)| (Event::End(end), from_us));
-    due_us.into_iter().chain([(Event::Stop, 0)]).chain(ends).collect()
+    let leaves = run.root().and_then(Node::exiting).map(|(exit_us, _)| (Event::Leaves, exit_us));
+    due_us.into_iter().chain(leaves).chain([(Event::Stop, 0)]).chain(ends).collect()
 }
 
 #[cfg(test)]
@@ -407,16 +414,19 @@ mod tests {
 
     #[test]
     fn an_end_by_itself_is_not_told_before_the_root_says_that_it_exits() {
-        let at = |asked_ms: u64| {
+        let at = |asked_ms: u64, told: RunState| {
             let calls = vec![
-                (0, Call::Poll, asked_ms, asked_ms + 1, state(RunState::Ended)),
+                (0, Call::Poll, asked_ms, asked_ms + 1, state(told)),
                 (1, Call::Wait, 11, 30, Said::Ended(Reason::Itself)),
             ];
             let hand = hanging_pair().together(10, &[&[Call::Poll], &[Call::Wait]]).exiting(20, "root", 0);
             hand.gone(21, "root").ended(22, because(Reason::Itself)).called(40, calls)
         };
-        assert_judged(&at(20), Kept, "");
-        assert_judged(&at(15), Broken, "caller 0 (op 1) was told the run is ended");
+        assert_judged(&at(20, RunState::Ended), Kept, "");
+        assert_judged(&at(15, RunState::Ended), Broken, "caller 0 (op 1) was told the run is ended");
+        // Whoever it leaves is ended, which is a stop that nobody asked for.
+        assert_judged(&at(20, RunState::Stopping), Kept, "");
+        assert_judged(&at(15, RunState::Stopping), Broken, "caller 0 (op 1) was told the run is stopping");
     }
 
     #[test]
