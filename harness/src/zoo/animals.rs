@@ -252,7 +252,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::KeepsAllOutput,
         "T4",
         "It keeps all output, and a child that floods fills its memory.",
-    ),
+    )
+    .also(&[("D4", "reading all that is in the way of returning")]),
     Animal::new(
         "restarts-the-clock",
         Flaw::RestartsTheClock,
