@@ -12,7 +12,7 @@ use headcount::promises::Promises;
 use headcount::reentry;
 use headcount::rules;
 use headcount::scenario::Scenario;
-use headcount::subject::{Drive, Job, Subject, SubjectSpec};
+use headcount::subject::{Job, Subject, SubjectSpec};
 use headcount::trace::{Outcome, Reason, Status};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::process::Command;
@@ -80,8 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn minimise(subject: &str, rule: &str, text: &str) -> Result<Minimal, Failed> {
-    let subject =
-        SubjectSpec { name: subject.to_owned(), drive: Drive::Reentry { subject: subject.to_owned() } };
+    let subject = SubjectSpec::here(subject);
     let scenario = Scenario::from_json(text)?;
     let rule = rules::find(rule).ok_or("no such rule")?;
     let mut crew = Crew::start(&CrewOptions { jobs: 32, ..CrewOptions::default() })?;

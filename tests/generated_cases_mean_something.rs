@@ -12,7 +12,7 @@ use headcount::generate::Generator;
 use headcount::reentry;
 use headcount::rules;
 use headcount::scenario::{Scenario, Verb};
-use headcount::subject::{Drive, SubjectSpec};
+use headcount::subject::SubjectSpec;
 use headcount::trace::{CaseEnd, Moment, Trace, What};
 use headcount::verdict::VerdictKind;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -34,10 +34,11 @@ fn few_are_vacuous() -> Result<(), Failed> {
         generator: Generator::new(number("HEADCOUNT_SEED", SEED)),
         given: 0,
         cases,
-        ..Seen::default()
+        vacuous: BTreeMap::new(),
+        examples: BTreeMap::new(),
+        broken: Vec::new(),
     };
-    let drive = Drive::Reentry { subject: "childminder".to_owned() };
-    let subject = SubjectSpec { name: "childminder".to_owned(), drive };
+    let subject = SubjectSpec::here("childminder");
     Crew::start(&CrewOptions::default())?.run(&subject, &mut seen)?;
     let vacuous: u64 = seen.vacuous.values().sum();
     println!("{cases} cases, {vacuous} vacuous: {:#?}", seen.vacuous);
@@ -59,19 +60,6 @@ struct Seen {
     vacuous: BTreeMap<String, u64>,
     examples: BTreeMap<String, Vec<String>>,
     broken: Vec<String>,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            generator: Generator::new(SEED),
-            given: 0,
-            cases: CASES,
-            vacuous: BTreeMap::new(),
-            examples: BTreeMap::new(),
-            broken: Vec::new(),
-        }
-    }
 }
 
 impl Source for Seen {

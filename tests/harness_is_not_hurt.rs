@@ -9,11 +9,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use headcount::contain::fork;
-use headcount::crew::{Crew, CrewOptions, Source, probe_tiers};
+use headcount::crew::{Crew, CrewOptions, probe_tiers};
 use headcount::promises::Promises;
 use headcount::reentry::{self, Subjects};
 use headcount::scenario::Scenario;
-use headcount::subject::{Drive, Job, Subject, SubjectSpec};
+use headcount::subject::{Job, Subject, SubjectSpec};
 use headcount::trace::{CaseEnd, Outcome, Reason, Tier, Trace};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::unistd::ForkResult;
@@ -185,27 +185,9 @@ fn case(crew: &mut Crew, subject: &str) -> Result<Trace, Failed> {
     const CANCELLED: &str = r#"{"schema": 1, "name": "cancelled", "why": "Something to hurt the harness with.",
         "script": [{"emit": "ready"}, "hang"],
         "ops": [{"do": "run"}, {"do": "cancel", "after": "root.ready"}, {"do": "wait"}]}"#;
-    let spec =
-        SubjectSpec { name: subject.to_owned(), drive: Drive::Reentry { subject: subject.to_owned() } };
-    let mut once = Once { scenario: Some(Scenario::from_json(CANCELLED)?), trace: None };
-    crew.run(&spec, &mut once)?;
-    Ok(once.trace.ok_or("no trace came back")?)
-}
-
-struct Once {
-    scenario: Option<Scenario>,
-    trace: Option<Trace>,
-}
-
-impl Source for Once {
-    fn next(&mut self) -> Option<Scenario> {
-        self.scenario.take()
-    }
-
-    fn take(&mut self, trace: Trace) -> bool {
-        self.trace = Some(trace);
-        true
-    }
+    let scenario = Scenario::from_json(CANCELLED)?;
+    let traces = crew.run_each(&SubjectSpec::here(subject), vec![scenario])?;
+    Ok(traces.into_iter().next().ok_or("no trace came back")?)
 }
 
 /// An audit for which some folders lie on a file system without room: those in which it works, or that in which failures are kept.

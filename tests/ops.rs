@@ -5,11 +5,11 @@
 use std::process::ExitCode;
 
 use fake_cli::control::Report;
-use headcount::crew::{Crew, CrewOptions, Source};
+use headcount::crew::{Crew, CrewOptions};
 use headcount::reentry;
 use headcount::rules::facts::Facts;
 use headcount::scenario::{Call, Scenario, Verb};
-use headcount::subject::{Drive, SubjectSpec};
+use headcount::subject::SubjectSpec;
 use headcount::trace::{CaseEnd, Reason, RunState, Said, Stage, Status, Trace, What};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -41,27 +41,10 @@ fn trace_of(subject: &str, script: &str, ops: &str) -> Result<Trace, Failed> {
         r#"{{"schema": 1, "name": "ops", "why": "A test.", "script": {script}, "ops": {ops}, "limits": {{"grace": "50ms"}}}}"#
     );
     let scenario = Scenario::from_json(&text)?;
-    let spec =
-        SubjectSpec { name: subject.to_owned(), drive: Drive::Reentry { subject: subject.to_owned() } };
-    let mut source = Once { scenario: Some(scenario), trace: None };
-    Crew::start(&CrewOptions { jobs: 1, tier: None })?.run(&spec, &mut source)?;
-    source.trace.ok_or_else(|| "the case did not run".into())
-}
-
-struct Once {
-    scenario: Option<Scenario>,
-    trace: Option<Trace>,
-}
-
-impl Source for Once {
-    fn next(&mut self) -> Option<Scenario> {
-        self.scenario.take()
-    }
-
-    fn take(&mut self, trace: Trace) -> bool {
-        self.trace = Some(trace);
-        true
-    }
+    let mut crew = Crew::start(&CrewOptions { jobs: 1, tier: None })?;
+    crew.run_each(&SubjectSpec::here(subject), vec![scenario])?
+        .pop()
+        .ok_or_else(|| "the case did not run".into())
 }
 
 const HANGS: &str = r#"[{"emit": "ready"}, "hang"]"#;

@@ -5,14 +5,14 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use headcount::crew::{Crew, CrewOptions, Source};
+use headcount::crew::{Crew, CrewOptions};
 use headcount::promises::Promises;
 use headcount::reentry;
 use headcount::rules::facts::Facts;
 use headcount::rules::{self, Rule};
 use headcount::scan;
 use headcount::scenario::Scenario;
-use headcount::subject::{Drive, Job, Subject, SubjectSpec};
+use headcount::subject::{Job, Subject, SubjectSpec};
 use headcount::syscalls::CallKind;
 use headcount::trace::{CaseEnd, Outcome, Reason, Tier, Trace, What};
 use headcount::verdict::{Verdict, VerdictKind};
@@ -322,32 +322,8 @@ fn trace(subject: &str, rest: &str) -> Result<Trace, Failed> {
 
 fn traces(subject: &str, scenarios: Vec<Scenario>, tier: Option<Tier>) -> Result<Vec<Trace>, Failed> {
     let spec = match ALL.iter().any(|(name, _)| *name == subject) {
-        true => {
-            SubjectSpec { name: subject.to_owned(), drive: Drive::Reentry { subject: subject.to_owned() } }
-        }
+        true => SubjectSpec::here(subject),
         false => headcount::subjects::builtin(subject)?,
     };
-    let mut source = Once { scenarios, traces: Vec::new() };
-    Crew::start(&CrewOptions { jobs: 4, tier })?.run(&spec, &mut source)?;
-    Ok(source.traces)
-}
-
-/// A list of scenarios, each once.
-struct Once {
-    scenarios: Vec<Scenario>,
-    traces: Vec<Trace>,
-}
-
-impl Source for Once {
-    fn next(&mut self) -> Option<Scenario> {
-        self.scenarios.pop()
-    }
-
-    fn take(&mut self, trace: Trace) -> bool {
-        // What a command costs is measured before, by a scenario of the crew's own.
-        if trace.scenario.name != "exit-at-once" {
-            self.traces.push(trace);
-        }
-        true
-    }
+    Ok(Crew::start(&CrewOptions { jobs: 4, tier })?.run_each(&spec, scenarios)?)
 }

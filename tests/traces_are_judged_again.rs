@@ -5,9 +5,8 @@
 
 use std::process::ExitCode;
 
-use headcount::crew::{Crew, CrewOptions, Source};
-use headcount::rules::{self, Judged};
-use headcount::scenario::Scenario;
+use headcount::crew::{Crew, CrewOptions};
+use headcount::rules::{self};
 use headcount::trace::{CaseEnd, Trace};
 use headcount::{reentry, subjects};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,13 +20,13 @@ fn main() -> ExitCode {
 
 fn judged_again(subject: &str) -> Result<(), Failed> {
     let subject = subjects::builtin(subject)?;
-    let mut source = Directed { scenarios: directed(), traces: Vec::new() };
-    let asked = source.scenarios.len();
-    Crew::start(&CrewOptions::default())?.run(&subject, &mut source)?;
-    if source.traces.len() != asked || asked < 50 {
-        return Err(format!("{} traces of {asked} scenarios", source.traces.len()).into());
+    let scenarios = rules::directed_scenarios();
+    let asked = scenarios.len();
+    let traces = Crew::start(&CrewOptions::default())?.run_each(&subject, scenarios)?;
+    if traces.len() != asked || asked < 50 {
+        return Err(format!("{} traces of {asked} scenarios", traces.len()).into());
     }
-    for trace in &source.traces {
+    for trace in &traces {
         if let CaseEnd::OurFault(why) = &trace.end {
             return Err(format!("{}: {why}", trace.scenario.name).into());
         }
@@ -42,34 +41,4 @@ fn judged_again(subject: &str) -> Result<(), Failed> {
         }
     }
     Ok(())
-}
-
-/// Every directed scenario once.
-fn directed() -> Vec<Scenario> {
-    let mut all: Vec<Scenario> = Vec::new();
-    for rule in rules::all() {
-        let Judged::Trace { directed, .. } = &rule.judged else { continue };
-        for scenario in directed() {
-            if !all.iter().any(|known| known.name == scenario.name) {
-                all.push(scenario);
-            }
-        }
-    }
-    all
-}
-
-struct Directed {
-    scenarios: Vec<Scenario>,
-    traces: Vec<Trace>,
-}
-
-impl Source for Directed {
-    fn next(&mut self) -> Option<Scenario> {
-        self.scenarios.pop()
-    }
-
-    fn take(&mut self, trace: Trace) -> bool {
-        self.traces.push(trace);
-        true
-    }
 }

@@ -15,7 +15,7 @@ use headcount::crew::{Crew, CrewOptions, Effort, Source};
 use headcount::reentry::reenter;
 use headcount::rules;
 use headcount::scenario::Scenario;
-use headcount::subject::{Drive, SubjectSpec};
+use headcount::subject::SubjectSpec;
 use headcount::subjects;
 use headcount::trace::{CaseEnd, Trace};
 use nix::unistd::ForkResult;
@@ -80,7 +80,7 @@ fn run() -> Result<(), Failure> {
     );
     let mut crew = Crew::start(&CrewOptions::default())?;
     for name in &options.subjects {
-        let subject = SubjectSpec { name: name.clone(), drive: Drive::Reentry { subject: name.clone() } };
+        let subject = SubjectSpec::here(name);
         // Not measured: pages, caches, first uses.
         measure(&mut crew, &subject, options.cases / 10)?;
         let mut measured = vec![Vec::new(); options.unrelated.len()];

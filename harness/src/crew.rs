@@ -241,6 +241,21 @@ impl Crew {
         self.run_cases(subject, overhead, source)
     }
 
+    /// Runs each of these scenarios once against a subject. Answers the traces, in the order in which the cases were done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn run_each(
+        &mut self,
+        subject: &SubjectSpec,
+        scenarios: Vec<Scenario>,
+    ) -> Result<Vec<Trace>, CrewError> {
+        let mut once = Once { scenarios: scenarios.into_iter(), traces: Vec::new() };
+        self.run(subject, &mut once)?;
+        Ok(once.traces)
+    }
+
     /// How long a command takes to start and to end when its child only exits; measured once, the longest of several.
     fn overhead(&mut self, subject: &SubjectSpec) -> Result<Duration, CrewError> {
         if let Drive::Reentry { .. } = subject.drive {
@@ -330,6 +345,23 @@ impl Source for OverheadSource {
         if let (Some(started), Some(ended)) = (started, ended) {
             self.longest = self.longest.max(Duration::from_micros(ended - started));
         }
+        true
+    }
+}
+
+/// Each scenario of a list once.
+struct Once {
+    scenarios: std::vec::IntoIter<Scenario>,
+    traces: Vec<Trace>,
+}
+
+impl Source for Once {
+    fn next(&mut self) -> Option<Scenario> {
+        self.scenarios.next()
+    }
+
+    fn take(&mut self, trace: Trace) -> bool {
+        self.traces.push(trace);
         true
     }
 }

@@ -361,7 +361,7 @@ mod tests {
     use crate::audit::tally::tests::RULES;
     use crate::crew::Effort;
     use crate::report::timeline::tests::cancelled_tree;
-    use crate::subject::Drive;
+
     use crate::trace::Tier;
 
     /// Answers each scenario with a hand-made trace.
@@ -397,10 +397,7 @@ mod tests {
     }
 
     fn replay(name: &str, expect: &str, times: u32) -> Replayed {
-        let subject = SubjectSpec {
-            name: "childminder".to_owned(),
-            drive: Drive::Reentry { subject: "childminder".to_owned() },
-        };
+        let subject = SubjectSpec::here("childminder");
         let files = [file(name, expect)];
         let rules = RULES.iter().collect::<Vec<_>>();
         let plan = Plan { files: &files, subject: &subject, times, rules: &rules };

@@ -356,6 +356,13 @@ pub struct SubjectSpec {
     pub drive: Drive,
 }
 
+impl SubjectSpec {
+    /// The subject of this name in this executable, which is its host.
+    pub fn here(name: &str) -> Self {
+        Self { name: name.to_owned(), drive: Drive::Reentry { subject: name.to_owned() } }
+    }
+}
+
 /// How a subject is driven.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -32,13 +32,13 @@ use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::crew::{Crew, CrewOptions, Source};
+use crate::crew::{Crew, CrewOptions};
 use crate::generate::Generator;
 use crate::reentry::{self, Subjects};
 use crate::rules::facts::Facts;
 use crate::rules::{self, Judged, Rule};
 use crate::scenario::Scenario;
-use crate::subject::{Drive, Subject, SubjectSpec};
+use crate::subject::{Subject, SubjectSpec};
 use crate::trace::{CaseEnd, Trace};
 use crate::verdict::{Level, Verdict, VerdictKind};
 
@@ -95,7 +95,7 @@ impl<S: Subject, F: FnOnce() -> S> Suite<F> {
         let Self { name, subject, scenarios, generated, strict } = self;
         reentry::reenter(|| Subjects::new().with(&name, subject()));
         let arguments = Arguments::from_args();
-        let spec = SubjectSpec { name: name.clone(), drive: Drive::Reentry { subject: name } };
+        let spec = SubjectSpec::here(&name);
         let bench = Arc::new(Bench { crew: Mutex::new(None), spec, strict });
         let mut trials = trials_of_rules(&bench);
         trials.push(trial("generated", &bench, move |bench| bench.check_generated(generated)));
@@ -231,32 +231,14 @@ impl Bench {
             *crew =
                 Some(Crew::start(&CrewOptions::default()).map_err(|error| Failed::from(error.to_string()))?);
         }
-        let mut list = List { scenarios: scenarios.into_iter(), traces: Vec::new() };
         let crew = crew.as_mut().expect("it was just started");
-        crew.run(&self.spec, &mut list).map_err(|error| Failed::from(error.to_string()))?;
-        match list.traces.iter().find_map(|trace| match &trace.end {
+        let traces = crew.run_each(&self.spec, scenarios).map_err(|error| Failed::from(error.to_string()))?;
+        match traces.iter().find_map(|trace| match &trace.end {
             CaseEnd::OurFault(why) => Some(format!("{}: the harness failed: {why}", trace.scenario.name)),
             _ => None,
         }) {
             Some(fault) => Err(Failed::from(fault)),
-            None => Ok(list.traces),
+            None => Ok(traces),
         }
-    }
-}
-
-/// A list of scenarios as a source, with the traces that came of them.
-struct List {
-    scenarios: std::vec::IntoIter<Scenario>,
-    traces: Vec<Trace>,
-}
-
-impl Source for List {
-    fn next(&mut self) -> Option<Scenario> {
-        self.scenarios.next()
-    }
-
-    fn take(&mut self, trace: Trace) -> bool {
-        self.traces.push(trace);
-        true
     }
 }

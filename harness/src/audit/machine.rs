@@ -38,10 +38,9 @@ pub fn beyond_this_machine(
 mod tests {
     use super::*;
     use crate::rules;
-    use crate::subject::Drive;
 
     fn waived(tier: Tier, can_watch: Result<(), String>) -> Vec<String> {
-        let subject = SubjectSpec { name: "a".to_owned(), drive: Drive::Reentry { subject: "a".to_owned() } };
+        let subject = SubjectSpec::here("a");
         let all: Vec<&'static Rule> = rules::all().iter().collect();
         let waived = beyond_this_machine(&[subject], &all, tier, || can_watch.clone());
         assert!(waived.iter().all(|waiver| waiver.subject == "a" && !waiver.why.is_empty()));

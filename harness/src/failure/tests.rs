@@ -12,7 +12,6 @@ use crate::report::timeline::tests::cancelled_tree;
 use crate::rules::Judged;
 use crate::rules::facts::Facts;
 use crate::scenario::Verb;
-use crate::subject::Drive;
 use crate::trace::{CaseEnd, Tier};
 use crate::verdict::{Finding, Level, Verdict};
 
@@ -132,7 +131,7 @@ static RULE: Rule = Rule {
 };
 
 fn subject() -> SubjectSpec {
-    SubjectSpec { name: "paper".to_owned(), drive: Drive::Reentry { subject: "paper".to_owned() } }
+    SubjectSpec::here("paper")
 }
 
 fn minimise(scenario: &Scenario, crew: &mut PaperCrew) -> Minimal {

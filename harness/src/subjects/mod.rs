@@ -10,7 +10,7 @@ mod tokio_process;
 use ::childminder::Containment;
 
 use crate::reentry::Subjects;
-use crate::subject::{Drive, SubjectSpec};
+use crate::subject::SubjectSpec;
 use crate::zoo;
 
 /// What comes before the name of a containment.
@@ -41,8 +41,7 @@ pub fn builtin(name: &str) -> Result<SubjectSpec, String> {
         if let Some(Ok(containment)) = name.strip_prefix(CHILDMINDER_WITH).map(str::parse::<Containment>) {
             containment.probe().map_err(|lack| format!("{name}: {lack}"))?;
         }
-        let drive = Drive::Reentry { subject: name.to_owned() };
-        return Ok(SubjectSpec { name: name.to_owned(), drive });
+        return Ok(SubjectSpec::here(name));
     }
     templates::find(name)
         .ok_or_else(|| format!("there is no subject {name:?}; there are {}", names().join(", ")))?

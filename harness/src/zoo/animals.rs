@@ -56,6 +56,7 @@ const LEAVES_THE_REST: &[(&str, &str)] = &[
     ("S9", OTHER_ENDS),
     ("S11", "who is deaf is left like everybody else"),
 ];
+const LATECOMERS: &str = "who is forked later is left, whatever the reason it ends its child for";
 const OTHER_ESCAPES: &str = "a group holds none of the escaped, however they escaped";
 const NEITHER_CAN_THE_DEAF: &str = "whoever is deaf does not answer either";
 const NO_WALK: &str = "whoever stands below a daemon, or is forked after the walk, is not found either";
@@ -126,6 +127,7 @@ pub static ANIMALS: &[Animal] = &[
         ("S11", "who is deaf is left, whatever the leader did"),
         ("Z1", "whoever dies after it has given up is not reaped any more"),
         ("D6", "who is stopped does not answer, and is left"),
+        ("K7", "who is asked early and stays is left, and stays"),
     ]),
     Animal::new(
         "trusts-the-leader",
@@ -136,13 +138,17 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("S3", "a child that exits by itself has ended too, and whoever is deaf is left"),
         ("S8", "who is forked while the leader goes was never asked"),
+        ("S1", OTHER_ENDS),
+        ("S2", OTHER_ENDS),
+        ("S9", OTHER_ENDS),
     ]),
     Animal::new(
         "kills-whom-it-saw-first",
         Flaw::KillsWhomItSawFirst,
         "S8",
         "It lists the group once and ends those: who is forked later is on no list.",
-    ),
+    )
+    .also(&[("S1", LATECOMERS), ("S2", LATECOMERS), ("S3", LATECOMERS), ("S9", LATECOMERS)]),
     Animal::new(
         "keeps-leftovers",
         Flaw::KeepsLeftovers,
@@ -161,7 +167,10 @@ pub static ANIMALS: &[Animal] = &[
         "S9",
         "Whoever drops the handle drops the only one who knew of the child.",
     )
-    .also(&[("S1", "a cancel whose handle is dropped within the grace is given up")]),
+    .also(&[
+        ("S1", "a cancel whose handle is dropped within the grace is given up"),
+        ("Z1", "whoever is dropped is not reaped when it dies"),
+    ]),
     Animal::new(
         "forgets-after-the-fork",
         Flaw::ForgetsAfterTheFork,
@@ -196,6 +205,7 @@ pub static ANIMALS: &[Animal] = &[
         ("D1", "whoever gets no status does not return, after a timeout too"),
         ("D3", "whoever gets no status does not return, while the output is held too"),
         ("D4", "whoever gets no status does not return, after a cancel too"),
+        ("K7", "whoever gets no status does not return, after an early cancel too"),
     ]),
     Animal::new(
         "leaks-a-pipe-end",
@@ -473,6 +483,12 @@ pub static ANIMALS: &[Animal] = &[
         "The child gets a group of its own and the terminal of its starter, which it can take.",
     )
     .also(&[("H2", "a terminal that was taken is as its taker left it")]),
+    Animal::new(
+        "snatches-the-terminal",
+        Flaw::SnatchesTheTerminal,
+        "H3",
+        "It takes the foreground of the terminal back, which stops whoever is in the background.",
+    ),
     Animal::new(
         "clears-the-environment",
         Flaw::ClearsTheEnvironment,

@@ -155,6 +155,11 @@ impl Child {
             let own = Process::read(leader).filter(|process| process.state != 'Z');
             return descendants(self.leader).into_iter().chain(own).collect();
         }
+        if self.flaw == Flaw::KillsWhomItSawFirst
+            && let Some(seen) = self.walked.get()
+        {
+            return seen.iter().filter_map(Process::again).collect();
+        }
         let only_leader = self.flaw == Flaw::KillsOnlyTheLeader;
         let is_member = |process: &Process| {
             process.pgid == leader && process.state != 'Z' && (process.pid == leader || !only_leader)
@@ -388,10 +393,14 @@ impl Process {
         Pid::from_raw(self.pid)
     }
 
-    /// Signals it, unless its number is somebody else's by now: an animal harms nobody but its own.
+    /// What is said of it now, while it is alive and its number not somebody else's.
+    fn again(&self) -> Option<Self> {
+        Self::read(self.pid).filter(|now| now.start == self.start && now.state != 'Z')
+    }
+
+    /// Signals it, unless it has gone: an animal harms nobody but its own.
     fn signal(&self, signal: Signal) {
-        let is_itself = Self::read(self.pid).is_some_and(|now| now.start == self.start);
-        if let Some(pid) = self.pid().filter(|_| is_itself) {
+        if let Some(pid) = self.again().and_then(|now| now.pid()) {
             let _ = kill_process(pid, signal);
         }
     }

@@ -139,6 +139,10 @@ async fn to_its_end(flaw: Flaw, started: Started, job: &mut Job) -> Outcome {
     if flaw == Flaw::TakesClosedOutputForTheEnd {
         child.forget();
     }
+    if flaw == Flaw::SnatchesTheTerminal {
+        // Without a terminal there is nothing to snatch.
+        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp());
+    }
     caught.outcome(ended, status.map(|status| told(flaw, status)))
 }
 

@@ -15,7 +15,7 @@ pub mod survey;
 pub use animals::{ANIMALS, Animal, CONTROL};
 
 use crate::reentry::Subjects;
-use crate::subject::{Drive, SubjectSpec};
+use crate::subject::SubjectSpec;
 
 /// What comes before an animal's name where subjects are named.
 pub const PREFIX: &str = "zoo:";
@@ -32,8 +32,7 @@ pub(crate) fn join(subjects: Subjects) -> Subjects {
 
 /// An animal as a subject: only this executable can be its host.
 pub fn spec(animal: &Animal) -> SubjectSpec {
-    let name = subject_name(animal);
-    SubjectSpec { name: name.clone(), drive: Drive::Reentry { subject: name } }
+    SubjectSpec::here(&subject_name(animal))
 }
 
 /// The animal of this name, with or without the prefix.
