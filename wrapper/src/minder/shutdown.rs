@@ -278,11 +278,8 @@ fn take_stock(registry: &Registry, those: Vec<One>, kind: Kind, report: &mut Shu
             one.ended_badly(kind).then_some("it has ended, and whether nobody is left of it is not known")
         };
         let count = one.resources.len();
-        if why.is_some() {
-            report.failed.add(kind, count)
-        } else {
-            report.cleaned.add(kind, count)
-        }
+        let side = if why.is_some() { &mut report.failed } else { &mut report.cleaned };
+        side.add(kind, count);
         report.errors.extend(why.map(|why| one.error(why.to_owned())));
     }
 }
