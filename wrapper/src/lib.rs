@@ -152,6 +152,10 @@ mod room;
 // How it ended.
 mod outcome;
 
+// On top of it: command-line agents.
+#[cfg(feature = "agent")]
+pub mod agent;
+
 // Every call to the operating system.
 mod sys;
 
