@@ -159,6 +159,10 @@ mod outcome;
 // Who is there of all of them.
 mod minder;
 
+// On top of it: command-line agents.
+#[cfg(feature = "agent")]
+pub mod agent;
+
 // Every call to the operating system.
 mod sys;
 

@@ -69,7 +69,7 @@ impl Runner<'_> {
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
         let executes = matches!(part, Part::Program { .. });
-        let watch = self.syscalls.as_mut().map(|calls| calls.to_watch(executes)).unwrap_or_default();
+        let watch = self.syscalls.as_mut().map(|calls| calls.watch_where(executes)).unwrap_or_default();
         let terminal = self.case.scenario.host.terminal.then(Terminal::open).transpose()?;
         let launch = Launch {
             part,

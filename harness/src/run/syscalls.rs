@@ -83,7 +83,7 @@ impl SystemCalls {
 
     /// What is to be handed over. Where the host executes its program, what is called before that is not the wrapper's: its exec
     /// is needed too.
-    pub(super) fn to_watch(&mut self, executes: bool) -> Watch {
+    pub(super) fn watch_where(&mut self, executes: bool) -> Watch {
         if executes {
             self.watch.add(CallKind::Exec);
         }
