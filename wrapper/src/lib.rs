@@ -171,8 +171,9 @@ pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use lines::{Line, LineEnd};
 pub use minder::{
-    ClosingFailed, Ends, Kind, LeakReport, Minder, Rang, Registration, Resource, Runs, Shutdown,
-    ShutdownError, Stats, Timer, Times, Totals,
+    ClosingFailed, Ends, Kind, LeakReport, Minder, Missed, Rang, Registration, Resource, Runs, Shutdown,
+    ShutdownError, Signal, SignalHandler, SignalShutdown, Stats, Timer, Times, Totals, Transition,
+    Transitions,
 };
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use crate::contain::Containment;
 use crate::input::{ChildStdin, StdinEnd};
 use crate::lines::{Line, Splitter};
-use crate::minder::{Parts, RunEntry};
+use crate::minder::{Parts, RunEntry, Transition};
 use crate::outcome::{Capture, Left, Outcome, Reason};
 use crate::output::OutputStream;
 use crate::shared::{Board, Flow, Queue};
@@ -85,7 +85,9 @@ impl Common {
     /// Takes the run to its next state, and lets everybody know. A move that the table does not have is refused, and
     /// nobody notices.
     pub(crate) fn make(&self, by: Move) {
-        let _ = self.board.make(by);
+        if let Some((from, to)) = self.board.make(by) {
+            self.entry.registry().tell(Transition { run: RunId::new(self.entry.key()), from, to });
+        }
     }
 
     /// There is a child, and these parts.
