@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::BreakerLimits;
+use super::breaker::{Breaker, BreakerLimits};
 use super::dialect::Dialect;
 use super::handle::Agent;
 use super::retry::Retries;
@@ -35,9 +36,13 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     pub(super) message_limit: usize,
     pub(super) retries: Retries,
-    pub(super) breaker: BreakerLimits,
+    pub(super) breaker: Arc<Mutex<Breaker>>,
     pub(super) cancel_on: Option<CancellationToken>,
     pub(super) configure: Vec<Configure>,
+}
+
+fn shared(limits: BreakerLimits) -> Arc<Mutex<Breaker>> {
+    Arc::new(Mutex::new(Breaker::new(limits)))
 }
 
 impl fmt::Debug for Settings {
@@ -61,7 +66,7 @@ impl AgentBuilder {
             grace: DEFAULT_GRACE,
             message_limit: DEFAULT_MESSAGE_LIMIT,
             retries: Retries::default(),
-            breaker: BreakerLimits::default(),
+            breaker: shared(BreakerLimits::default()),
             cancel_on: None,
             configure: Vec::new(),
         };
@@ -113,7 +118,13 @@ impl AgentBuilder {
 
     /// When nobody is let through any more, because nobody is logged in.
     pub fn breaker(mut self, limits: BreakerLimits) -> Self {
-        self.settings.breaker = limits;
+        self.settings.breaker = shared(limits);
+        self
+    }
+
+    /// Has one breaker with another agent, because they have one login.
+    pub fn breaker_of(mut self, agent: &Agent) -> Self {
+        self.settings.breaker = Arc::clone(&agent.settings().breaker);
         self
     }
 

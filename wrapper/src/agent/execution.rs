@@ -17,7 +17,7 @@ use super::error::AgentError;
 use super::handle::Agent;
 use super::message::{Kind, Message, Reader};
 use super::retry::{AttemptEnd, Fault, Heard, is_want_of_room};
-use super::steering::Steering;
+use super::steering::{Phase, Steering};
 use crate::outcome::Outcome;
 use crate::run::{Event, Run};
 use crate::start::StartError;
@@ -199,9 +199,9 @@ impl Execution {
         self.attempts
     }
 
-    /// Whether it waits for the time of its next attempt.
-    pub fn is_pausing(&self) -> bool {
-        matches!(self.stage, Stage::Pausing(_))
+    /// Where it stands. A cancel is noticed a moment after it was given.
+    pub fn phase(&self) -> Phase {
+        self.steering.phase()
     }
 
     /// The pid of the agent that runs just now; see [`Run::pid`].
@@ -427,8 +427,8 @@ impl ExecutionCanceller {
         self.steering.pid()
     }
 
-    /// Whether nothing of the execution runs any more, and nothing will.
-    pub fn is_over(&self) -> bool {
-        self.steering.is_over()
+    /// See [`Execution::phase`]. An execution that was dropped is over when its agent has ended.
+    pub fn phase(&self) -> Phase {
+        self.steering.phase()
     }
 }

@@ -33,7 +33,6 @@ pub struct Agent {
 #[derive(Debug)]
 struct Core {
     settings: Settings,
-    breaker: Mutex<Breaker>,
     tally: Mutex<Tally>,
     next: AtomicU64,
 }
@@ -45,8 +44,7 @@ impl Agent {
     }
 
     pub(super) fn new(settings: Settings) -> Self {
-        let breaker = Mutex::new(Breaker::new(settings.breaker));
-        let core = Core { settings, breaker, tally: Mutex::default(), next: AtomicU64::new(1) };
+        let core = Core { settings, tally: Mutex::default(), next: AtomicU64::new(1) };
         Self { core: Arc::new(core), fleet: Arc::new(Fleet::new(None)) }
     }
 
@@ -116,7 +114,7 @@ impl Agent {
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.core.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.settings.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {

@@ -209,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::contain::Containment;
+    use crate::lines::LineEnd;
     use crate::outcome::{Capture, Left, Proof, StreamEnd, Timings};
     use crate::output::OutputStream;
 
@@ -240,7 +241,8 @@ mod tests {
         let mut heard = Heard::default();
         for (kind, text) in said {
             let (stream, text) = (OutputStream::Stdout, Some((*text).to_owned()));
-            let message = Message { kind: *kind, attempt: 1, stream, raw: Bytes::new(), text, dropped: 0 };
+            let (raw, end) = (Bytes::new(), LineEnd::Newline);
+            let message = Message { kind: *kind, attempt: 1, stream, raw, text, end, dropped: 0 };
             heard.note(dialect, &message);
         }
         heard

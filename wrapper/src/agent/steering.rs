@@ -8,6 +8,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::run::Canceller;
 use crate::shared::State;
 
+/// Where an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// An attempt is under way, or has just ended and nobody has taken notice of it yet.
+    Running,
+    /// An attempt was asked to end, and has not ended.
+    Stopping,
+    /// It waits for the time of its next attempt.
+    Pausing,
+    /// Nothing of it runs, and nothing will.
+    Over,
+}
+
 /// The one door by which an execution is stopped, whatever it does just then.
 #[derive(Debug)]
 pub(super) struct Steering {
@@ -114,13 +128,23 @@ impl Steering {
 
     /// Whether nothing of it runs, and nothing will.
     pub(super) fn is_over(&self) -> bool {
+        self.phase() == Phase::Over
+    }
+
+    pub(super) fn phase(&self) -> Phase {
         let course = self.course();
-        let runs = match &course.attempt {
-            Attempt::None => false,
-            Attempt::Starting => true,
-            Attempt::Running(canceller) => canceller.state() != State::Terminated,
-        };
-        !runs && (course.is_done || self.is_cancelled())
+        let will_go_on = !course.is_done && !self.is_cancelled();
+        match &course.attempt {
+            Attempt::Starting => Phase::Running,
+            Attempt::Running(canceller) => match canceller.state() {
+                State::Terminated if will_go_on => Phase::Running,
+                State::Terminated => Phase::Over,
+                State::Terminating => Phase::Stopping,
+                _ => Phase::Running,
+            },
+            Attempt::None if will_go_on => Phase::Pausing,
+            Attempt::None => Phase::Over,
+        }
     }
 
     /// The pid of its child, if it has one.
