@@ -13,6 +13,7 @@ use super::dialect::Dialect;
 use super::handle::Agent;
 use super::retry::Retries;
 use crate::command::Command;
+use crate::minder::Minder;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
@@ -38,6 +39,7 @@ pub(super) struct Settings {
     pub(super) retries: Retries,
     pub(super) breaker: Arc<Mutex<Breaker>>,
     pub(super) cancel_on: Option<CancellationToken>,
+    pub(super) minder: Minder,
     pub(super) configure: Vec<Configure>,
 }
 
@@ -68,6 +70,7 @@ impl AgentBuilder {
             retries: Retries::default(),
             breaker: shared(BreakerLimits::default()),
             cancel_on: None,
+            minder: Minder::shared(),
             configure: Vec::new(),
         };
         Self { settings }
@@ -131,6 +134,12 @@ impl AgentBuilder {
     /// Cancels every execution when `token` is cancelled, also if nobody polls it, and all later ones at once.
     pub fn cancel_on(mut self, token: CancellationToken) -> Self {
         self.settings.cancel_on = Some(token);
+        self
+    }
+
+    /// Who knows of the runs of this agent, and of the pauses between its attempts. Default: [`Minder::shared`].
+    pub fn minder(mut self, minder: &Minder) -> Self {
+        self.settings.minder = minder.clone();
         self
     }
 

@@ -1,5 +1,6 @@
 //! The agent: what takes a prompt and begins an execution.
 
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,13 +63,18 @@ impl Agent {
     ///
     /// # Panics
     /// If the runtime was built without time, and a pause is due.
+    #[track_caller]
     pub fn execute(&self, prompt: impl AsRef<str>) -> Result<Execution, AgentError> {
-        let begun = self.try_execute(prompt.as_ref());
+        let begun = self.try_execute(prompt.as_ref(), Location::caller());
         self.tally().refused += u64::from(begun.is_err());
         begun
     }
 
-    fn try_execute(&self, prompt: &str) -> Result<Execution, AgentError> {
+    fn try_execute(
+        &self,
+        prompt: &str,
+        created_at: &'static Location<'static>,
+    ) -> Result<Execution, AgentError> {
         if prompt.trim().is_empty() {
             return Err(AgentError::EmptyPrompt);
         }
@@ -81,7 +87,7 @@ impl Agent {
             }
         }
         let program = self.locate()?;
-        Execution::begin(self, program, Bytes::copy_from_slice(prompt.as_bytes()))
+        Execution::begin(self, program, Bytes::copy_from_slice(prompt.as_bytes()), created_at)
     }
 
     /// Where the program is: at the path that was given, else at the one that the dialect's environment variable names, else in
@@ -130,7 +136,7 @@ impl Agent {
         let settings = self.settings();
         let mut command = Command::new(program);
         command.args(&settings.dialect.arguments).args(&settings.arguments);
-        command.grace(settings.grace).line_limit(settings.message_limit);
+        command.grace(settings.grace).line_limit(settings.message_limit).minder(&settings.minder);
         if let Some(idle) = settings.idle_timeout {
             command.idle_timeout(idle);
         }

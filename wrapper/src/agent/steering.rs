@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::run::Canceller;
-use crate::shared::State;
+use crate::state::State;
 
 /// Where an execution stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ struct Course {
     attempt: Attempt,
     /// The execution begins no further attempt.
     is_done: bool,
+    /// An attempt has ended, and it was not shown that nobody is left of it.
+    has_left_somebody: bool,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +123,19 @@ impl Steering {
         self.course().attempt = Attempt::None;
     }
 
+    /// An attempt has ended so that it could not be shown that nobody is left.
+    pub(super) fn leaves_somebody(&self) {
+        self.course().has_left_somebody = true;
+    }
+
+    /// Whether it could not be shown of one of its attempts that nobody is left of it.
+    pub(super) fn has_left_somebody(&self) -> bool {
+        let course = self.course();
+        let now =
+            matches!(&course.attempt, Attempt::Running(canceller) if canceller.state() == State::Failed);
+        now || course.has_left_somebody
+    }
+
     /// There will be no further attempt. One whose handle was dropped may still be on its way to its end.
     pub(super) fn finish(&self) {
         self.course().is_done = true;
@@ -137,9 +152,8 @@ impl Steering {
         match &course.attempt {
             Attempt::Starting => Phase::Running,
             Attempt::Running(canceller) => match canceller.state() {
-                State::Terminated if will_go_on => Phase::Running,
-                State::Terminated => Phase::Over,
                 State::Terminating => Phase::Stopping,
+                ended if !(ended.is_active() || will_go_on) => Phase::Over,
                 _ => Phase::Running,
             },
             Attempt::None if will_go_on => Phase::Pausing,

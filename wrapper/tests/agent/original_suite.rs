@@ -1,5 +1,9 @@
 //! The suite of the system that this one comes from, a test for each of its names, here with real processes. Those about the
-//! registry are in `registry`.
+//! registry are in `registry`. A hundred times in a row, with load beside it:
+//!
+//! ```sh
+//! for n in $(seq 100); do cargo test -q -p childminder --test agent -- original_suite registry || break; done
+//! ```
 //!
 //! | name | test |
 //! |---|---|
