@@ -1,5 +1,6 @@
 //! The registry: who is there of what a program runs, what became of the others, and the end of them all.
 
+pub mod cost;
 #[cfg(feature = "serde")]
 mod json;
 mod registration;

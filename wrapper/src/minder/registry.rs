@@ -150,6 +150,10 @@ impl RunEntry {
         self.key
     }
 
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }

@@ -146,6 +146,9 @@ async fn work(minder: Minder, dice: Arc<Mutex<(Dice, usize)>>, tally: Arc<Mutex<
             let (dice, left) = &mut *locked(&dice);
             let Some(rest) = left.checked_sub(1) else { return };
             *left = rest;
+            if rest % 500 == 0 {
+                say(&format!("{rest} runs are still to be made"));
+            }
             FATES[dice.below(FATES.len() as u64) as usize]
         };
         let is_enough = locked(&tally).hanging.len() >= MOST_HANG;
