@@ -12,7 +12,9 @@ use fake_cli::control::Descriptor;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 
 mod condition;
+mod second;
 pub use condition::{condition, used};
+pub use second::SecondScanner;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
