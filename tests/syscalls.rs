@@ -12,9 +12,9 @@ use headcount::rules::facts::Facts;
 use headcount::rules::{self, Rule};
 use headcount::scan;
 use headcount::scenario::Scenario;
-use headcount::subject::{Job, Subject, SubjectSpec};
+use headcount::subject::{Drive, Job, Subject, SubjectSpec};
 use headcount::syscalls::CallKind;
-use headcount::trace::{CaseEnd, Outcome, Reason, Tier, Trace, What};
+use headcount::trace::{Caller, CaseEnd, Outcome, Reason, Tier, Trace, What};
 use headcount::verdict::{Verdict, VerdictKind};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::process::{Pid, Signal, kill_current_process_group, kill_process};
@@ -95,9 +95,10 @@ fn main() -> ExitCode {
         Trial::test(format!("{rule}_is_kept_by_{subject}"), move || is_kept(rule, subject))
     });
     type Test = fn() -> Result<(), Failed>;
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("a_case_that_asks_for_no_call_has_no_filter", no_filter_unless_asked),
         ("a_held_exec_comes_before_the_childs_first_word", an_exec_is_held),
+        ("what_a_command_does_before_it_is_itself_is_not_counted", a_command_is_counted_from_its_exec),
         ("a_call_that_is_held_in_vain_is_let_go_and_the_case_ends_in_time", held_in_vain),
         ("the_ledger_works_on_every_tier_that_this_machine_has", every_tier),
         ("a_pid_is_given_away_only_in_a_pid_namespace", only_in_a_namespace),
@@ -267,6 +268,38 @@ fn an_exec_is_held() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A command that becomes the same command again closes no more before that than after it: nothing of whoever became the first.
+fn a_command_is_counted_from_its_exec() -> Result<(), Failed> {
+    let spec = SubjectSpec {
+        name: "env".to_owned(),
+        drive: Drive::Template {
+            words: ["env", "env", "{fake}"].map(str::to_owned).to_vec(),
+            promises: Promises::default(),
+            version: String::new(),
+            fake_as: None,
+        },
+    };
+    let scenario = scenario(
+        r#""holds": [{"call": "close", "nth": 1, "until": "call.close.1"}],
+           "ops": [{"do": "run"}, {"do": "cancel", "after": "root.ready"}, {"do": "wait"}]"#,
+    )?;
+    let trace = Crew::start(&CrewOptions { jobs: 1, tier: None })?.run_each(&spec, vec![scenario])?.pop();
+    let trace = trace.ok_or("no case ran")?;
+    let calls: Vec<CallKind> = trace
+        .moments
+        .iter()
+        .filter_map(|moment| match &moment.what {
+            What::SystemCall(made) if made.by == Caller::Host => Some(made.call),
+            _ => None,
+        })
+        .collect();
+    let mut parts = calls.split(|call| *call == CallKind::Exec).filter(|part| !part.is_empty());
+    let mut closes = || Some(parts.next()?.iter().filter(|call| **call == CallKind::Close).count());
+    let (first, second) = (closes().ok_or("nothing was closed")?, closes().ok_or("it was executed once")?);
+    assert!(0 < first && first <= second, "{calls:?}");
+    Ok(())
+}
+
 fn held_in_vain() -> Result<(), Failed> {
     let began = Instant::now();
     let trace = trace(
@@ -313,11 +346,15 @@ fn only_in_a_namespace() -> Result<(), Failed> {
 }
 
 fn trace(subject: &str, rest: &str) -> Result<Trace, Failed> {
+    traces(subject, vec![scenario(rest)?], None)?.pop().ok_or_else(|| "no case ran".into())
+}
+
+fn scenario(rest: &str) -> Result<Scenario, Failed> {
     let text = format!(
         r#"{{"schema": 1, "name": "calls", "why": "A test.", "script": [{{"emit": "ready"}}, "hang"],
             "limits": {{"grace": "50ms"}}, {rest}}}"#
     );
-    traces(subject, vec![Scenario::from_json(&text)?], None)?.pop().ok_or_else(|| "no case ran".into())
+    Ok(Scenario::from_json(&text)?)
 }
 
 fn traces(subject: &str, scenarios: Vec<Scenario>, tier: Option<Tier>) -> Result<Vec<Trace>, Failed> {

@@ -14,7 +14,7 @@ mod ops;
 mod parts;
 mod tree;
 
-use fake_cli::script::{Event, Signal};
+use fake_cli::script::{Event, ROOT, Signal};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -24,7 +24,7 @@ use self::ops::ops;
 use self::parts::{Ending, Parts};
 use self::tree::Tree;
 use crate::promises::Keeps;
-use crate::scenario::{HostState, Limits, SCHEMA, Scenario, Verb};
+use crate::scenario::{HostState, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
@@ -137,7 +137,6 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         why: format!("Generated: {}, {}.", tree.describe(), parts.ending.describe()),
         rules: Vec::new(),
         script: tree.script(parts, stop),
-        ops,
         limits,
         bystander_child: parts.rare.bystander_child.map(event),
         bystanders: parts.rare.bystanders,
@@ -145,10 +144,11 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         holds: parts.ending.holds(),
         // Each call that is watched takes the harness's time, and a wrapper makes some for each node.
         ledger: parts.rare.ledger && tree.nodes.len() <= FEW_NODES,
-        stranger_with_pid_of: None,
+        stranger_with_pid_of: parts.has_stranger(&ops).then(|| ROOT.to_owned()),
         input: parts.input(),
         expect: None,
         found: None,
+        ops,
     }
 }
 
@@ -156,6 +156,13 @@ impl Parts {
     /// What the wrapper writes by itself; nothing where ops do.
     fn input(&self) -> Option<u64> {
         self.rare.input.filter(|_| !self.ending.writes())
+    }
+
+    /// Whether somebody gets the root's pid: a run that is waited for, and nothing after it, has a root that is reaped.
+    fn has_stranger(&self, ops: &[Op]) -> bool {
+        let is_waited_for = ops.last().is_some_and(|op| op.verb == Verb::Wait);
+        let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
+        self.rare.stranger && is_waited_for && runs == 1
     }
 
     /// Whether somebody writes to the root's standard input to its end, so that it may read it.
@@ -172,7 +179,10 @@ impl Parts {
         HostState {
             blocks: reaches(&self.rare.blocks),
             ignores: reaches(&self.rare.ignores),
-            ..HostState::default()
+            umask: self.rare.umask,
+            open_files: self.rare.open_files,
+            // The session of a host whose controller goes has another.
+            terminal: self.rare.terminal && self.ending != Ending::HangUp,
         }
     }
 }

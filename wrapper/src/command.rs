@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::future::Future;
+use std::panic::Location;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contain::{Containment, Unavailable, Wanted};
 use crate::input::Input;
+use crate::minder::{About, Minder, RunEntry};
 use crate::outcome::Outcome;
 use crate::output::{Output, Overflow};
 use crate::run::Run;
@@ -68,6 +70,9 @@ pub struct Command {
     #[cfg(has_nanny)]
     pub(crate) adoption: Adoption,
     pub(crate) clean_start: CleanStart,
+    minder: Option<Minder>,
+    description: Option<Box<str>>,
+    metadata: Vec<(String, String)>,
 }
 
 impl Command {
@@ -95,6 +100,9 @@ impl Command {
             #[cfg(has_nanny)]
             adoption: Adoption::default(),
             clean_start: CleanStart::default(),
+            minder: None,
+            description: None,
+            metadata: Vec::new(),
         }
     }
 
@@ -240,6 +248,33 @@ impl Command {
         self
     }
 
+    /// Who knows of the runs of this command. Default: [`Minder::shared`].
+    pub fn minder(&mut self, minder: &Minder) -> &mut Self {
+        self.minder = Some(minder.clone());
+        self
+    }
+
+    /// What the runs of this command are called by their minder. Default: the program.
+    pub fn describe(&mut self, description: impl Into<String>) -> &mut Self {
+        self.description = Some(description.into().into());
+        self
+    }
+
+    /// Notes something about the runs of this command, which their minder shows with them.
+    pub fn note(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// How a run of this command is known to its minder.
+    pub(crate) fn entry(&self, created_at: &'static Location<'static>) -> RunEntry {
+        let minder = self.minder.clone().unwrap_or_else(Minder::shared);
+        let program = || self.inner.get_program().to_string_lossy().into();
+        let description = self.description.clone().unwrap_or_else(program);
+        let metadata = self.metadata.clone().into_boxed_slice();
+        RunEntry::new(minder.into_registry(), About { description, metadata, created_at })
+    }
+
     /// What should hold the run's processes together. Default: [`Containment::Nanny`].
     ///
     /// Where that cannot be had, the next weaker one is taken; [`get_containment`](Self::get_containment) tells before
@@ -271,8 +306,9 @@ impl Command {
     ///
     /// # Panics
     /// If stdin is [`Input::Piped`] and the runtime was built without I/O; before anything is started.
+    #[track_caller]
     pub fn start(&mut self) -> Result<Run, StartError> {
-        start(self)
+        start(self, Location::caller())
     }
 
     /// Starts the child, at once, and waits for its end. Dropping the future cancels the run.
@@ -282,6 +318,7 @@ impl Command {
     ///
     /// # Panics
     /// See [`start`](Self::start).
+    #[track_caller]
     pub fn run(&mut self) -> impl Future<Output = Result<Outcome, StartError>> + Send + use<> {
         let started = self.start();
         async move { Ok(started?.wait().await) }

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use crate::minder::{Part, Parts};
+use crate::run::Common;
 use crate::sys::{AsyncWriteEnd, Sent, WriteEnd};
 
 /// What a child finds as its stdin.
@@ -25,34 +28,70 @@ pub enum Input {
     Inherited,
 }
 
-/// The other end of a child's stdin. The child sees the end of its input when this is shut down or dropped.
+/// The other end of a child's stdin. The child sees the end of its input when this is shut down or dropped, or when the
+/// run's minder is shut down: then writing to it is an error.
 #[derive(Debug)]
 pub struct ChildStdin {
-    /// `None` after the shutdown.
-    end: Option<AsyncWriteEnd>,
+    common: Arc<Common>,
 }
 
 impl ChildStdin {
-    pub(crate) fn new(end: AsyncWriteEnd) -> Self {
-        Self { end: Some(end) }
+    pub(crate) fn new(common: &Arc<Common>, end: AsyncWriteEnd) -> Self {
+        common.stdin.lock().end = Some(end);
+        Self { common: Arc::clone(common) }
+    }
+}
+
+/// The descriptor of a [`ChildStdin`], where its minder can close it.
+#[derive(Debug, Default)]
+pub(crate) struct StdinEnd(Mutex<Writing>);
+
+#[derive(Debug, Default)]
+struct Writing {
+    /// `None` when it is closed.
+    end: Option<AsyncWriteEnd>,
+    /// Who waits for room in the pipe. The end does not wake it when it is closed.
+    waker: Option<Waker>,
+}
+
+impl StdinEnd {
+    fn lock(&self) -> MutexGuard<'_, Writing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&mut self) -> io::Result<Pin<&mut AsyncWriteEnd>> {
-        let end = self.end.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        Ok(Pin::new(end))
+    /// Whether it was open.
+    fn close(&self) -> bool {
+        let Writing { end, waker } = std::mem::take(&mut *self.lock());
+        // Not under the lock: it runs what is somebody else's.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        end.is_some()
+    }
+}
+
+impl Common {
+    /// Closes the other end of the child's stdin, whoever has it.
+    pub(crate) fn close_stdin(&self) {
+        if self.stdin.close() {
+            self.lose(Parts::default().with(Part::Stdin));
+        }
+    }
+}
+
+impl Drop for ChildStdin {
+    fn drop(&mut self) {
+        self.common.close_stdin();
     }
 }
 
 impl AsyncWrite for ChildStdin {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.end() {
-            Ok(end) => end.poll_write(context, bytes),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut writing = self.common.stdin.lock();
+        let Some(end) = &mut writing.end else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = Pin::new(end).poll_write(context, bytes);
+        writing.waker = written.is_pending().then(|| context.waker().clone());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -60,9 +99,9 @@ impl AsyncWrite for ChildStdin {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The child can see the end only when the descriptor is closed; a pipe has no half-close.
-        self.end = None;
+        self.common.close_stdin();
         Poll::Ready(Ok(()))
     }
 }

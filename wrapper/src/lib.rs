@@ -44,6 +44,7 @@
 //! | [`Run::cancel`] is called, or the token is cancelled | a stop | [`Reason::Cancelled`] | `survivors::nobody_survives_a_cancel`, `cancel::a_token_stops_a_run_that_nobody_polls` |
 //! | [`Run::cancel`] is called a second time | everybody is killed at once | the same, and [`KillCause::AskedAgain`] | `cancel::a_second_cancel_does_not_wait_for_the_grace` |
 //! | another reason comes during a stop | nothing: the first is kept | the same | `cancel::the_first_reason_is_kept` |
+//! | its [`Minder`] is shut down | a stop; a kill when the shutdown has no more time for the grace | [`Reason::ShutDown`] | `minder::a_shutdown_ends_every_run_and_whoever_waits_is_told` |
 //! | the [`Run`] is dropped | a stop, by the library's own thread; the drop does not wait for it | nobody is there to get it ([`Reason::Dropped`]) | `survivors::nobody_survives_a_drop`, `owner::a_drop_does_not_block` |
 //! | the future of [`Command::run`] is dropped, or one that holds the [`Run`] | the same | – | `owner::a_future_that_is_dropped_takes_its_run_along`, `owner::a_task_that_is_aborted_takes_its_run_along` |
 //! | a panic unwinds past the [`Run`] | the same | – | `owner::a_panic_takes_the_run_along_as_it_unwinds` |
@@ -55,7 +56,7 @@
 //! | somebody out of reach holds the output when everybody has ended | it is drained until the window is over, then our end is closed | [`StreamEnd::Held`] | `out_of_reach::a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more`, `out_of_reach::our_end_of_a_held_pipe_is_closed_with_the_run` |
 //! | somebody kills the nanny | everybody who is left in the child's session is killed, which is all that can be found; with [`Containment::Cgroup`] everybody in the control group as well; with [`Containment::Sealed`] the kernel kills everybody | [`Reason::ContainmentLost`]; [`Left::Unknown`], or [`Proof::CgroupEmpty`], or [`Proof::NamespaceGone`] | `unbound::somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept` |
 //! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason | `supervise::a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at_last` |
-//! | a start fails | what was made is closed; what was started is killed and reaped | [`StartError`] | `start::a_program_that_is_not_there_is_a_start_error`, `start::a_start_outside_a_runtime_is_an_error_before_anything_is_started`, `scarcity::a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_descriptor` |
+//! | a start fails, or its [`Minder`] was shut down | what was made is closed; what was started is killed and reaped | [`StartError`] | `start::a_program_that_is_not_there_is_a_start_error`, `start::a_start_outside_a_runtime_is_an_error_before_anything_is_started`, `scarcity::a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_descriptor` |
 //! | the library's own thread panics, which would be a fault of it | everybody of every run is killed; the next start gets a new thread | [`Left::Unknown`] | `supervise::a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known` |
 //!
 //! # When the owner itself ends
@@ -130,9 +131,12 @@ mod run;
 // What the handle and the owner of the child both touch.
 mod atomics {
     pub(crate) use std::sync::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 }
 mod shared;
+
+// Where it stands, as a pure table.
+mod state;
 
 // The one owner of every child.
 mod supervise;
@@ -152,6 +156,13 @@ mod room;
 // How it ended.
 mod outcome;
 
+// Who is there of all of them.
+mod minder;
+
+// On top of it: command-line agents.
+#[cfg(feature = "agent")]
+pub mod agent;
+
 // Every call to the operating system.
 mod sys;
 
@@ -159,11 +170,15 @@ pub use command::Command;
 pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use lines::{Line, LineEnd};
+pub use minder::{
+    ClosingFailed, Ends, Kind, LeakReport, Minder, Rang, Registration, Resource, Runs, Shutdown,
+    ShutdownError, Stats, Timer, Times, Totals,
+};
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,
     StreamEnd, Survivor, Timings, Usage, WhyAlive,
 };
 pub use output::{Output, OutputStream, Overflow};
-pub use run::{Canceller, Event, Run, RunId};
-pub use shared::State;
+pub use run::{Canceller, Event, Run, RunId, States};
 pub use start::StartError;
+pub use state::State;

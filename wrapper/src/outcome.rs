@@ -65,6 +65,8 @@ pub enum Reason {
     OutputLimit,
     /// Its cancellation token was cancelled, or somebody called [`cancel`](crate::Run::cancel).
     Cancelled,
+    /// Its minder was [shut down](crate::Minder::shutdown).
+    ShutDown,
     /// The [`Run`](crate::Run) was dropped. Nobody gets an outcome with this reason.
     Dropped,
     /// The containment was destroyed from outside: somebody killed the nanny. What could still be found was killed. Or it
@@ -101,7 +103,7 @@ pub struct Kill {
 pub enum KillCause {
     /// The grace was over.
     GraceOver,
-    /// `cancel` was called a second time.
+    /// `cancel` was called a second time, or a shutdown had no more time.
     AskedAgain,
 }
 

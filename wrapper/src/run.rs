@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::contain::Containment;
-use crate::input::ChildStdin;
+use crate::input::{ChildStdin, StdinEnd};
 use crate::lines::{Line, Splitter};
-use crate::outcome::{Capture, Outcome, Reason};
+use crate::minder::{Parts, RunEntry};
+use crate::outcome::{Capture, Left, Outcome, Reason};
 use crate::output::OutputStream;
-use crate::shared::{Board, Flow, Queue, State};
+use crate::shared::{Board, Flow, Queue};
+use crate::state::{Move, State};
 use crate::supervise::{Door, Key, Wish};
 
 /// A child that was started, with everything it starts.
@@ -58,16 +60,68 @@ pub enum Event {
     Ended(Box<Outcome>),
 }
 
-/// What the supervisor and the handle of a run have in common.
+/// What the supervisor, the handle and the minder of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) board: Board,
     pub(crate) reports: Queue<Report>,
+    pub(crate) entry: RunEntry,
+    pub(crate) stdin: StdinEnd,
+    /// As soon as there is a child.
+    pid: OnceLock<u32>,
 }
 
 impl Common {
-    pub(crate) fn new() -> Self {
-        Self { board: Board::new(), reports: Queue::new() }
+    pub(crate) fn new(entry: RunEntry) -> Self {
+        let (board, reports) = (Board::new(), Queue::new());
+        Self { board, reports, entry, stdin: StdinEnd::default(), pid: OnceLock::new() }
+    }
+
+    /// See [`Run::pid`].
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid.get().copied().filter(|_| self.board.has_pid())
+    }
+
+    /// Takes the run to its next state, and lets everybody know. A move that the table does not have is refused, and
+    /// nobody notices.
+    pub(crate) fn make(&self, by: Move) {
+        let _ = self.board.make(by);
+    }
+
+    /// There is a child, and these parts.
+    pub(crate) fn begin(&self, pid: u32, parts: Parts) {
+        // There is one start for each run.
+        let _ = self.pid.set(pid);
+        self.make(Move::Begin);
+        self.entry.registry().begin(self.entry.key(), parts);
+    }
+
+    /// The start was refused or failed.
+    pub(crate) fn fail_start(&self) {
+        self.make(Move::Fail);
+        self.entry.registry().fail_start(self.entry.key());
+    }
+
+    pub(crate) fn lose(&self, parts: Parts) {
+        self.entry.registry().lose(self.entry.key(), parts);
+    }
+
+    /// The run has ended. Whether its child lingers on.
+    pub(crate) fn end(&self, outcome: &Outcome, lingers: bool) {
+        let is_proved = matches!(outcome.left, Left::Nobody(_));
+        self.make(if is_proved { Move::End } else { Move::Fail });
+        self.entry.registry().end(self.entry.key(), outcome, lingers);
+        if self.board.settle() {
+            self.make(Move::Release);
+        }
+    }
+
+    /// Nobody holds the run any more.
+    fn let_go(&self) {
+        self.reports.abandon();
+        if self.board.let_go() {
+            self.make(Move::Release);
+        }
     }
 }
 
@@ -147,6 +201,12 @@ impl Taker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Key);
 
+impl RunId {
+    pub(crate) fn new(key: Key) -> Self {
+        Self(key)
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -154,7 +214,7 @@ impl fmt::Display for RunId {
 }
 
 /// What the start puts together to a handle.
-pub(crate) struct Parts {
+pub(crate) struct Made {
     pub(crate) pid: u32,
     pub(crate) containment: Containment,
     pub(crate) door: Door,
@@ -165,15 +225,15 @@ pub(crate) struct Parts {
 }
 
 impl Run {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, containment, door, common, stdin, stdout, stderr } = parts;
+    pub(crate) fn new(made: Made) -> Self {
+        let Made { pid, containment, door, common, stdin, stdout, stderr } = made;
         let (is_announced, ended, outcome) = (false, None, None);
         Self { pid, containment, door, common, is_announced, stdin, stdout, stderr, ended, outcome }
     }
 
     /// The name of this run.
     pub fn id(&self) -> RunId {
-        RunId(self.door.key())
+        RunId::new(self.door.key())
     }
 
     /// The pid of the child, `None` once it is reaped: then the number may be somebody else's.
@@ -192,6 +252,11 @@ impl Run {
     /// Where the run stands.
     pub fn state(&self) -> State {
         self.common.board.state()
+    }
+
+    /// Through which states the run comes, also those that it came through before this call.
+    pub fn states(&self) -> States {
+        self.canceller().states()
     }
 
     /// Takes the other end of the child's stdin, if that is [`Piped`](crate::Input::Piped). The child waits for the
@@ -323,10 +388,10 @@ impl Stream for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.state() != State::Terminated {
+        if self.state().is_active() {
             self.door.stop(Wish::Drop);
         }
-        self.common.reports.abandon();
+        self.common.let_go();
     }
 }
 
@@ -341,7 +406,7 @@ pub struct Canceller {
 impl Canceller {
     /// See [`Run::cancel`]; all cancellers of a run, and the run itself, count together.
     pub fn cancel(&self) {
-        if self.common.board.state() != State::Terminated {
+        if self.state().is_active() {
             self.door.stop(Wish::Cancel);
         }
     }
@@ -352,8 +417,50 @@ impl Canceller {
         self.common.board.state()
     }
 
+    /// See [`Run::states`].
+    pub fn states(&self) -> States {
+        States { common: Arc::clone(&self.common), next: 0 }
+    }
+
     /// See [`Run::pid`].
     pub fn pid(&self) -> Option<u32> {
         self.common.board.has_pid().then_some(self.pid)
+    }
+}
+
+/// The states of a run, each in its turn and none left out, however seldom anybody looks. The first is always
+/// [`State::Idle`]. The stream ends after [`State::Failed`], or when the run is idle again, which is when it has ended and its
+/// handle is gone; so whoever holds the handle must not wait for that.
+///
+/// It does not keep the run alive.
+#[derive(Clone, Debug)]
+pub struct States {
+    common: Arc<Common>,
+    next: u32,
+}
+
+impl States {
+    /// The next state; `None` after the last. Cancel-safe.
+    pub async fn next(&mut self) -> Option<State> {
+        std::future::poll_fn(|context| self.poll_state(context)).await
+    }
+
+    fn poll_state(&mut self, context: &mut Context<'_>) -> Poll<Option<State>> {
+        let board = &self.common.board;
+        let last = self.next.checked_sub(1).and_then(|last| board.entered(last));
+        if last == Some(State::Failed) || (self.next > 1 && last == Some(State::Idle)) {
+            return Poll::Ready(None);
+        }
+        let state = ready!(board.poll_entered(self.next, context));
+        self.next += 1;
+        Poll::Ready(Some(state))
+    }
+}
+
+impl Stream for States {
+    type Item = State;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<State>> {
+        self.poll_state(context)
     }
 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
-use crate::atomics::{AtomicBool, AtomicU8, AtomicUsize, Mutex, Ordering};
+use crate::atomics::{AtomicBool, AtomicU32, AtomicUsize, Mutex, Ordering};
+use crate::state::{Move, State};
 
 /// What is on its way from the supervisor to the one handle of a run.
 ///
@@ -79,32 +80,51 @@ impl<T> Queue<T> {
     }
 }
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// The child was started, and nobody has stopped the run.
-    Running,
-    /// The run was asked to end, and has not ended.
-    Terminating,
-    /// The run has ended.
-    Terminated,
-}
-
-/// What the supervisor lets everybody know about a run.
+/// What everybody may know about a run: through which states it came, and whether its pid is still its own.
 #[derive(Debug)]
 pub(crate) struct Board {
-    state: AtomicU8,
+    /// The states that were entered, four bits each, the latest lowest. A run enters at most six.
+    history: AtomicU32,
     reaped: AtomicBool,
+    /// Of what must be so before the run is released, what is.
+    at_the_end: AtomicU32,
+    /// Who waits for the next state.
+    watchers: Mutex<Vec<Waker>>,
 }
+
+const BITS_A_STATE: u32 = 4;
+
+const SETTLED: u32 = 1;
+const UNHELD: u32 = 2;
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { state: AtomicU8::new(State::Running as u8), reaped: AtomicBool::new(false) }
+        Self {
+            history: AtomicU32::new(code(State::Idle)),
+            reaped: AtomicBool::new(false),
+            at_the_end: AtomicU32::new(0),
+            watchers: Mutex::new(Vec::new()),
+        }
     }
 
-    pub(crate) fn post(&self, state: State) {
-        self.state.store(state as u8, Ordering::SeqCst);
+    /// Makes a move if the table has it for the present state. Gives the state before and the one after; `None` if it was
+    /// refused, which changes nothing.
+    pub(crate) fn make(&self, by: Move) -> Option<(State, State)> {
+        let mut history = self.history.load(Ordering::SeqCst);
+        let (from, to) = loop {
+            let from = latest(history);
+            let to = from.after(by)?;
+            let next = (history << BITS_A_STATE) | code(to);
+            match self.history.compare_exchange(history, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break (from, to),
+                Err(other) => history = other,
+            }
+        };
+        // After the move, so that whoever looked before it is woken, and whoever looks after it sees it.
+        let watchers = std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
+        // Not under the lock: it runs what is somebody else's.
+        watchers.into_iter().for_each(Waker::wake);
+        Some((from, to))
     }
 
     pub(crate) fn forget_pid(&self) {
@@ -116,14 +136,48 @@ impl Board {
     }
 
     pub(crate) fn state(&self) -> State {
-        const TERMINATING: u8 = State::Terminating as u8;
-        const TERMINATED: u8 = State::Terminated as u8;
-        match self.state.load(Ordering::SeqCst) {
-            TERMINATED => State::Terminated,
-            TERMINATING => State::Terminating,
-            _ => State::Running,
-        }
+        latest(self.history.load(Ordering::SeqCst))
     }
+
+    /// The state that was entered as the nth, counted from 0.
+    pub(crate) fn entered(&self, nth: u32) -> Option<State> {
+        let history = self.history.load(Ordering::SeqCst);
+        let count = (u32::BITS - history.leading_zeros()).div_ceil(BITS_A_STATE);
+        (nth < count).then(|| latest(history >> (BITS_A_STATE * (count - 1 - nth))))
+    }
+
+    /// The state that was entered as the nth, or has it wake the caller.
+    pub(crate) fn poll_entered(&self, nth: u32, context: &mut Context<'_>) -> Poll<State> {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = self.entered(nth) {
+            return Poll::Ready(state);
+        }
+        if !watchers.iter().any(|waker| waker.will_wake(context.waker())) {
+            watchers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Nothing more is to be told of the run's end. True if nobody holds the run, so that it is to be released.
+    pub(crate) fn settle(&self) -> bool {
+        self.at_the_end.fetch_or(SETTLED, Ordering::SeqCst) & UNHELD != 0
+    }
+
+    /// Nobody holds the run any more. True if its end was told, so that it is to be released. Of this and
+    /// [`settle`](Self::settle) exactly one is true: whoever comes second sees what the first has done.
+    pub(crate) fn let_go(&self) -> bool {
+        self.at_the_end.fetch_or(UNHELD, Ordering::SeqCst) & SETTLED != 0
+    }
+}
+
+/// Never 0, so that a state is told from none.
+fn code(state: State) -> u32 {
+    1 + state as u32
+}
+
+fn latest(history: u32) -> State {
+    let code = history & ((1 << BITS_A_STATE) - 1);
+    State::ALL[code as usize - 1]
 }
 
 /// Reading stops while this much is on its way to whoever takes it…

@@ -4,18 +4,21 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
 
 use crate::command::Command;
-use crate::contain::{ChildEnds, Launch, Refusal, Unavailable};
+use crate::contain::{ChildEnds, Containment, Launch, Refusal, Unavailable};
 use crate::input::{ChildStdin, Feeder, Input};
 use crate::lines::Splitter;
+use crate::minder::Part;
 use crate::output::{Intake, Output, OutputStream};
-use crate::run::{Common, Parts, Run, Taker};
+use crate::run::{Common, Made, Run, Taker};
 use crate::shared::Flow;
+use crate::state::Move;
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys::{self, ChildEnd};
 
@@ -25,6 +28,8 @@ use crate::sys::{self, ChildEnd};
 pub enum StartError {
     /// The call was not made from within a tokio runtime.
     NoRuntime,
+    /// The command's minder was [shut down](crate::Minder::shutdown).
+    ShutDown,
     /// This platform is not supported yet.
     Unsupported(&'static str),
     /// The library's own thread could not be started.
@@ -57,6 +62,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRuntime => f.write_str("a run must be started from within a tokio runtime"),
+            Self::ShutDown => f.write_str("the minder of the run was shut down"),
             Self::Unsupported(what) => write!(f, "this platform is not supported: {what}"),
             Self::Supervisor(_) => f.write_str("cannot start the supervising thread"),
             Self::Pipe(_) => f.write_str("cannot make a pipe to the child"),
@@ -70,15 +76,35 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NoRuntime | Self::Unsupported(_) | Self::Unavailable(_) => None,
+            Self::NoRuntime | Self::ShutDown | Self::Unsupported(_) | Self::Unavailable(_) => None,
             Self::Supervisor(source) | Self::Pipe(source) => Some(source),
             Self::Spawn { source, .. } | Self::Hold { source, .. } => Some(source),
         }
     }
 }
 
-pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
-    // 1. What can be refused is refused before anything is made.
+pub(crate) fn start(
+    command: &mut Command,
+    created_at: &'static Location<'static>,
+) -> Result<Run, StartError> {
+    let common = Arc::new(Common::new(command.entry(created_at)));
+    let failure = FailedStart(&common);
+    let run = check(command).and_then(|containment| launch(command, containment, &common))?;
+    std::mem::forget(failure);
+    Ok(run)
+}
+
+/// Says that a start has failed, also if it panicked.
+struct FailedStart<'a>(&'a Common);
+
+impl Drop for FailedStart<'_> {
+    fn drop(&mut self) {
+        self.0.fail_start();
+    }
+}
+
+/// Refuses what can be refused before anything is made.
+fn check(command: &Command) -> Result<Containment, StartError> {
     if let Some(lack) = sys::unsupported() {
         return Err(StartError::Unsupported(lack));
     }
@@ -89,15 +115,23 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         let doing = "pass the program its arguments and environment";
         return Err(refused(command, Refusal::NotStarted { doing, error }));
     }
-    let containment = command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)?;
+    command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)
+}
+
+fn launch(command: &mut Command, containment: Containment, common: &Arc<Common>) -> Result<Run, StartError> {
+    // 1. Whoever shuts the minder down finds the run, or has refused it.
+    if !common.entry.registry().enrol(common) {
+        return Err(StartError::ShutDown);
+    }
+    common.make(Move::Start);
 
     // 2. The owner of the child is there before the child.
     let mailbox = supervisor().map_err(StartError::Supervisor)?;
-    let door = Door::new(Arc::clone(&mailbox), mailbox.new_key());
+    let door = Door::new(Arc::clone(&mailbox), common.entry.key());
+    common.entry.open(door.clone());
 
     // 3. The pipes are made and watched. Should the start fail, dropping them closes and forgets them.
-    let common = Arc::new(Common::new());
-    let wires = Wires { mailbox: &mailbox, key: door.key(), common: &common };
+    let wires = Wires { mailbox: &mailbox, key: door.key(), common };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
     // 4. From here on there is a child.
@@ -123,7 +157,7 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
     let pid = hold.leader_pid();
     let case = Case::open(Opening {
         door: door.clone(),
-        common: Arc::clone(&common),
+        common: Arc::clone(common),
         containment,
         hold,
         limits: command.limits,
@@ -131,9 +165,11 @@ pub(crate) fn start(command: &mut Command) -> Result<Run, StartError> {
         token: command.cancel_on.clone(),
         started,
     });
-    mailbox.send(Message::Watch(Box::new(case)));
     let Plumbing { stdin, stdout, stderr, .. } = plumbing;
-    Ok(Run::new(Parts { pid, containment, door, common, stdin, stdout, stderr }))
+    common.begin(pid, case.parts().with_if(stdin.is_some(), Part::Stdin));
+    mailbox.send(Message::Watch(Box::new(case)));
+    common.entry.repeat_asking();
+    Ok(Run::new(Made { pid, containment, door, common: Arc::clone(common), stdin, stdout, stderr }))
 }
 
 fn refused(command: &Command, refusal: Refusal) -> StartError {
@@ -170,7 +206,7 @@ fn lay_pipes(command: &Command, wires: &Wires<'_>) -> io::Result<Plumbing> {
         Input::Inherited => ChildEnd::Inherited,
         Input::Piped => {
             let (end, child_end) = sys::child_reads_async()?;
-            handle = Some(ChildStdin::new(end));
+            handle = Some(ChildStdin::new(wires.common, end));
             child_end
         }
         Input::Bytes(bytes) => {

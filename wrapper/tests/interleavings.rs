@@ -12,13 +12,17 @@ use atomics::{AtomicBool, Ordering};
 
 mod atomics {
     pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 }
 
 #[path = "../src/shared.rs"]
 mod shared;
+#[path = "../src/state.rs"]
+#[expect(dead_code, reason = "not all of the table is needed here")]
+mod state;
 
-use shared::{Board, Flow, HIGH_WATER, LOW_WATER, Queue, State};
+use shared::{Board, Flow, HIGH_WATER, LOW_WATER, Queue};
+use state::{Move, State};
 
 /// The two letter boxes between the supervisor and a handle: chunks one way, "go on" the other.
 #[derive(Default)]
@@ -153,10 +157,80 @@ fn whoever_sees_a_run_terminated_sees_no_pid_of_it_and_states_only_go_forward() 
                 }
             })
         };
-        board.post(State::Terminating);
+        board.make(Move::Start);
+        board.make(Move::Begin);
+        board.make(Move::Stop);
         board.forget_pid();
-        board.post(State::Terminated);
+        board.make(Move::End);
         reader.join().unwrap();
+    });
+}
+
+/// A board of a run that is about to end.
+fn terminating() -> Arc<Board> {
+    let board = Board::new();
+    for by in [Move::Start, Move::Begin, Move::Stop] {
+        board.make(by).expect("it is in the table");
+    }
+    Arc::new(board)
+}
+
+#[test]
+fn a_run_is_released_once_whoever_comes_last_its_end_or_the_drop_of_its_handle() {
+    loom::model(|| {
+        let board = terminating();
+        let handle = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.let_go() && board.make(Move::Release).is_some())
+        };
+        board.make(Move::End).expect("nobody else ends it");
+        let released_here = board.settle() && board.make(Move::Release).is_some();
+        let released_there = handle.join().unwrap();
+        assert!(released_here != released_there, "{released_here} and {released_there}");
+        assert_eq!(board.state(), State::Idle);
+    });
+}
+
+#[test]
+fn of_two_moves_from_the_same_state_one_is_refused() {
+    loom::model(|| {
+        let board = terminating();
+        let other = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.make(Move::Fail).is_some())
+        };
+        let ended = board.make(Move::End).is_some();
+        assert!(ended != other.join().unwrap());
+        assert_eq!(board.state(), if ended { State::Terminated } else { State::Failed });
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_next_state_is_waked_and_none_is_left_out() {
+    loom::model(|| {
+        let board = terminating();
+        let ends = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || {
+                board.make(Move::End).expect("nobody else ends it");
+                board.make(Move::Release).expect("nobody else releases it");
+            })
+        };
+        let mut seen = Vec::new();
+        let mut waits_for = None;
+        for _ in 0..2 {
+            let note = Note::new();
+            let waker = Waker::from(std::sync::Arc::clone(&note));
+            match board.poll_entered(4 + seen.len() as u32, &mut Context::from_waker(&waker)) {
+                Poll::Ready(state) => seen.push(state),
+                Poll::Pending => waits_for = Some(note),
+            }
+        }
+        ends.join().unwrap();
+        assert!(waits_for.is_none_or(|note| note.was_called()), "it waits for ever");
+        let rest = (4 + seen.len() as u32..).map_while(|nth| board.entered(nth));
+        seen.extend(rest);
+        assert_eq!(seen, [State::Terminated, State::Idle]);
     });
 }
 

@@ -1,6 +1,6 @@
 //! How the parts of a case are drawn.
 
-use fake_cli::content::Content;
+use fake_cli::content::{Content, Output};
 use fake_cli::script::{Message, Place, Shape as ShellShape, Shell, ShellName, Signal, Stdio, Unexecutable};
 use fake_cli::span::Span;
 use proptest::collection::vec;
@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use proptest::strategy::Union;
 
-use super::parts::{Ending, Exit, Extra, Gate, How, Life, Manner, Node, Parts, Rare, Swarm};
+use super::parts::{Ending, Exit, Extra, Gate, How, Life, Manner, Node, Parts, Rare, Swarm, Taking};
 use super::{Shape, Style};
 use crate::scenario::{Call, Hindrance, HostEnd, Limits, Verb};
+use crate::syscalls::CallKind;
 
 /// Most nodes of a generated script.
 pub(super) const MOST_NODES: usize = 64;
@@ -68,17 +69,34 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
     let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
     let beside = (prop::bool::weighted(0.1), child);
     let asks = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.03));
-    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks);
-    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, (asks_again, polls, ledger))| Rare {
-        bystanders,
-        bystander_child: child.filter(|_| shape.handle),
-        blocks,
-        ignores,
-        input: input.filter(|_| shape.handle),
-        asks_again: asks_again && shape.handle,
-        polls: polls && shape.handle,
-        ledger: ledger && shape.handle,
-    })
+    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks, state());
+    drawn.prop_map(
+        move |((bystanders, child), blocks, ignores, input, (asks_again, polls, ledger), state)| {
+            let (umask, open_files, terminal, stranger) = state;
+            Rare {
+                bystanders,
+                bystander_child: child.filter(|_| shape.handle),
+                blocks,
+                ignores,
+                umask,
+                open_files,
+                // Those who stand beside the host are no part of a session with a terminal.
+                terminal: terminal && !bystanders,
+                stranger: stranger && shape.handle,
+                input: input.filter(|_| shape.handle),
+                asks_again: asks_again && shape.handle,
+                polls: polls && shape.handle,
+                ledger: (ledger || stranger) && shape.handle,
+            }
+        },
+    )
+}
+
+/// What few hosts have: a mask for files, a bound on open ones, a terminal; and a stranger with the root's pid.
+fn state() -> impl Strategy<Value = (Option<u32>, Option<u64>, bool, bool)> {
+    let umask = prop_oneof![19 => Just(None), 1 => select(vec![0, 0o022, 0o027, 0o077]).prop_map(Some)];
+    let open_files = prop_oneof![29 => Just(None), 1 => select(vec![512, 4096]).prop_map(Some)];
+    (umask, open_files, prop::bool::weighted(0.03), prop::bool::weighted(0.02))
 }
 
 /// How many bytes are written to a child: none, few, or more than a pipe holds.
@@ -112,9 +130,10 @@ fn node(style: Style) -> impl Strategy<Value = Node> {
     };
     let late = if style == Style::Plain { 0.0 } else { 0.15 };
     let flags = (prop::bool::weighted(late), prop::bool::weighted(0.5));
-    let output = (holds, writes, content);
+    let to = one_of!(style, 4 => Just(Output::Stdout), 1 => Just(Output::Stderr));
+    let output = (holds, writes, content, to);
     (any::<Index>(), place(style), manner(style), life(style), extras, flags, output).prop_map(
-        |(parent, place, manner, life, extras, (late, adopts), (holds, writes, content))| Node {
+        |(parent, place, manner, life, extras, (late, adopts), (holds, writes, content, to))| Node {
             parent,
             place,
             manner,
@@ -125,6 +144,7 @@ fn node(style: Style) -> impl Strategy<Value = Node> {
             adopts,
             writes,
             content,
+            to,
         },
     )
 }
@@ -199,9 +219,24 @@ fn extra(style: Style) -> impl Strategy<Value = Extra> {
         2 => Just(Extra::Locks),
         2 => Just(Extra::Renames),
         1 => Just(Extra::BecomesNobody),
+        3 => (other_signal(), taking(style)).prop_map(|(signal, taking)| Extra::Takes(signal, taking)),
         // Few have a terminal to take.
         1 => prop::bool::weighted(0.2)
             .prop_map(|takes| if takes { Extra::TakesTerminal } else { Extra::ReportsEnvironment }),
+    )
+}
+
+/// A signal that is not TERM.
+fn other_signal() -> impl Strategy<Value = Signal> {
+    select(vec![Signal::Int, Signal::Hup, Signal::Quit, Signal::Usr1, Signal::Usr2, Signal::Pipe])
+}
+
+fn taking(style: Style) -> impl Strategy<Value = Taking> {
+    one_of!(style,
+        2 => Just(Taking::Ignores),
+        2 => Just(Taking::Blocks),
+        2 => Just(Taking::Logs),
+        1 => any::<u8>().prop_map(Taking::Exits),
     )
 }
 
@@ -279,10 +314,12 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
         ]);
         if style == Style::Keen {
             let at_once = select(vec![Verb::Drop, Verb::KillHost]);
-            let in_fork = select(vec![Verb::Cancel, Verb::Drop, Verb::KillHost]);
+            let in_start = select(vec![Verb::Cancel, Verb::Drop, Verb::KillHost]);
             let in_wait = select(vec![Verb::Cancel, Verb::Drop, Verb::KillHost]);
-            endings.push((2, in_fork.prop_map(Ending::InFork).boxed()));
-            endings.push((2, Just(Ending::CancelInKill).boxed()));
+            let in_start = (start_call(), in_start);
+            endings
+                .push((4, in_start.prop_map(|((call, nth), verb)| Ending::InStart(call, nth, verb)).boxed()));
+            endings.push((2, (1..=2_u32).prop_map(Ending::CancelInKill).boxed()));
             endings.push((2, (exit(), in_wait).prop_map(|(exit, verb)| Ending::InWait(exit, verb)).boxed()));
             let in_drain = select(vec![Verb::Cancel, Verb::Drop, Verb::Poll]);
             endings.push((3, at_once.prop_map(Ending::AtOnce).boxed()));
@@ -294,6 +331,17 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
         endings.push((4, exit().prop_map(Ending::ByItselfAtTimeout).boxed()));
     }
     one_of(style, endings)
+}
+
+/// A call that each start makes.
+fn start_call() -> impl Strategy<Value = (CallKind, u32)> {
+    prop_oneof![
+        3 => Just((CallKind::ExecChild, 1)),
+        1 => Just((CallKind::Exec, 1)),
+        1 => Just((CallKind::Clone, 1)),
+        // Its ends of the child's streams.
+        2 => (1..=3_u32).prop_map(|nth| (CallKind::Close, nth)),
+    ]
 }
 
 /// Callers who act at the same moment.

@@ -56,8 +56,10 @@ impl Ending {
                 format!("its root gone and its output held by another, and {} then", verb.name())
             }
             Self::AtOnce(verb) => format!("{} as soon as it is started", verb.name()),
-            Self::InFork(verb) => format!("{} between its fork and its exec", verb.name()),
-            Self::CancelInKill => "cancelled, and again before the first signal is sent".to_owned(),
+            Self::InStart(call, nth, verb) => {
+                format!("{} before {call} {nth} of its start", verb.name())
+            }
+            Self::CancelInKill(nth) => format!("cancelled, and again before signal {nth} is sent"),
             Self::InWait(_, verb) => {
                 format!("ending by itself, and {} before its status is asked for", verb.name())
             }
@@ -81,11 +83,11 @@ impl Ending {
 
     /// The calls of the wrapper that wait for its ops.
     pub(super) fn holds(&self) -> Vec<Hold> {
-        let until = |call, op: &str| vec![Hold { call, nth: 1, until: event(op) }];
+        let until = |call, nth, op: &str| vec![Hold { call, nth, until: event(op) }];
         match self {
-            Self::InFork(_) => until(CallKind::ExecChild, "op.1.issued"),
-            Self::CancelInKill => until(CallKind::Kill, "op.2.issued"),
-            Self::InWait(..) => until(CallKind::Wait, "op.1.issued"),
+            Self::InStart(call, nth, _) => until(*call, *nth, "op.1.issued"),
+            Self::CancelInKill(nth) => until(CallKind::Kill, *nth, "op.2.issued"),
+            Self::InWait(..) => until(CallKind::Wait, 1, "op.1.issued"),
             _ => Vec::new(),
         }
     }
@@ -127,7 +129,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
         |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
     let when =
         |what: &str, verb| Op { after: Some(event(what)), delay: nonzero(parts.delay), ..Op::new(verb) };
-    let at_first = |call: CallKind, verb| Op { after: Some(event(&call.event(1))), ..Op::new(verb) };
+    let at = |call: CallKind, nth, verb| Op { after: Some(event(&call.event(nth))), ..Op::new(verb) };
     let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
     let wait_after = |verb| (!matches!(verb, Verb::Drop) && !Verb::ends_host(verb)).then(wait);
     match &parts.ending {
@@ -155,14 +157,14 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             [run(), when("root.gone", *verb)].into_iter().chain(wait_after(*verb)).collect()
         }
         Ending::AtOnce(verb) => [run(), Op::new(*verb)].into_iter().chain(wait_after(*verb)).collect(),
-        Ending::InFork(verb) => {
-            [run(), at_first(CallKind::ExecChild, *verb)].into_iter().chain(wait_after(*verb)).collect()
+        Ending::InStart(call, nth, verb) => {
+            [run(), at(*call, *nth, *verb)].into_iter().chain(wait_after(*verb)).collect()
         }
-        Ending::CancelInKill => {
-            vec![run(), gated(Verb::Cancel), at_first(CallKind::Kill, Verb::Cancel), wait()]
+        Ending::CancelInKill(nth) => {
+            vec![run(), gated(Verb::Cancel), at(CallKind::Kill, *nth, Verb::Cancel), wait()]
         }
         Ending::InWait(_, verb) => {
-            [run(), at_first(CallKind::Wait, *verb)].into_iter().chain(wait_after(*verb)).collect()
+            [run(), at(CallKind::Wait, 1, *verb)].into_iter().chain(wait_after(*verb)).collect()
         }
         Ending::KillHost => vec![run(), gated(Verb::KillHost)],
         Ending::SignalHost(signal) => vec![run(), gated(Verb::SignalHost(*signal))],

@@ -1,12 +1,13 @@
 //! The parts of a case, as they were drawn.
 
-use fake_cli::content::Content;
+use fake_cli::content::{Content, Output};
 use fake_cli::script::{Message, Place, Signal, Stdio, Unexecutable};
 use fake_cli::span::Span;
 use proptest::sample::Index;
 
 use super::Style;
 use crate::scenario::{Call, Hindrance, HostEnd, Limits, Verb};
+use crate::syscalls::CallKind;
 
 /// One case, as it was drawn.
 #[derive(Clone, Debug)]
@@ -30,6 +31,11 @@ pub(super) struct Rare {
     pub(super) bystander_child: Option<&'static str>,
     pub(super) blocks: Vec<Signal>,
     pub(super) ignores: Vec<Signal>,
+    pub(super) umask: Option<u32>,
+    pub(super) open_files: Option<u64>,
+    pub(super) terminal: bool,
+    /// Somebody else gets the root's pid once it is free.
+    pub(super) stranger: bool,
     pub(super) input: Option<u64>,
     pub(super) asks_again: bool,
     pub(super) polls: bool,
@@ -51,6 +57,8 @@ pub(super) struct Node {
     pub(super) adopts: bool,
     pub(super) writes: u64,
     pub(super) content: Content,
+    /// Where it writes whatever it writes.
+    pub(super) to: Output,
 }
 
 /// How a node takes TERM.
@@ -87,6 +95,17 @@ pub(super) enum Extra {
     Renames,
     BecomesNobody,
     TakesTerminal,
+    /// This signal, which is not TERM.
+    Takes(Signal, Taking),
+}
+
+/// How a node takes another signal than TERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taking {
+    Logs,
+    Exits(u8),
+    Ignores,
+    Blocks,
 }
 
 /// What a node does after it was ready, until it is stopped.
@@ -128,10 +147,10 @@ pub(super) enum Ending {
     InDrain(Exit, Verb),
     /// This as soon as it is started.
     AtOnce(Verb),
-    /// This between the fork and the exec of its root.
-    InFork(Verb),
-    /// Cancelled, and again while the wrapper is about to send its first signal.
-    CancelInKill,
+    /// This while its root is being started: the nth call of this kind is about to be made.
+    InStart(CallKind, u32, Verb),
+    /// Cancelled, and again while the wrapper is about to send its nth signal.
+    CancelInKill(u32),
     /// This while the wrapper is about to ask for the status of a child for the first time.
     InWait(Exit, Verb),
     KillHost,

@@ -40,7 +40,7 @@ fn most_wait_for_the_tree_before_they_stop_it() {
     assert!(sure * 4 >= gated.len() * 3, "{sure} of {}", gated.len());
 }
 
-/// The names that stand in scripts, ops and gates.
+/// The names that stand in scripts, ops and gates, and each plain field with its value.
 fn words_of(scenarios: impl Iterator<Item = Scenario>) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     for scenario in scenarios {
@@ -54,6 +54,8 @@ fn collect_words(value: &Value, words: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
             words.extend(map.keys().cloned());
+            let plain = map.iter().filter(|(_, value)| !value.is_object() && !value.is_array());
+            words.extend(plain.map(|(name, value)| format!("{name}={value}")));
             map.values().for_each(|below| collect_words(below, words));
         }
         Value::Array(items) => items.iter().for_each(|item| collect_words(item, words)),
@@ -77,6 +79,10 @@ fn every_behaviour_of_the_fake_comes_up() {
         ["plain", "and-true", "background", "subshell", "pipeline", "script-file", "sh", "dash", "bash"]
     {
         assert!(words.contains(shape), "{shape}");
+    }
+    // Where it is written, and how another signal than TERM is taken.
+    for pair in [r#"to="stderr""#, r#"signal="INT""#, r#"signal="USR1""#, r#"signal="PIPE""#] {
+        assert!(words.contains(pair), "{pair}");
     }
     for content in ["binary", "text", "line", "messages", "half", "tool-use", "authentication-error"] {
         assert!(words.contains(content), "{content}");
@@ -120,6 +126,15 @@ fn every_verb_and_every_kind_of_gate_comes_up() {
         "call.exec-child.1",
         "call.kill.1",
         "call.wait.1",
+        "call.kill.2",
+        "call.exec.1",
+        "call.clone.1",
+        "call.close.1",
+        "call.close.3",
+        "umask",
+        "open-files",
+        "terminal=true",
+        r#"stranger-with-pid-of="root""#,
         "exec-child",
         "ledger",
         "op.1.issued",

@@ -7,7 +7,7 @@ use fake_cli::script::{
 };
 use fake_cli::span::Span;
 
-use super::parts::{Behaviour, Ending, Exit, Extra, How, Life, Manner, Node, Parts, Swarm};
+use super::parts::{Behaviour, Ending, Exit, Extra, How, Life, Manner, Node, Parts, Swarm, Taking};
 use super::{MOST_LEVELS, Style, event};
 
 /// Bytes of a flood to each stream.
@@ -51,6 +51,10 @@ impl Tree {
             } else {
                 nodes[1] = holder;
             }
+        }
+        if matches!(parts.ending, Ending::CancelInKill(2..)) {
+            // One signal is enough for whoever obeys.
+            (nodes[0].manner, nodes[0].late) = (Manner::Ignores, false);
         }
         let mut tree = Self { nodes, parents };
         tree.settle(parts);
@@ -105,8 +109,9 @@ impl Tree {
         let mut steps = Vec::new();
         steps.extend(node.extras.iter().filter_map(|extra| extra.early_step()));
         if late.is_none() {
-            steps.extend(node.manner.step());
+            steps.extend(node.manner.step(node.to));
         }
+        steps.extend(node.extras.iter().filter_map(|extra| extra.reaction()));
         steps.extend(node.adopts.then_some(Step::Subreaper));
         let (inside, beside): (Vec<usize>, Vec<usize>) =
             self.children(index).partition(|child| self.nodes[*child].place == Place::Vfork);
@@ -114,22 +119,22 @@ impl Tree {
         if parts.style == Style::Keen {
             steps.extend(beside.iter().map(|child| Step::Await(event_of(*child, "ready"))));
         }
-        steps.extend(node.extras.iter().filter_map(|extra| extra.step(name)));
+        steps.extend(node.extras.iter().filter_map(|extra| extra.step(name, node.to)));
         if node.writes > 0 {
             let content = node.content;
-            steps.push(Step::Write(Write { to: Output::Stdout, bytes: node.writes, content }));
+            steps.push(Step::Write(Write { to: node.to, bytes: node.writes, content }));
         }
         steps.push(Step::Emit(Name::try_from("ready").expect("a legal name")));
         if let Some(stop) = late {
             steps.push(Step::Await(event(&format!("op.{stop}.issued"))));
-            steps.extend(node.manner.step());
+            steps.extend(node.manner.step(node.to));
         }
         // Who starts it does nothing else until it is gone.
         steps.extend(inside.iter().map(|child| self.start(*child, parts, stop)));
         match parts.ending.exit() {
             Some(exit) if index == 0 => steps.extend(exit.steps(node, parts)),
             Some(exit) if !exit.leaves_others && !matches!(parts.ending, Ending::InDrain(..)) => {}
-            _ => steps.extend(node.life.steps(name)),
+            _ => steps.extend(node.life.steps(name, node.to)),
         }
         steps
     }
@@ -187,6 +192,7 @@ impl Node {
             adopts: false,
             writes: 0,
             content: Content::Records,
+            to: Output::Stdout,
         }
     }
 
@@ -322,7 +328,7 @@ impl Manner {
         })
     }
 
-    fn step(self) -> Option<Step> {
+    fn step(self, to: Output) -> Option<Step> {
         let then = match self {
             Self::Plain => return None,
             Self::LogsAll => return Some(Step::LogSignals),
@@ -335,7 +341,7 @@ impl Manner {
             Self::IgnoresFirst(count) => Then::IgnoreFirst { count, code: 0 },
             Self::Blocks => Then::Block,
             Self::Forks(count) => Then::Fork(count),
-            Self::WritesLater(after, bytes) => Then::WriteLater { after, to: Output::Stdout, bytes },
+            Self::WritesLater(after, bytes) => Then::WriteLater { after, to, bytes },
         };
         Some(Step::On(Reaction { signal: Signal::Term, then }))
     }
@@ -362,6 +368,10 @@ impl Extra {
             Self::Renames => Behaviour::Renames,
             Self::BecomesNobody => Behaviour::BecomesNobody,
             Self::TakesTerminal => Behaviour::TakesTerminal,
+            Self::Takes(_, Taking::Logs) => Behaviour::Logs,
+            Self::Takes(_, Taking::Exits(_)) => Behaviour::Exits,
+            Self::Takes(_, Taking::Ignores) => Behaviour::Ignores,
+            Self::Takes(_, Taking::Blocks) => Behaviour::Blocks,
         }
     }
 
@@ -378,12 +388,22 @@ impl Extra {
         })
     }
 
+    /// How it takes another signal than TERM.
+    fn reaction(self) -> Option<Step> {
+        let Self::Takes(signal, taking) = self else { return None };
+        let then = match taking {
+            Taking::Logs => Then::Log,
+            Taking::Exits(code) => Then::Exit(code),
+            Taking::Ignores => Then::Ignore,
+            Taking::Blocks => Then::Block,
+        };
+        Some(Step::On(Reaction { signal, then }))
+    }
+
     /// What it does when everyone below it is ready.
-    fn step(self, name: &str) -> Option<Step> {
+    fn step(self, name: &str, to: Output) -> Option<Step> {
         Some(match self {
-            Self::Buffers(bytes) => {
-                Step::Buffer(Write { to: Output::Stdout, bytes, content: Content::Records })
-            }
+            Self::Buffers(bytes) => Step::Buffer(Write { to, bytes, content: Content::Records }),
             Self::Says(message) => Step::Say(Say { message, times: 1 }),
             Self::HogsDescriptors(count) => Step::HogDescriptors(count),
             Self::HogsMemory(bytes) => Step::HogMemory(bytes),
@@ -412,13 +432,13 @@ impl Life {
     }
 
     /// Ends in a hang: a node that ended by itself would leave nothing to stop.
-    fn steps(self, name: &str) -> Vec<Step> {
+    fn steps(self, name: &str, to: Output) -> Vec<Step> {
         let say = |message, times| Step::Say(Say { message, times });
         let first = match self {
             Self::Hangs => vec![],
             Self::Busy => return vec![Step::BusyHang],
             Self::Streams(every) => {
-                vec![Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 64, every, times: 200 })]
+                vec![Step::SlowStream(SlowStream { to, chunk: 64, every, times: 200 })]
             }
             Self::Floods => vec![Step::Flood { most: FLOOD }],
             Self::ForksAtRate(every, most) => vec![Step::ForkAtRate(ForkAtRate {
@@ -442,8 +462,8 @@ impl Life {
 impl Exit {
     fn steps(self, root: &Node, parts: &Parts) -> Vec<Step> {
         let mut steps = Vec::new();
-        if self.burst > 0 && !root.closed().contains(&Stdio::Stdout) {
-            steps.push(write(self.burst));
+        if self.burst > 0 && !root.closed().contains(&stdio_of(root.to)) {
+            steps.push(write(root.to, self.burst));
         }
         // Without input a wrapper may let its child read what never ends.
         if parts.feeds_root() && (self.reads || matches!(parts.ending, Ending::Fed(..))) {
@@ -472,8 +492,15 @@ impl Exit {
     }
 }
 
-fn write(bytes: u64) -> Step {
-    Step::Write(Write { to: Output::Stdout, bytes, content: Content::Records })
+const fn stdio_of(output: Output) -> Stdio {
+    match output {
+        Output::Stdout => Stdio::Stdout,
+        Output::Stderr => Stdio::Stderr,
+    }
+}
+
+fn write(to: Output, bytes: u64) -> Step {
+    Step::Write(Write { to, bytes, content: Content::Records })
 }
 
 /// The name of a node that is not the root.

@@ -223,6 +223,7 @@ mod tests {
         assert_verdict(&case(steps("[]")).run(0), judge_e1, Vacuous, "never said hello");
         assert_verdict(&case(steps("[]")), judge_e2, Vacuous, "no run was started");
         assert_verdict(&started(&[1], &[1]).our_fault(), judge_e1, Unknown, "harness could not");
+        assert_verdict(&started(&[], &[15]).our_fault(), judge_e2, Unknown, "harness could not");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::directed::{
     start_hanging, to_the_end, wait,
 };
 use super::facts::{Facts, Lateness, Node, Run, told};
+use super::standing::steps_of;
 use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued, foreign_pipes};
 use crate::scenario::{Hindrance, Op, Scenario, Verb};
@@ -361,12 +362,25 @@ fn end_of_input(facts: &Facts<'_>, run: &Run<'_>, input: u64) -> Verdict {
     let stop_us = facts.stopped_from_us(run).into_iter().chain(looked_us).min();
     match seen {
         Some((_, bytes)) if bytes == input => Verdict::Kept,
+        Some(_) if is_shared(facts, run, root) => {
+            Verdict::Vacuous("another process read from the root's input too".to_owned())
+        }
         Some((at_us, bytes)) if stop_us.is_none_or(|stop_us| at_us < stop_us) => {
             broken(format!("the root read {bytes} bytes of input and then its end; there were to be {input}"))
         }
         Some(_) => Verdict::Vacuous("the run was stopped while the root read its input".to_owned()),
         None => waited_for_the_end(facts, run, root, stop_us),
     }
+}
+
+/// Whether another node has the root's input and reads it: what that one takes, the root does not get.
+fn is_shared(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>) -> bool {
+    let input = root.descriptor(0);
+    let reads = |node: &Node<'_>| {
+        steps_of(&facts.trace.scenario.script, node.name)
+            .is_some_and(|steps| steps.contains(&Step::ReadStdin))
+    };
+    run.nodes.iter().any(|node| node.name != root.name && node.descriptor(0) == input && reads(node))
 }
 
 fn waited_for_the_end(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>, stop_us: Option<u64>) -> Verdict {
@@ -719,6 +733,22 @@ mod tests {
             Broken,
             "read 400 bytes of input and then its end; there were to be 1000",
         );
+    }
+
+    #[test]
+    fn f6_says_nothing_of_input_that_a_child_of_the_root_reads_too() {
+        let script = r#"[{"start": {"node": "other", "holds": ["stdin"], "script": ["read-stdin"]}},
+            "read-stdin", {"exit": 0}]"#;
+        let both = reader()
+            .with(|trace| trace.scenario.script = steps(script))
+            .hello(2, "other")
+            .says(3, "other", Report::StdinEnded { bytes: 600 })
+            .says(3, "root", Report::StdinEnded { bytes: 400 });
+        assert_verdict(&both, judge_f6, Vacuous, "another process read");
+        let idle = both
+            .clone()
+            .with(|trace| trace.scenario.script = steps(&script.replace(r#"["read-stdin"]"#, r#"["hang"]"#)));
+        assert_verdict(&idle, judge_f6, Broken, "400 bytes");
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Runner<'_> {
         let (stdin, stdin_writer) = io::pipe()?;
         let (stdout, stderr) = (self.place.folder.join("out"), self.place.folder.join("err"));
         let bystanders = self.case.scenario.bystanders.then(|| self.bystander_play());
-        let watch = self.syscalls.as_ref().map(|calls| calls.watch.clone()).unwrap_or_default();
+        let executes = matches!(part, Part::Program { .. });
+        let watch = self.syscalls.as_mut().map(|calls| calls.watch_where(executes)).unwrap_or_default();
         let terminal = self.case.scenario.host.terminal.then(Terminal::open).transpose()?;
         let launch = Launch {
             part,
@@ -86,7 +87,6 @@ impl Runner<'_> {
             terminal: terminal.as_ref(),
             watch: &watch,
         };
-        let executes = matches!(launch.part, Part::Program { .. });
         let launch::Started { pid, syscalls, leader } = launch::start(&launch, self.place.container)?;
         if let Some(known) = &mut self.syscalls {
             known.listen(syscalls, executes);

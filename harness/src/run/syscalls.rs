@@ -81,6 +81,15 @@ impl SystemCalls {
         }
     }
 
+    /// What is to be handed over. Where the host executes its program, what is called before that is not the wrapper's: its exec
+    /// is needed too.
+    pub(super) fn watch_where(&mut self, executes: bool) -> Watch {
+        if executes {
+            self.watch.add(CallKind::Exec);
+        }
+        self.watch.clone()
+    }
+
     /// The calls come here; the first is the host's own exec, if it is a program.
     pub(super) fn listen(&mut self, listener: Option<CallListener>, executes: bool) {
         self.listener = listener;
@@ -165,8 +174,9 @@ impl Runner<'_> {
         let host = self.host_pid();
         let started = !self.runs.is_empty();
         let Some(calls) = &mut self.syscalls else { return false };
-        if kind == CallKind::Exec && by == Caller::Host && !calls.host_executed {
-            calls.host_executed = true;
+        // Until then it is the harness that gets it ready.
+        if by == Caller::Host && !calls.host_executed {
+            calls.host_executed = kind == CallKind::Exec;
             return false;
         }
         if kind != CallKind::Close {

@@ -128,7 +128,7 @@ async fn write(stdin: Weak<Mutex<Option<ChildStdin>>>, bytes: Vec<u8>) -> io::Re
 fn polled(canceller: &Canceller) -> Polled {
     let state = match canceller.state() {
         State::Terminating => RunState::Stopping,
-        State::Terminated => RunState::Ended,
+        State::Terminated | State::Failed | State::Idle => RunState::Ended,
         _ => RunState::Running,
     };
     Polled { state, pid: canceller.pid().and_then(|pid| pid.try_into().ok()) }

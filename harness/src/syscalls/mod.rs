@@ -150,6 +150,11 @@ impl Watch {
         Self { kinds }
     }
 
+    /// Calls of this kind too.
+    pub(crate) fn add(&mut self, kind: CallKind) {
+        self.kinds.insert(kind);
+    }
+
     /// Whether nothing needs to be told, so that no filter is installed.
     pub(crate) fn is_empty(&self) -> bool {
         self.kinds.is_empty()

@@ -13,13 +13,14 @@ use super::mail::{Door, Wish};
 use super::{Key, Source};
 use crate::contain::{Containment, GraceKeptBy, Hold, Remaining};
 use crate::input::Feeder;
+use crate::minder::{Part, Parts};
 use crate::outcome::{
     Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
 };
 use crate::output::{Intake, OutputStream};
 use crate::room::Room;
 use crate::run::{Common, Event, Report};
-use crate::shared::State;
+use crate::state::Move;
 use crate::stop::{Happening, Rung, Step, climb};
 use crate::sys;
 
@@ -70,6 +71,8 @@ pub(crate) struct Case {
     grace: Duration,
     drain: Duration,
     intakes: Intakes,
+    /// Those of the streams and the timers that the minder still knows to be there.
+    parts: Parts,
     token: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Waker)>,
 
     rung: Rung,
@@ -129,8 +132,11 @@ impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
         let Opening { door, common, containment, hold, limits, intakes, token, started } = opening;
         let Limits { timeout, idle, grace, drain } = limits;
+        let parts = Self::parts_of(&intakes).with_if(timeout.is_some(), Part::Timeout);
+        let parts = parts.with_if(idle.is_some(), Part::IdleTimeout);
         let token = token.map(|token| (Box::pin(token.cancelled_owned()), door.waker()));
         Self {
+            parts,
             door,
             common,
             containment,
@@ -153,6 +159,26 @@ impl Case {
             started,
             ending: None,
         }
+    }
+
+    /// The streams and the timers that are there.
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    fn parts_of(intakes: &Intakes) -> Parts {
+        let parts = Parts::default().with_if(intakes.stdin.has_more(), Part::Stdin);
+        let parts = parts.with_if(intakes.stdout.is_open(), Part::Stdout);
+        parts.with_if(intakes.stderr.is_open(), Part::Stderr)
+    }
+
+    /// Has the minder know what is still there.
+    fn tell_parts(&mut self) {
+        let timers = Parts::default().with(Part::Timeout).with(Part::IdleTimeout);
+        let now = Self::parts_of(&self.intakes);
+        let lost = self.parts.without(if self.rung == Rung::Running { now.and(timers) } else { now });
+        self.common.lose(lost);
+        self.parts = self.parts.without(lost);
     }
 
     fn ending(&mut self) -> &mut Ending {
@@ -202,6 +228,12 @@ impl Case {
                 if self.cancels > 1 {
                     self.happen(Happening::StopUrged);
                 }
+                self.cut_drain();
+            }
+            Wish::ShutDown => self.stop_because(Reason::ShutDown),
+            Wish::ShutDownNow => {
+                self.stop_because(Reason::ShutDown);
+                self.happen(Happening::StopUrged);
                 self.cut_drain();
             }
             Wish::Drop => {
@@ -323,7 +355,7 @@ impl Case {
     fn happen(&mut self, happening: Happening) {
         let (next, steps) = climb(self.rung, happening);
         if self.rung == Rung::Running && next != Rung::Running {
-            self.common.board.post(State::Terminating);
+            self.common.make(Move::Stop);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
             // A hold that keeps the grace has killed them when that was over.
@@ -421,9 +453,12 @@ impl Case {
 
     /// Whether nothing is to be waited for any more. Drains the output first.
     pub(super) fn is_over(&mut self, room: &mut Room) -> bool {
-        if self.rung != Rung::Gone {
-            return false;
-        }
+        let is_over = self.rung == Rung::Gone && self.is_drained(room);
+        self.tell_parts();
+        is_over
+    }
+
+    fn is_drained(&mut self, room: &mut Room) -> bool {
         if !self.draining {
             self.draining = true;
             self.intakes.stdin.close();
@@ -468,8 +503,8 @@ impl Case {
         self.intakes.stderr.cut();
     }
 
-    /// Sends the outcome. Hands back the hold if its leader is still to be reaped.
-    pub(super) fn finish(&mut self) -> Option<Box<dyn Hold>> {
+    /// Sends the outcome. Gives what is left to do if the leader is still to be reaped.
+    pub(super) fn finish(&mut self) -> Option<Late> {
         let mut hold = self.hold.take();
         let ending = self.ending();
         ending.signalled = hold.as_ref().and_then(|hold| hold.signalled());
@@ -479,14 +514,17 @@ impl Case {
             stop.killed = times.killed.or(stop.killed);
         }
         self.common.board.forget_pid();
-        self.common.board.post(State::Terminated);
         let late = hold.take_if(|hold| !hold.is_done());
-        // Before anybody hears of the end: after that there is no zombie and no descriptor of the run.
+        // Before anybody hears of the end: after that there is no zombie and no descriptor of the run, and its minder has
+        // counted it.
         drop(hold);
         let outcome = self.outcome(Instant::now());
+        self.intakes.stdin.close();
+        self.tell_parts();
+        self.common.end(&outcome, late.is_some());
         // Nobody may be there to take it.
         let _ = self.common.reports.put(Report::Event(Event::Ended(Box::new(outcome))));
-        late
+        late.map(|hold| Late { hold, common: Arc::clone(&self.common) })
     }
 
     fn outcome(&mut self, now: Instant) -> Outcome {
@@ -517,6 +555,25 @@ impl Case {
             signalled: ending.signalled,
             usage: ending.usage,
         }
+    }
+}
+
+/// A run that has ended, and whose leader outlived its kill.
+pub(super) struct Late {
+    hold: Box<dyn Hold>,
+    common: Arc<Common>,
+}
+
+impl Late {
+    /// Whether nobody is left for us to reap. Reaps whom it can.
+    pub(super) fn is_done(&mut self) -> bool {
+        self.hold.is_done()
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.common.lose(Parts::default().with(Part::Lingering));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
@@ -28,13 +28,16 @@ pub(crate) enum Wish {
     Cancel,
     /// The `Run` was dropped.
     Drop,
+    /// Its minder is shut down.
+    ShutDown,
+    /// The same, and there is no time left.
+    ShutDownNow,
 }
 
 /// The supervisor's letter box. Sending never blocks for longer than another sender holds the lock.
 pub(crate) struct Mailbox {
     poller: Arc<Poller>,
     queue: Mutex<Queue>,
-    next_key: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -47,21 +50,11 @@ struct Queue {
 
 impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            poller: Arc::new(Poller::new()?),
-            queue: Mutex::default(),
-            next_key: AtomicU64::new(1),
-            closed: AtomicBool::new(false),
-        })
+        Ok(Self { poller: Arc::new(Poller::new()?), queue: Mutex::default(), closed: AtomicBool::new(false) })
     }
 
     pub(crate) fn poller(&self) -> &Arc<Poller> {
         &self.poller
-    }
-
-    /// A key that no other run has or had.
-    pub(crate) fn new_key(&self) -> Key {
-        self.next_key.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn send(&self, message: Message) {

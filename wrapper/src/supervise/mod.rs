@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use case::Late;
 pub(crate) use case::{Case, Intakes, Limits, Opening};
 pub(crate) use mail::{Door, Mailbox, Message, Wish};
 
-use crate::contain::{self, Hold};
+use crate::contain;
 use crate::room::Room;
 use crate::sys::{self, Token};
 
@@ -95,7 +96,7 @@ fn supervise(mailbox: &Mailbox) {
 struct Supervisor {
     cases: HashMap<Key, Box<Case>>,
     /// Those that outlived their kill and their run: reaped when they end at last.
-    late: HashMap<Key, Box<dyn Hold>>,
+    late: HashMap<Key, Late>,
     /// When to remove what is kept for further runs, and after which pause that was.
     tidy: Option<(Instant, Duration)>,
     /// The next deadline of each case that has one, so that nobody has to go through all cases to find it.
@@ -160,8 +161,8 @@ impl Supervisor {
             if let Some(case) = self.cases.get_mut(&key) {
                 case.serve(source, &mut self.room);
                 self.touched.push(key);
-            } else if let Some(hold) = self.late.get_mut(&key) {
-                if hold.is_done() {
+            } else if let Some(late) = self.late.get_mut(&key) {
+                if late.is_done() {
                     self.late.remove(&key);
                 }
             }
@@ -213,9 +214,9 @@ impl Supervisor {
                 next.map(|deadline| self.deadlines.insert((deadline, key)));
             }
             if is_over {
-                let hold = case.finish();
+                let late = case.finish();
                 self.cases.remove(&key);
-                hold.map(|hold| self.late.insert(key, hold));
+                late.map(|late| self.late.insert(key, late));
             }
         }
         if self.cases.is_empty() {

@@ -1,15 +1,18 @@
 //! What cannot be shown with a real process here: one that no kill ends, and a fault of our own.
 
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::mail::Wish;
 use super::*;
-use crate::contain::{Containment, GraceKeptBy, LeaderEnd, Remaining};
+use crate::contain::{Containment, GraceKeptBy, Hold, LeaderEnd, Remaining};
 use crate::input::Feeder;
+use crate::minder::{About, Minder, Registry, RunEntry};
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
 use crate::output::{Intake, Overflow};
 use crate::run::{Common, Event, Report};
+use crate::state::{Move, State};
 
 /// A hold without any process.
 #[derive(Clone, Default)]
@@ -68,8 +71,21 @@ impl Hold for Puppet {
 }
 
 fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Arc<Common>) {
-    let common = Arc::new(Common::new());
-    let door = Door::new(Arc::clone(mailbox), mailbox.new_key());
+    open_for(&Arc::default(), mailbox, puppet, grace)
+}
+
+fn open_for(
+    registry: &Arc<Registry>,
+    mailbox: &Arc<Mailbox>,
+    puppet: &Puppet,
+    grace: Duration,
+) -> (Door, Arc<Common>) {
+    let about =
+        About { description: "a puppet".into(), metadata: Box::new([]), created_at: Location::caller() };
+    let common = Arc::new(Common::new(RunEntry::new(Arc::clone(registry), about)));
+    assert!(registry.enrol(&common));
+    common.make(Move::Start);
+    let door = Door::new(Arc::clone(mailbox), common.entry.key());
     let stdout = match &puppet.stdout {
         Some(held) => {
             let token = Source::Stdout.token(door.key());
@@ -89,6 +105,7 @@ fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Arc<
         token: None,
         started: Instant::now(),
     });
+    common.begin(4711, case.parts());
     mailbox.send(Message::Watch(Box::new(case)));
     (door, common)
 }
@@ -118,7 +135,10 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let mailbox = own_supervisor();
     let puppet = Puppet::default();
     let before = Instant::now();
-    let (door, events) = open(&mailbox, &puppet, Duration::ZERO);
+    let registry = Arc::default();
+    let minder = Minder::from_registry(&registry);
+    let (door, events) = open_for(&registry, &mailbox, &puppet, Duration::ZERO);
+    let board = Arc::clone(&events);
     door.stop(Wish::Cancel);
     let outcome = outcome(events);
     assert!(before.elapsed() < Duration::from_secs(4), "took {:?}", before.elapsed());
@@ -127,6 +147,12 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let survivor = Survivor { pid: 4711, why: WhyAlive::Uninterruptible };
     assert_eq!(outcome.left, Left::Survivors(vec![survivor]));
     assert!(puppet.killed.load(Ordering::SeqCst) && !puppet.released.load(Ordering::SeqCst));
+    assert_eq!(board.board.state(), State::Failed);
+    let stats = minder.stats();
+    assert_eq!((stats.ends.cancelled, stats.failed_ends, stats.escalations), (1, 1, 1));
+    assert_eq!((stats.runs.running, stats.runs.lingering, stats.cleaning_up), (0, 1, 1));
+    let report = minder.shutdown_blocking(Duration::from_millis(10));
+    assert_eq!((report.cleaned.all(), report.failed.process, report.errors.len()), (0, 1, 1), "{report}");
 
     // It ends at last, which its handle reports.
     puppet.ended.store(true, Ordering::SeqCst);
@@ -136,6 +162,10 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let deadline = Instant::now() + Duration::from_secs(4);
     while !puppet.released.load(Ordering::SeqCst) {
         assert!(Instant::now() < deadline, "it was not reaped");
+        thread::yield_now();
+    }
+    while minder.stats().resources.all() > 0 {
+        assert!(Instant::now() < deadline, "it is still on the registry");
         thread::yield_now();
     }
     drop(handle);

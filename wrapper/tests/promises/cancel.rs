@@ -77,12 +77,12 @@ async fn a_canceller_tells_where_the_run_stands_while_somebody_waits_for_it_and_
     assert!(canceller.pid().is_some(), "it is deaf, so it lives");
     canceller.cancel();
     within(waits).await.expect("nobody aborts it");
-    assert_eq!((canceller.state(), canceller.pid()), (State::Terminated, None));
+    assert_eq!((canceller.state(), canceller.pid()), (State::Idle, None), "its handle is gone as well");
 
     let run = start(&mut sh("exec sleep 100"));
     let canceller = run.canceller();
     drop(run);
-    eventually("the dropped run is over", || canceller.state() == State::Terminated);
+    eventually("the dropped run is over", || canceller.state() == State::Idle);
     assert_eq!(canceller.pid(), None);
 }
 

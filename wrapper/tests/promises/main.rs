@@ -10,6 +10,7 @@ mod environment;
 mod held;
 mod limits;
 mod lines;
+mod minder;
 mod nanny;
 mod output;
 mod owner;

@@ -33,6 +33,7 @@ fn source(module: &str) -> &'static str {
         "cancel" => include_str!("cancel.rs"),
         "deadlines" => include_str!("deadlines.rs"),
         "limits" => include_str!("limits.rs"),
+        "minder" => include_str!("minder.rs"),
         "nanny" => include_str!("nanny.rs"),
         "out_of_reach" => include_str!("../group/out_of_reach.rs"),
         "output" => include_str!("output.rs"),

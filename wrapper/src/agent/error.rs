@@ -1,0 +1,115 @@
+//! Why an agent was not started, and what to do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::start::StartError;
+
+/// Why an execution was not begun. Nothing of it is left, and each message says what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The prompt is empty, or nothing but white space.
+    EmptyPrompt,
+    /// The prompt cannot be given to this agent as an argument.
+    UnfitPrompt {
+        /// Why.
+        why: &'static str,
+    },
+    /// No program of the agent was found.
+    Missing {
+        /// What the agent is called.
+        agent: String,
+        /// What its program may be called.
+        programs: Vec<String>,
+        /// The environment variable that may name it.
+        variable: Option<String>,
+        /// The directories that were looked through.
+        looked: Vec<PathBuf>,
+    },
+    /// A program was named, and is not there.
+    NotThere {
+        /// What the agent is called.
+        agent: String,
+        /// The program.
+        program: PathBuf,
+        /// Who named it.
+        named_by: String,
+    },
+    /// The program is there, and may not be executed.
+    NotExecutable {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The breaker is open: the last attempts were refused for want of a login.
+    BreakerOpen {
+        /// How long nobody will be let through. `None`: until the attempt has ended that was let through to find out.
+        retry_after: Option<Duration>,
+    },
+    /// The scope that this agent was made for is over.
+    ScopeOver,
+    /// The program could not be started.
+    Start(StartError),
+}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyPrompt => f.write_str("the prompt is empty: say what the agent shall do"),
+            Self::UnfitPrompt { why } => {
+                write!(f, "the prompt cannot be passed as an argument, {why}: pass it on stdin")
+            }
+            Self::Missing { agent, programs, variable, looked } => {
+                write!(f, "cannot find the {agent} ({}): install it, ", programs.join(", "))?;
+                if let Some(variable) = variable {
+                    write!(f, "or name its path in the environment variable {variable}, ")?;
+                }
+                f.write_str("or give its path; looked in")?;
+                let mut separator = " ";
+                for directory in looked {
+                    write!(f, "{separator}{}", directory.display())?;
+                    separator = ", ";
+                }
+                if looked.is_empty() { f.write_str(" no directory, because PATH is not set") } else { Ok(()) }
+            }
+            Self::NotThere { agent, program, named_by } => {
+                let program = program.display();
+                write!(
+                    f,
+                    "there is no {agent} at {program}, which {named_by} names: correct it, or install it there"
+                )
+            }
+            Self::NotExecutable { program, why } => {
+                let program = program.display();
+                write!(
+                    f,
+                    "permission denied for {program}, {why}: allow it (chmod +x), or name another program"
+                )
+            }
+            Self::BreakerOpen { retry_after } => {
+                f.write_str("nobody is logged in, as the last attempts have shown: log in, and try again ")?;
+                match retry_after {
+                    Some(time) => write!(f, "in {:.1} s", time.as_secs_f64()),
+                    None => f.write_str("when the attempt has ended that is under way"),
+                }
+            }
+            Self::ScopeOver => {
+                f.write_str("the scope of this agent is over: take the agent that the scope was made from")
+            }
+            Self::Start(_) => f.write_str("cannot start the agent"),
+        }
+    }
+}
+
+impl Error for AgentError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Start(source) => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One prompt on its way through its attempts.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use backon::ExponentialBackoff;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::breaker::{Permit, Verdict};
+use super::error::AgentError;
+use super::handle::Agent;
+use super::message::{Kind, Message, Reader};
+use super::retry::{AttemptEnd, Fault, Heard, is_want_of_room};
+use super::steering::Steering;
+use crate::outcome::Outcome;
+use crate::run::{Event, Run};
+use crate::start::StartError;
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// The agent has answered, and ended well.
+    Answered,
+    /// Nobody is logged in. The run was stopped as soon as the agent said so, and is not tried again.
+    AuthenticationFailed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// The last attempt failed, and was not worth another one, or there were enough, or the deadline is near.
+    Failed(Fault),
+    /// There would have been another attempt, but the breaker has opened meanwhile.
+    BreakerOpen,
+    /// The [`Execution`] was dropped. Only the statistics know it.
+    Dropped,
+}
+
+/// What is known of an execution that has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// How it ended.
+    pub end: End,
+    /// How many attempts were made, the first one included.
+    pub attempts: u32,
+    /// How many messages there were in all attempts.
+    pub messages: u64,
+    /// What its last attempt came to: exit status, how it was stopped, who is left. `None` if none was started.
+    pub outcome: Option<Outcome>,
+    /// Why the last attempt could not be started, if it could not.
+    pub not_started: Option<Arc<StartError>>,
+    /// From the beginning to the end, pauses included.
+    pub took: Duration,
+}
+
+/// A prompt that an agent was given: a [`Stream`] of what it says, until it has ended.
+///
+/// Dropping it cancels it, whatever it does just then; see [`Run`]. It goes on only while somebody takes its messages, or
+/// waits; but a limit of its time, a cancel and the end of its owner act in any case.
+#[derive(Debug)]
+#[must_use = "dropping an execution cancels it"]
+pub struct Execution {
+    number: u64,
+    agent: Agent,
+    program: PathBuf,
+    prompt: Bytes,
+    steering: Arc<Steering>,
+    began: Instant,
+    pauses: ExponentialBackoff,
+    stage: Stage,
+    attempts: u32,
+    messages: u64,
+    outcome: Option<Outcome>,
+    not_started: Option<Arc<StartError>>,
+    report: Option<Box<Report>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Running(Box<Attempt>),
+    Pausing(Pin<Box<Pause>>),
+    Over,
+}
+
+/// A child at work.
+#[derive(Debug)]
+struct Attempt {
+    run: Run,
+    permit: Permit,
+    reader: Reader,
+    heard: Heard,
+    /// Stops this run without being a cancel of the caller's.
+    early_stop: CancellationToken,
+}
+
+/// The time between two attempts, which a cancel ends.
+#[derive(Debug)]
+struct Pause {
+    sleep: Pin<Box<Sleep>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What becomes of the first attempt of an execution that is begun.
+enum First {
+    Runs(Box<Attempt>),
+    ComesAfter(Duration),
+    Cancelled,
+}
+
+/// Why there is no attempt.
+enum NoAttempt {
+    Cancelled,
+    BreakerOpen(Option<Duration>),
+    NotStarted(StartError),
+}
+
+impl Execution {
+    /// Begins the first attempt. If it fails for want of room and a retry is worth it, a pause comes first.
+    pub(super) fn begin(agent: &Agent, program: PathBuf, prompt: Bytes) -> Result<Self, AgentError> {
+        let settings = agent.settings();
+        let parent = settings.cancel_on.clone().unwrap_or_default();
+        let mut execution = Self {
+            number: agent.next_number(),
+            agent: agent.clone(),
+            program,
+            prompt,
+            steering: Arc::new(Steering::new(parent.child_token())),
+            began: Instant::now(),
+            pauses: settings.retries.pauses(),
+            stage: Stage::Over,
+            attempts: 0,
+            messages: 0,
+            outcome: None,
+            not_started: None,
+            report: None,
+        };
+        if !agent.fleet().join(execution.number, &execution.steering) {
+            execution.steering.finish();
+            agent.fleet().leave(execution.number);
+            return Err(AgentError::ScopeOver);
+        }
+        let first = match execution.begin_attempt() {
+            Ok(attempt) => First::Runs(attempt),
+            Err(NoAttempt::Cancelled) => First::Cancelled,
+            Err(NoAttempt::BreakerOpen(retry_after)) => {
+                return Err(execution.give_up(AgentError::BreakerOpen { retry_after }));
+            }
+            Err(NoAttempt::NotStarted(error)) => {
+                let pause = is_want_of_room(&error).then(|| execution.next_pause(Fault::NoRoom)).flatten();
+                match pause {
+                    Some(pause) => First::ComesAfter(pause),
+                    None => return Err(execution.give_up(AgentError::Start(error))),
+                }
+            }
+        };
+        // Before anything can end, so that no more ends are ever counted than beginnings.
+        agent.tally().started += 1;
+        match first {
+            First::Runs(attempt) => execution.stage = Stage::Running(attempt),
+            First::Cancelled => execution.end(End::Cancelled),
+            First::ComesAfter(pause) => execution.pause(pause),
+        }
+        Ok(execution)
+    }
+
+    /// The next message; `None` when the execution has ended. Cancel-safe: no message is lost if the future is dropped.
+    pub async fn next_message(&mut self) -> Option<Message> {
+        std::future::poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// Goes on to the end, and says how it was. The messages that nobody took are read, counted and thrown away. Asking
+    /// again gives the same answer. Cancel-safe.
+    pub async fn wait(&mut self) -> Report {
+        loop {
+            if let Some(report) = &self.report {
+                return Report::clone(report);
+            }
+            std::future::poll_fn(|context| self.poll_message(context)).await;
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_deref()
+    }
+
+    /// The number of this execution among those of its agent.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many attempts were begun.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether it waits for the time of its next attempt.
+    pub fn is_pausing(&self) -> bool {
+        matches!(self.stage, Stage::Pausing(_))
+    }
+
+    /// The pid of the agent that runs just now; see [`Run::pid`].
+    pub fn pid(&self) -> Option<u32> {
+        self.steering.pid()
+    }
+
+    /// Stops it: the agent and all that it has started are asked to end, and killed when the grace is over; a pause is
+    /// over at once; there is no further attempt. Returns at once. A second call does not wait for the grace.
+    pub fn cancel(&self) {
+        self.steering.cancel();
+    }
+
+    /// A handle that does the same from anywhere. It does not keep the execution alive.
+    pub fn canceller(&self) -> ExecutionCanceller {
+        ExecutionCanceller { steering: Arc::clone(&self.steering) }
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        loop {
+            match &mut self.stage {
+                Stage::Over => return Poll::Ready(None),
+                Stage::Pausing(pause) => {
+                    ready!(pause.as_mut().poll_end(context));
+                    self.try_again();
+                }
+                Stage::Running(attempt) => match ready!(Pin::new(&mut attempt.run).poll_next(context)) {
+                    Some(Event::Line(line)) => {
+                        let dialect = self.agent.dialect();
+                        let Some(message) = attempt.reader.take(dialect, self.attempts, line) else {
+                            continue;
+                        };
+                        attempt.hear(&self.agent, &message);
+                        self.messages += 1;
+                        return Poll::Ready(Some(message));
+                    }
+                    Some(Event::Ended(outcome)) => self.conclude(*outcome),
+                    Some(_) => {}
+                    // The last event has been taken: the stage is another by now.
+                    None => return Poll::Ready(None),
+                },
+            }
+        }
+    }
+
+    fn begin_attempt(&mut self) -> Result<Box<Attempt>, NoAttempt> {
+        let permit = self.agent.breaker().ask(Instant::now()).map_err(NoAttempt::BreakerOpen)?;
+        let early_stop = self.steering.token_of_attempt();
+        if !self.steering.begin_attempt() {
+            self.report_to_breaker(&permit, Verdict::Nothing);
+            return Err(NoAttempt::Cancelled);
+        }
+        let mut command = self.agent.command(&self.program, &self.prompt);
+        command.cancel_on(early_stop.clone());
+        let limits = [self.agent.settings().timeout, self.time_left()];
+        if let Some(timeout) = limits.into_iter().flatten().min() {
+            command.timeout(timeout);
+        }
+        match command.start() {
+            Ok(run) => {
+                self.steering.attempt_runs(run.canceller());
+                self.attempts += 1;
+                let mut tally = self.agent.tally();
+                tally.attempts += 1;
+                tally.retries += u64::from(self.attempts > 1);
+                drop(tally);
+                let (reader, heard) = (Reader::default(), Heard::default());
+                Ok(Box::new(Attempt { run, permit, reader, heard, early_stop }))
+            }
+            Err(error) => {
+                self.steering.attempt_is_over();
+                self.report_to_breaker(&permit, Verdict::Nothing);
+                Err(NoAttempt::NotStarted(error))
+            }
+        }
+    }
+
+    /// A pause is over, or a cancel has ended it.
+    fn try_again(&mut self) {
+        match self.begin_attempt() {
+            Ok(attempt) => self.stage = Stage::Running(attempt),
+            Err(NoAttempt::Cancelled) => self.end(End::Cancelled),
+            Err(NoAttempt::BreakerOpen(_)) => self.end(End::BreakerOpen),
+            Err(NoAttempt::NotStarted(error)) => {
+                let fault = if is_want_of_room(&error) { Fault::NoRoom } else { Fault::NotStarted };
+                self.not_started = Some(Arc::new(error));
+                self.fail(fault);
+            }
+        }
+    }
+
+    /// An attempt has ended.
+    fn conclude(&mut self, outcome: Outcome) {
+        let Stage::Running(attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let end = attempt.heard.conclude(self.agent.dialect(), self.steering.is_cancelled(), &outcome);
+        self.steering.attempt_is_over();
+        self.outcome = Some(outcome);
+        self.not_started = None;
+        let verdict = match end {
+            AttemptEnd::AuthenticationFailed => Verdict::Refused,
+            AttemptEnd::Answered => Verdict::Accepted,
+            AttemptEnd::Cancelled | AttemptEnd::Failed(_) => Verdict::Nothing,
+        };
+        self.report_to_breaker(&attempt.permit, verdict);
+        match end {
+            AttemptEnd::Answered => self.end(End::Answered),
+            AttemptEnd::AuthenticationFailed => self.end(End::AuthenticationFailed),
+            AttemptEnd::Cancelled => self.end(End::Cancelled),
+            AttemptEnd::Failed(fault) => self.fail(fault),
+        }
+    }
+
+    /// An attempt has failed: a pause, or the end.
+    fn fail(&mut self, fault: Fault) {
+        if self.steering.is_cancelled() {
+            return self.end(End::Cancelled);
+        }
+        match self.next_pause(fault) {
+            Some(pause) => self.pause(pause),
+            None => self.end(End::Failed(fault)),
+        }
+    }
+
+    fn next_pause(&mut self, fault: Fault) -> Option<Duration> {
+        let left = self.time_left();
+        self.agent.settings().retries.pause(fault, &mut self.pauses, left)
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        self.agent.settings().retries.left(self.began, Instant::now())
+    }
+
+    fn pause(&mut self, time: Duration) {
+        let sleep = Box::pin(tokio::time::sleep(time));
+        let cancelled = Box::pin(self.steering.cancelled());
+        self.stage = Stage::Pausing(Box::pin(Pause { sleep, cancelled }));
+    }
+
+    fn end(&mut self, end: End) {
+        self.stage = Stage::Over;
+        self.report = Some(Box::new(Report {
+            end,
+            attempts: self.attempts,
+            messages: self.messages,
+            outcome: self.outcome.take(),
+            not_started: self.not_started.take(),
+            took: self.began.elapsed(),
+        }));
+        self.steering.finish();
+        self.agent.fleet().leave(self.number);
+        self.agent.tally().ends(end);
+    }
+
+    /// For an execution that nobody gets.
+    fn give_up(self, error: AgentError) -> AgentError {
+        self.steering.finish();
+        self.agent.fleet().leave(self.number);
+        error
+    }
+
+    fn report_to_breaker(&self, permit: &Permit, verdict: Verdict) {
+        self.agent.breaker().report(permit, verdict, Instant::now());
+    }
+}
+
+impl Attempt {
+    fn hear(&mut self, agent: &Agent, message: &Message) {
+        self.heard.note(agent.dialect(), message);
+        agent.tally().says(message);
+        if message.kind == Kind::AuthenticationError {
+            self.early_stop.cancel();
+        }
+    }
+}
+
+impl Pause {
+    fn poll_end(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.cancelled.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.sleep.as_mut().poll(context)
+    }
+}
+
+impl Stream for Execution {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_message(context)
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        match &stage {
+            Stage::Over => return,
+            Stage::Running(attempt) => self.report_to_breaker(&attempt.permit, Verdict::Nothing),
+            Stage::Pausing(_) => {}
+        }
+        // The run, if there is one, is on its way to its end from here on.
+        drop(stage);
+        self.steering.finish();
+        self.agent.fleet().leave(self.number);
+        self.agent.tally().ends(End::Dropped);
+    }
+}
+
+/// Cancels an execution from anywhere.
+#[derive(Clone, Debug)]
+pub struct ExecutionCanceller {
+    steering: Arc<Steering>,
+}
+
+impl ExecutionCanceller {
+    /// See [`Execution::cancel`]; all cancellers of an execution, and the execution itself, count together.
+    pub fn cancel(&self) {
+        self.steering.cancel();
+    }
+
+    /// See [`Execution::pid`].
+    pub fn pid(&self) -> Option<u32> {
+        self.steering.pid()
+    }
+
+    /// Whether nothing of the execution runs any more, and nothing will.
+    pub fn is_over(&self) -> bool {
+        self.steering.is_over()
+    }
+}

@@ -1,0 +1,116 @@
+//! Nobody is logged in: the run is stopped at once, and the breaker keeps others from trying.
+
+use std::time::Duration;
+
+use childminder::agent::{AgentError, BreakerLimits, BreakerState, End, Kind, Retries};
+use childminder::{Ended, Reason};
+
+use crate::scene::{LONG_GRACE, assert_all_dead, eventually, within};
+use crate::stage::{RESULT, TELL_PID, Witness, all, execute, kinds, pids, shell, slow_to_end};
+
+const REFUSED: &str = r#"echo '{"type":"error","kind":"authentication","message":"not logged in"}'"#;
+
+#[tokio::test]
+async fn an_authentication_error_stops_the_run_at_once_and_is_not_tried_again() {
+    let agent = shell(&format!("{TELL_PID}; {REFUSED}; exec sleep 100")).retries(Retries::default()).build();
+    let mut execution = execute(&agent);
+    let tree = pids(&mut execution, 1).await;
+    let (messages, report) = all(&mut execution).await;
+    assert_all_dead(&tree);
+    assert_eq!(kinds(&messages), [Kind::AuthenticationError]);
+    assert_eq!((report.end, report.attempts), (End::AuthenticationFailed, 1));
+    assert_eq!(report.outcome.expect("it ran").ended, Ended::Stopped(Reason::Cancelled));
+}
+
+#[tokio::test]
+async fn a_cancel_after_an_early_stop_is_the_first_cancel_and_leaves_the_grace() {
+    let agent = slow_to_end(r#"{"type":"error","kind":"authentication"}"#).build();
+    let mut execution = execute(&agent);
+    while crate::stage::next(&mut execution).await.text.as_deref() != Some("asked") {}
+    execution.cancel();
+    let report = within(execution.wait()).await;
+    let stop = report.outcome.expect("it ran").stop.expect("it was stopped");
+    assert!(stop.killed.is_none(), "{stop:?}");
+}
+
+#[tokio::test]
+async fn a_word_on_stderr_and_an_exit_code_tell_it_too() {
+    for script in ["echo Invalid API key >&2; exec sleep 100", "exit 77"] {
+        let (_, report) = all(&mut execute(&shell(script).build())).await;
+        assert_eq!(report.end, End::AuthenticationFailed, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn the_breaker_opens_refuses_lets_a_probe_through_and_closes() {
+    let logged_in = Witness::new();
+    let tries = Witness::new();
+    let script = format!("echo >> {tries}; if [ -e {logged_in} ]; then {RESULT}; else {REFUSED}; fi");
+    let pause = Duration::from_millis(200);
+    let agent = shell(&script).breaker(BreakerLimits::new(2, pause)).build();
+    for _ in 0..2 {
+        assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    }
+    // It may have taken longer than the pause to come here.
+    match agent.execute("a prompt") {
+        Err(AgentError::BreakerOpen { retry_after: Some(time) }) => assert!(time <= pause),
+        Err(error) => panic!("{error}"),
+        Ok(mut probe) => assert_eq!(all(&mut probe).await.1.end, End::AuthenticationFailed),
+    }
+    std::fs::write(&logged_in.0, "").expect("our own file");
+    eventually("the pause is over", || agent.stats().breaker == BreakerState::HalfOpen);
+    let mut probe = execute(&agent);
+    let refused = agent.execute("a prompt").expect_err("one probe at a time");
+    assert!(matches!(refused, AgentError::BreakerOpen { retry_after: None }), "{refused}");
+    assert_eq!(all(&mut probe).await.1.end, End::Answered);
+    assert_eq!(agent.stats().breaker, BreakerState::Closed);
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::Answered);
+}
+
+#[tokio::test]
+async fn an_open_breaker_starts_nothing() {
+    let tries = Witness::new();
+    let agent =
+        shell(&format!("echo >> {tries}; {REFUSED}")).breaker(BreakerLimits::new(1, LONG_GRACE)).build();
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    for _ in 0..3 {
+        let error = agent.execute("a prompt").expect_err("it is open");
+        assert!(error.to_string().contains("log in"), "{error}");
+    }
+    assert_eq!(tries.lines(), 1);
+    let stats = agent.stats();
+    assert_eq!((stats.started, stats.refused, stats.breaker), (1, 3, BreakerState::Open));
+}
+
+#[tokio::test]
+async fn a_probe_that_is_dropped_leaves_the_way_to_the_next_one() {
+    let logged_in = Witness::new();
+    let script = format!("if [ -e {logged_in} ]; then {TELL_PID}; exec sleep 100; else {REFUSED}; fi");
+    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::ZERO)).build();
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    std::fs::write(&logged_in.0, "").expect("our own file");
+    let probe = execute(&agent);
+    assert!(agent.execute("a prompt").is_err(), "one probe at a time");
+    drop(probe);
+    drop(execute(&agent));
+}
+
+#[tokio::test]
+async fn a_retry_ends_where_the_breaker_has_opened_meanwhile() {
+    // Busy when it is asked the first time, and refused the second time, which is by somebody else.
+    let tries = Witness::new();
+    let script = format!(
+        r#"echo >> {tries}; if [ $(wc -l < {tries}) -eq 1 ]; then echo '{{"type":"error","message":"overloaded"}}'; exit 1; fi; {REFUSED}"#
+    );
+    let mut retries = Retries::default();
+    (retries.first_pause, retries.jitter) = (Duration::from_millis(400), false);
+    let agent = shell(&script).retries(retries).breaker(BreakerLimits::new(1, LONG_GRACE)).build();
+    let mut waits = execute(&agent);
+    assert_eq!(crate::stage::next(&mut waits).await.kind, Kind::Error);
+    let canceller = waits.canceller();
+    eventually("the first attempt has ended", || canceller.pid().is_none());
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    let report = within(waits.wait()).await;
+    assert_eq!((report.end, report.attempts), (End::BreakerOpen, 1));
+    assert_eq!(tries.lines(), 2);
+}
