@@ -43,6 +43,9 @@ impl Stat {
     }
 
     /// Reads the text of a `stat` file. The name may hold spaces and parentheses, so the fields are counted from its last one.
+    ///
+    /// Nothing for a process that is just being released: it is neither alive nor a zombie any more, and the kernel gives -1 for its
+    /// group and its session.
     pub fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.rsplit_once(')')?;
         let (pid, comm) = head.split_once('(')?;
@@ -52,6 +55,9 @@ impl Stat {
             'Z' if number(17)? > 1 => 'S',
             state => state,
         };
+        if number(2)? == -1 {
+            return None;
+        }
         Some(Self {
             pid: pid.trim().parse().ok()?,
             comm: comm.to_owned(),
@@ -260,6 +266,12 @@ mod tests {
         };
         assert!(of(1).is_zombie());
         assert!(!of(2).is_zombie());
+    }
+
+    #[test]
+    fn a_process_that_is_being_released_is_nobody() {
+        let text = "655 (fake-cli) X 0 -1 -1 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 0 0 3758691 0 0 0";
+        assert_eq!(Stat::parse(text), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use childminder::Minder;
 use childminder::agent::{Agent, AgentBuilder, Dialect, Kind, Message, Report};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -240,7 +241,8 @@ impl Screen {
         for line in &self.lines {
             let _ = writeln!(frame, "\x1b[2K{}", fitting(&line.to_string()));
         }
-        self.drawn = self.lines.len();
+        let _ = writeln!(frame, "\x1b[2K{}", fitting(&registered()));
+        self.drawn = self.lines.len() + 1;
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(frame.as_bytes())?;
         stdout.flush()
@@ -287,6 +289,18 @@ impl std::fmt::Display for Line {
         write!(f, " {:>4} said", self.messages.values().sum::<u64>())?;
         write!(f, "  {}", self.last)
     }
+}
+
+/// What there is of everything, as the registry of this process knows it.
+fn registered() -> String {
+    let stats = Minder::shared().stats();
+    let mut text = String::from("registered:");
+    for kind in childminder::Kind::ALL {
+        let _ = write!(text, " {} {kind}", stats.resources.of(kind));
+    }
+    let oldest = stats.oldest.unwrap_or_default().as_secs_f64();
+    let _ = write!(text, ", the oldest {oldest:.1} s; {} started, {} ended", stats.starts, stats.ends.all());
+    text
 }
 
 /// What a process uses just now.

@@ -3,15 +3,17 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::BreakerLimits;
+use super::breaker::{Breaker, BreakerLimits};
 use super::dialect::Dialect;
 use super::handle::Agent;
 use super::retry::Retries;
 use crate::command::Command;
+use crate::minder::Minder;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
@@ -35,9 +37,14 @@ pub(super) struct Settings {
     pub(super) grace: Duration,
     pub(super) message_limit: usize,
     pub(super) retries: Retries,
-    pub(super) breaker: BreakerLimits,
+    pub(super) breaker: Arc<Mutex<Breaker>>,
     pub(super) cancel_on: Option<CancellationToken>,
+    pub(super) minder: Minder,
     pub(super) configure: Vec<Configure>,
+}
+
+fn shared(limits: BreakerLimits) -> Arc<Mutex<Breaker>> {
+    Arc::new(Mutex::new(Breaker::new(limits)))
 }
 
 impl fmt::Debug for Settings {
@@ -61,8 +68,9 @@ impl AgentBuilder {
             grace: DEFAULT_GRACE,
             message_limit: DEFAULT_MESSAGE_LIMIT,
             retries: Retries::default(),
-            breaker: BreakerLimits::default(),
+            breaker: shared(BreakerLimits::default()),
             cancel_on: None,
+            minder: Minder::shared(),
             configure: Vec::new(),
         };
         Self { settings }
@@ -113,13 +121,25 @@ impl AgentBuilder {
 
     /// When nobody is let through any more, because nobody is logged in.
     pub fn breaker(mut self, limits: BreakerLimits) -> Self {
-        self.settings.breaker = limits;
+        self.settings.breaker = shared(limits);
+        self
+    }
+
+    /// Has one breaker with another agent, because they have one login.
+    pub fn breaker_of(mut self, agent: &Agent) -> Self {
+        self.settings.breaker = Arc::clone(&agent.settings().breaker);
         self
     }
 
     /// Cancels every execution when `token` is cancelled, also if nobody polls it, and all later ones at once.
     pub fn cancel_on(mut self, token: CancellationToken) -> Self {
         self.settings.cancel_on = Some(token);
+        self
+    }
+
+    /// Who knows of the runs of this agent, and of the pauses between its attempts. Default: [`Minder::shared`].
+    pub fn minder(mut self, minder: &Minder) -> Self {
+        self.settings.minder = minder.clone();
         self
     }
 

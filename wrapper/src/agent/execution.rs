@@ -1,5 +1,6 @@
 //! One prompt on its way through its attempts.
 
+use std::panic::Location;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::{Duration, Instant};
 use backon::ExponentialBackoff;
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::breaker::{Permit, Verdict};
@@ -17,10 +17,11 @@ use super::error::AgentError;
 use super::handle::Agent;
 use super::message::{Kind, Message, Reader};
 use super::retry::{AttemptEnd, Fault, Heard, is_want_of_room};
-use super::steering::Steering;
-use crate::outcome::Outcome;
+use super::steering::{Phase, Steering};
+use crate::minder::{Rang, Timer};
+use crate::outcome::{Left, Outcome};
 use crate::run::{Event, Run};
-use crate::start::StartError;
+use crate::start::{StartError, start};
 
 /// How an execution ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +31,7 @@ pub enum End {
     Answered,
     /// Nobody is logged in. The run was stopped as soon as the agent said so, and is not tried again.
     AuthenticationFailed,
-    /// Somebody cancelled it.
+    /// Somebody cancelled it, or its [`Minder`](crate::Minder) was shut down.
     Cancelled,
     /// The last attempt failed, and was not worth another one, or there were enough, or the deadline is near.
     Failed(Fault),
@@ -71,6 +72,8 @@ pub struct Execution {
     prompt: Bytes,
     steering: Arc<Steering>,
     began: Instant,
+    /// Where the owner began it.
+    created_at: &'static Location<'static>,
     pauses: ExponentialBackoff,
     stage: Stage,
     attempts: u32,
@@ -83,7 +86,7 @@ pub struct Execution {
 #[derive(Debug)]
 enum Stage {
     Running(Box<Attempt>),
-    Pausing(Pin<Box<Pause>>),
+    Pausing(Box<Pause>),
     Over,
 }
 
@@ -101,7 +104,7 @@ struct Attempt {
 /// The time between two attempts, which a cancel ends.
 #[derive(Debug)]
 struct Pause {
-    sleep: Pin<Box<Sleep>>,
+    timer: Timer,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -121,7 +124,12 @@ enum NoAttempt {
 
 impl Execution {
     /// Begins the first attempt. If it fails for want of room and a retry is worth it, a pause comes first.
-    pub(super) fn begin(agent: &Agent, program: PathBuf, prompt: Bytes) -> Result<Self, AgentError> {
+    pub(super) fn begin(
+        agent: &Agent,
+        program: PathBuf,
+        prompt: Bytes,
+        created_at: &'static Location<'static>,
+    ) -> Result<Self, AgentError> {
         let settings = agent.settings();
         let parent = settings.cancel_on.clone().unwrap_or_default();
         let mut execution = Self {
@@ -131,6 +139,7 @@ impl Execution {
             prompt,
             steering: Arc::new(Steering::new(parent.child_token())),
             began: Instant::now(),
+            created_at,
             pauses: settings.retries.pauses(),
             stage: Stage::Over,
             attempts: 0,
@@ -199,9 +208,9 @@ impl Execution {
         self.attempts
     }
 
-    /// Whether it waits for the time of its next attempt.
-    pub fn is_pausing(&self) -> bool {
-        matches!(self.stage, Stage::Pausing(_))
+    /// Where it stands. A cancel is noticed a moment after it was given.
+    pub fn phase(&self) -> Phase {
+        self.steering.phase()
     }
 
     /// The pid of the agent that runs just now; see [`Run::pid`].
@@ -225,8 +234,11 @@ impl Execution {
             match &mut self.stage {
                 Stage::Over => return Poll::Ready(None),
                 Stage::Pausing(pause) => {
-                    ready!(pause.as_mut().poll_end(context));
-                    self.try_again();
+                    if ready!(pause.poll_end(context)) {
+                        self.try_again();
+                    } else {
+                        self.end(End::Cancelled);
+                    }
                 }
                 Stage::Running(attempt) => match ready!(Pin::new(&mut attempt.run).poll_next(context)) {
                     Some(Event::Line(line)) => {
@@ -256,11 +268,12 @@ impl Execution {
         }
         let mut command = self.agent.command(&self.program, &self.prompt);
         command.cancel_on(early_stop.clone());
+        command.describe(self.description()).note("attempt", (self.attempts + 1).to_string());
         let limits = [self.agent.settings().timeout, self.time_left()];
         if let Some(timeout) = limits.into_iter().flatten().min() {
             command.timeout(timeout);
         }
-        match command.start() {
+        match start(&mut command, self.created_at) {
             Ok(run) => {
                 self.steering.attempt_runs(run.canceller());
                 self.attempts += 1;
@@ -279,12 +292,13 @@ impl Execution {
         }
     }
 
-    /// A pause is over, or a cancel has ended it.
+    /// A pause is over.
     fn try_again(&mut self) {
         match self.begin_attempt() {
             Ok(attempt) => self.stage = Stage::Running(attempt),
             Err(NoAttempt::Cancelled) => self.end(End::Cancelled),
             Err(NoAttempt::BreakerOpen(_)) => self.end(End::BreakerOpen),
+            Err(NoAttempt::NotStarted(StartError::ShutDown)) => self.end(End::Cancelled),
             Err(NoAttempt::NotStarted(error)) => {
                 let fault = if is_want_of_room(&error) { Fault::NoRoom } else { Fault::NotStarted };
                 self.not_started = Some(Arc::new(error));
@@ -298,6 +312,9 @@ impl Execution {
         let Stage::Running(attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let end = attempt.heard.conclude(self.agent.dialect(), self.steering.is_cancelled(), &outcome);
         self.steering.attempt_is_over();
+        if !matches!(outcome.left, Left::Nobody(_)) {
+            self.steering.leaves_somebody();
+        }
         self.outcome = Some(outcome);
         self.not_started = None;
         let verdict = match end {
@@ -335,9 +352,10 @@ impl Execution {
     }
 
     fn pause(&mut self, time: Duration) {
-        let sleep = Box::pin(tokio::time::sleep(time));
+        let description = format!("{}, until the next attempt", self.description());
+        let timer = self.agent.settings().minder.timer_of(description, time, self.created_at);
         let cancelled = Box::pin(self.steering.cancelled());
-        self.stage = Stage::Pausing(Box::pin(Pause { sleep, cancelled }));
+        self.stage = Stage::Pausing(Box::new(Pause { timer, cancelled }));
     }
 
     fn end(&mut self, end: End) {
@@ -353,6 +371,11 @@ impl Execution {
         self.steering.finish();
         self.agent.fleet().leave(self.number);
         self.agent.tally().ends(end);
+    }
+
+    /// What a minder calls it.
+    fn description(&self) -> String {
+        format!("{}, execution {}", self.agent.dialect().name, self.number)
     }
 
     /// For an execution that nobody gets.
@@ -378,11 +401,12 @@ impl Attempt {
 }
 
 impl Pause {
-    fn poll_end(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    /// Whether there shall be another attempt.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         if self.cancelled.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
-        self.sleep.as_mut().poll(context)
+        Pin::new(&mut self.timer).poll(context).map(|rang| rang == Rang::InTime)
     }
 }
 
@@ -427,8 +451,8 @@ impl ExecutionCanceller {
         self.steering.pid()
     }
 
-    /// Whether nothing of the execution runs any more, and nothing will.
-    pub fn is_over(&self) -> bool {
-        self.steering.is_over()
+    /// See [`Execution::phase`]. An execution that was dropped is over when its agent has ended.
+    pub fn phase(&self) -> Phase {
+        self.steering.phase()
     }
 }

@@ -1,5 +1,6 @@
 //! The agent: what takes a prompt and begins an execution.
 
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +34,6 @@ pub struct Agent {
 #[derive(Debug)]
 struct Core {
     settings: Settings,
-    breaker: Mutex<Breaker>,
     tally: Mutex<Tally>,
     next: AtomicU64,
 }
@@ -45,8 +45,7 @@ impl Agent {
     }
 
     pub(super) fn new(settings: Settings) -> Self {
-        let breaker = Mutex::new(Breaker::new(settings.breaker));
-        let core = Core { settings, breaker, tally: Mutex::default(), next: AtomicU64::new(1) };
+        let core = Core { settings, tally: Mutex::default(), next: AtomicU64::new(1) };
         Self { core: Arc::new(core), fleet: Arc::new(Fleet::new(None)) }
     }
 
@@ -64,13 +63,18 @@ impl Agent {
     ///
     /// # Panics
     /// If the runtime was built without time, and a pause is due.
+    #[track_caller]
     pub fn execute(&self, prompt: impl AsRef<str>) -> Result<Execution, AgentError> {
-        let begun = self.try_execute(prompt.as_ref());
+        let begun = self.try_execute(prompt.as_ref(), Location::caller());
         self.tally().refused += u64::from(begun.is_err());
         begun
     }
 
-    fn try_execute(&self, prompt: &str) -> Result<Execution, AgentError> {
+    fn try_execute(
+        &self,
+        prompt: &str,
+        created_at: &'static Location<'static>,
+    ) -> Result<Execution, AgentError> {
         if prompt.trim().is_empty() {
             return Err(AgentError::EmptyPrompt);
         }
@@ -83,7 +87,7 @@ impl Agent {
             }
         }
         let program = self.locate()?;
-        Execution::begin(self, program, Bytes::copy_from_slice(prompt.as_bytes()))
+        Execution::begin(self, program, Bytes::copy_from_slice(prompt.as_bytes()), created_at)
     }
 
     /// Where the program is: at the path that was given, else at the one that the dialect's environment variable names, else in
@@ -116,7 +120,7 @@ impl Agent {
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.core.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.settings.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -132,7 +136,7 @@ impl Agent {
         let settings = self.settings();
         let mut command = Command::new(program);
         command.args(&settings.dialect.arguments).args(&settings.arguments);
-        command.grace(settings.grace).line_limit(settings.message_limit);
+        command.grace(settings.grace).line_limit(settings.message_limit).minder(&settings.minder);
         if let Some(idle) = settings.idle_timeout {
             command.idle_timeout(idle);
         }

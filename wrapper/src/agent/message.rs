@@ -25,6 +25,9 @@ pub struct Message {
     /// What it says to a reader: the texts of a JSON object, one after the other, or the line itself. `None` if it says
     /// nothing, or is no text.
     pub text: Option<String>,
+    /// What comes behind the line: its newline, or nothing where the output ended before there was one. The lines of a stream,
+    /// each with its newline put back, are the stream, but for what was dropped.
+    pub end: LineEnd,
     /// How many bytes of the line were dropped because it was longer than the message limit; 0 unless it is
     /// [`Kind::TooLong`].
     pub dropped: u64,
@@ -145,8 +148,8 @@ impl Reader {
             (None, LineEnd::Newline | LineEnd::Missing) => Some(understand(dialect, attempt, line)),
             (Some((raw, dropped)), LineEnd::Newline | LineEnd::Missing) => {
                 let dropped = dropped + line.bytes.len() as u64;
-                let (kind, stream) = (Kind::TooLong, line.stream);
-                Some(Message { kind, attempt, stream, raw, text: None, dropped })
+                let (kind, stream, end) = (Kind::TooLong, line.stream, line.end);
+                Some(Message { kind, attempt, stream, raw, text: None, end, dropped })
             }
         }
     }
@@ -168,7 +171,7 @@ fn understand(dialect: &Dialect, attempt: u32, line: Line) -> Message {
     let may_tell = matches!(kind, Kind::Error | Kind::Diagnostic);
     let refused = may_tell && text.as_deref().is_some_and(|text| dialect.tells_of_refusal(text));
     let kind = if refused { Kind::AuthenticationError } else { kind };
-    Message { kind, attempt, stream, raw, text, dropped: 0 }
+    Message { kind, attempt, stream, raw, text, end, dropped: 0 }
 }
 
 fn understand_json(text: &str, end: LineEnd, kinds: &[KindRule], texts: &[Path]) -> (Kind, Option<String>) {
@@ -428,6 +431,7 @@ mod tests {
         assert_eq!((long.attempt, long.text), (2, None));
         let next = take(out, b"h", LineEnd::Missing).expect("a message");
         assert_eq!((next.kind, &next.raw[..], next.dropped), (Kind::Plain, &b"h"[..], 0));
+        assert_eq!((long.end, next.end), (LineEnd::Newline, LineEnd::Missing));
     }
 
     #[test]

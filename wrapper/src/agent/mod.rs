@@ -85,3 +85,4 @@ pub use message::{Kind, Message};
 pub use retry::{Fault, Retries};
 pub use scope::{Cleanup, Scoped};
 pub use stats::AgentStats;
+pub use steering::Phase;

@@ -167,7 +167,7 @@ impl Heard {
         let means = code.and_then(|code| dialect.exit_means(code));
         match outcome.ended {
             _ if self.refused => AttemptEnd::AuthenticationFailed,
-            Ended::Stopped(Reason::Cancelled | Reason::Dropped) => AttemptEnd::Cancelled,
+            Ended::Stopped(Reason::Cancelled | Reason::Dropped | Reason::ShutDown) => AttemptEnd::Cancelled,
             Ended::Stopped(Reason::TimedOut) => AttemptEnd::Failed(Fault::TimedOut),
             Ended::Stopped(Reason::Idle) => AttemptEnd::Failed(Fault::Silent),
             Ended::Stopped(_) => AttemptEnd::Failed(Fault::Lost),
@@ -209,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::contain::Containment;
+    use crate::lines::LineEnd;
     use crate::outcome::{Capture, Left, Proof, StreamEnd, Timings};
     use crate::output::OutputStream;
 
@@ -240,7 +241,8 @@ mod tests {
         let mut heard = Heard::default();
         for (kind, text) in said {
             let (stream, text) = (OutputStream::Stdout, Some((*text).to_owned()));
-            let message = Message { kind: *kind, attempt: 1, stream, raw: Bytes::new(), text, dropped: 0 };
+            let (raw, end) = (Bytes::new(), LineEnd::Newline);
+            let message = Message { kind: *kind, attempt: 1, stream, raw, text, end, dropped: 0 };
             heard.note(dialect, &message);
         }
         heard
@@ -274,6 +276,7 @@ mod tests {
             (&json, &[], ended(Ended::ByItself, Some(11)), failed(Fault::Crashed)),
             (&json, &[], ended(Ended::ByItself, None), failed(Fault::Lost)),
             (&json, &[], stopped(Reason::Cancelled), AttemptEnd::Cancelled),
+            (&json, &[], stopped(Reason::ShutDown), AttemptEnd::Cancelled),
             (&json, &[], stopped(Reason::TimedOut), failed(Fault::TimedOut)),
             (&json, &[], stopped(Reason::Idle), failed(Fault::Silent)),
             (&json, &[], stopped(Reason::ContainmentLost), failed(Fault::Lost)),

@@ -26,9 +26,10 @@ const LOOK_AGAIN_AT_MOST: Duration = Duration::from_millis(20);
 #[non_exhaustive]
 #[must_use = "what could not be cleaned up is named here and nowhere else"]
 pub struct Cleanup {
-    /// How many executions were stopped and have ended.
+    /// How many executions were stopped and have ended, with nobody left.
     pub cleaned: usize,
-    /// The numbers of those that have not, although their end was waited for as long as was said.
+    /// The [numbers](super::Execution::number) of those that have not, although their end was waited for as long as was said,
+    /// and of those that have ended without its being shown that nobody is left of them.
     pub failed: Vec<u64>,
 }
 
@@ -42,7 +43,7 @@ impl Cleanup {
 impl fmt::Display for Cleanup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} cleaned up", self.cleaned)?;
-        if self.failed.is_empty() { Ok(()) } else { write!(f, ", still running: {:?}", self.failed) }
+        if self.failed.is_empty() { Ok(()) } else { write!(f, ", somebody may be left of {:?}", self.failed) }
     }
 }
 
@@ -80,16 +81,15 @@ impl Agent {
             steering.ask();
         }
         async move {
-            let count = members.len();
-            let left = wait_for(members, time).await;
-            for (_, steering) in &left {
+            wait_for(&members, time).await;
+            for (_, steering) in members.iter().filter(|(_, steering)| !steering.is_over()) {
                 steering.urge();
             }
-            let left = wait_for(left, BEYOND_GRACE).await;
-            Cleanup {
-                cleaned: count - left.len(),
-                failed: left.into_iter().map(|(number, _)| number).collect(),
-            }
+            wait_for(&members, BEYOND_GRACE).await;
+            let has_failed = |steering: &Steering| !steering.is_over() || steering.has_left_somebody();
+            let failed = members.iter().filter(|(_, steering)| has_failed(steering));
+            let failed: Vec<_> = failed.map(|(number, _)| *number).collect();
+            Cleanup { cleaned: members.len() - failed.len(), failed }
         }
     }
 
@@ -158,16 +158,14 @@ async fn unwound<T, F: Future<Output = T>>(make: impl FnOnce() -> F) -> Result<T
     .await
 }
 
-type Members = Vec<(u64, Arc<Steering>)>;
-
-/// Looks until all have ended, or the time is over. Gives those who have not.
-async fn wait_for(mut members: Members, time: Duration) -> Members {
+/// Looks until all have ended, or the time is over.
+async fn wait_for(members: &[(u64, Arc<Steering>)], time: Duration) {
     let deadline = Instant::now().checked_add(time);
     let mut pause = LOOK_AGAIN;
     loop {
-        members.retain(|(_, steering)| !steering.is_over());
-        if members.is_empty() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return members;
+        let all_have_ended = members.iter().all(|(_, steering)| steering.is_over());
+        if all_have_ended || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return;
         }
         sleep(pause).await;
         pause = pause.saturating_mul(2).min(LOOK_AGAIN_AT_MOST);

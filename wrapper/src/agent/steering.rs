@@ -6,6 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::run::Canceller;
+use crate::state::State;
+
+/// Where an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// An attempt is under way, or has just ended and nobody has taken notice of it yet.
+    Running,
+    /// An attempt was asked to end, and has not ended.
+    Stopping,
+    /// It waits for the time of its next attempt.
+    Pausing,
+    /// Nothing of it runs, and nothing will.
+    Over,
+}
 
 /// The one door by which an execution is stopped, whatever it does just then.
 #[derive(Debug)]
@@ -21,6 +36,8 @@ struct Course {
     attempt: Attempt,
     /// The execution begins no further attempt.
     is_done: bool,
+    /// An attempt has ended, and it was not shown that nobody is left of it.
+    has_left_somebody: bool,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +123,19 @@ impl Steering {
         self.course().attempt = Attempt::None;
     }
 
+    /// An attempt has ended so that it could not be shown that nobody is left.
+    pub(super) fn leaves_somebody(&self) {
+        self.course().has_left_somebody = true;
+    }
+
+    /// Whether it could not be shown of one of its attempts that nobody is left of it.
+    pub(super) fn has_left_somebody(&self) -> bool {
+        let course = self.course();
+        let now =
+            matches!(&course.attempt, Attempt::Running(canceller) if canceller.state() == State::Failed);
+        now || course.has_left_somebody
+    }
+
     /// There will be no further attempt. One whose handle was dropped may still be on its way to its end.
     pub(super) fn finish(&self) {
         self.course().is_done = true;
@@ -113,13 +143,22 @@ impl Steering {
 
     /// Whether nothing of it runs, and nothing will.
     pub(super) fn is_over(&self) -> bool {
+        self.phase() == Phase::Over
+    }
+
+    pub(super) fn phase(&self) -> Phase {
         let course = self.course();
-        let runs = match &course.attempt {
-            Attempt::None => false,
-            Attempt::Starting => true,
-            Attempt::Running(canceller) => canceller.state().is_active(),
-        };
-        !runs && (course.is_done || self.is_cancelled())
+        let will_go_on = !course.is_done && !self.is_cancelled();
+        match &course.attempt {
+            Attempt::Starting => Phase::Running,
+            Attempt::Running(canceller) => match canceller.state() {
+                State::Terminating => Phase::Stopping,
+                ended if !(ended.is_active() || will_go_on) => Phase::Over,
+                _ => Phase::Running,
+            },
+            Attempt::None if will_go_on => Phase::Pausing,
+            Attempt::None => Phase::Over,
+        }
     }
 
     /// The pid of its child, if it has one.

@@ -132,8 +132,17 @@ impl Minder {
     /// Outside a tokio runtime with a clock, as [`tokio::time::sleep`] does.
     #[track_caller]
     pub fn timer(&self, description: impl Into<String>, time: Duration) -> Timer {
-        let created_at = Location::caller();
-        let description = description.into().into();
+        self.timer_of(description.into(), time, Location::caller())
+    }
+
+    /// A timer that somebody else has created.
+    pub(crate) fn timer_of(
+        &self,
+        description: String,
+        time: Duration,
+        created_at: &'static Location<'static>,
+    ) -> Timer {
+        let description = description.into();
         let subject = Subject { kind: Kind::Timer, description, created_at, is_passive: true };
         Timer::new(Registration::new(&self.registry, subject), time)
     }

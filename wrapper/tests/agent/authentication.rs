@@ -114,3 +114,14 @@ async fn a_retry_ends_where_the_breaker_has_opened_meanwhile() {
     assert_eq!((report.end, report.attempts), (End::BreakerOpen, 1));
     assert_eq!(tries.lines(), 2);
 }
+
+#[tokio::test]
+async fn agents_with_one_login_have_one_breaker() {
+    let refused = shell(REFUSED).breaker(BreakerLimits::new(1, LONG_GRACE)).build();
+    let other = shell(RESULT).breaker_of(&refused).build();
+    assert_eq!(all(&mut execute(&other)).await.1.end, End::Answered);
+    assert_eq!(all(&mut execute(&refused)).await.1.end, End::AuthenticationFailed);
+    let error = other.execute("a prompt").expect_err("it is open for both");
+    assert!(matches!(error, AgentError::BreakerOpen { .. }), "{error:?}");
+    assert_eq!((refused.stats().breaker, other.stats().breaker), (BreakerState::Open, BreakerState::Open));
+}

@@ -5,6 +5,7 @@ mod authentication;
 mod messages;
 mod original_suite;
 mod prompts;
+mod registry;
 mod retries;
 #[path = "../promises/scene.rs"]
 #[expect(dead_code, reason = "it has more than these tests need")]

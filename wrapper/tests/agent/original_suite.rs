@@ -1,5 +1,9 @@
 //! The suite of the system that this one comes from, a test for each of its names, here with real processes. Those about the
-//! registry are in `registry`.
+//! registry are in `registry`. A hundred times in a row, with load beside it:
+//!
+//! ```sh
+//! for n in $(seq 100); do cargo test -q -p childminder --test agent -- original_suite registry || break; done
+//! ```
 //!
 //! | name | test |
 //! |---|---|
@@ -16,7 +20,7 @@
 
 use std::time::Duration;
 
-use childminder::agent::{End, Fault, Kind};
+use childminder::agent::{End, Fault, Kind, Phase};
 use childminder::{Ended, KillCause, Reason};
 
 use crate::scene::{LONG_GRACE, assert_all_dead, is_alive, state_of, within};
@@ -32,10 +36,10 @@ async fn an_execution_is_tracked_as_long_as_it_goes_on() {
     let agent = shell(&format!("{TELL_PID}; exec sleep 100")).build();
     let mut execution = execute(&agent);
     let pid = pids(&mut execution, 1).await[0];
-    assert_eq!((agent.stats().live, execution.pid()), (1, Some(pid)));
+    assert_eq!((agent.stats().live, execution.pid(), execution.phase()), (1, Some(pid), Phase::Running));
     execution.cancel();
     within(execution.wait()).await;
-    assert_eq!((agent.stats().live, execution.pid()), (0, None));
+    assert_eq!((agent.stats().live, execution.pid(), execution.phase()), (0, None, Phase::Over));
 }
 
 #[tokio::test]
@@ -157,7 +161,7 @@ async fn no_zombie_is_left() {
     within(cancelled.wait()).await;
     let canceller = dropped.canceller();
     drop(dropped);
-    crate::scene::eventually("the dropped one is over", || canceller.is_over());
+    crate::scene::eventually("the dropped one is over", || canceller.phase() == Phase::Over);
     for pid in gone {
         assert_eq!(state_of(pid), None, "neither alive nor a zombie");
     }
