@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,13 +45,13 @@ struct Notes {
 /// Notes everything, and who says it: a child that shares our memory, or has a copy of it, would say another number.
 struct Noting {
     notes: Arc<Mutex<Notes>>,
-    speakers: Mutex<PipeWriter>,
+    speakers: Mutex<UnixStream>,
     panics: AtomicBool,
 }
 
 impl Noting {
-    fn new() -> (Self, Arc<Mutex<Notes>>, PipeReader) {
-        let (reader, writer) = pipe().expect("a pipe");
+    fn new() -> (Self, Arc<Mutex<Notes>>, UnixStream) {
+        let (reader, writer) = UnixStream::pair().expect("two ends");
         let notes = Arc::<Mutex<Notes>>::default();
         let noting =
             Self { notes: Arc::clone(&notes), speakers: Mutex::new(writer), panics: AtomicBool::new(false) };

@@ -11,7 +11,7 @@ use crate::scene::{LONG_GRACE, eventually, is_alive, sh, within};
 
 /// What a child is like.
 #[derive(Clone, Copy, Debug)]
-enum Child {
+enum Nature {
     EndsAtOnce,
     Sleeps,
     IsDeaf,
@@ -34,15 +34,15 @@ enum Happening {
     Drop,
 }
 
-fn child() -> impl Strategy<Value = Child> {
+fn child() -> impl Strategy<Value = Nature> {
     prop::sample::select(vec![
-        Child::EndsAtOnce,
-        Child::Sleeps,
-        Child::IsDeaf,
-        Child::HasAChild,
-        Child::ReadsItsInput,
-        Child::Writes,
-        Child::IsNotThere,
+        Nature::EndsAtOnce,
+        Nature::Sleeps,
+        Nature::IsDeaf,
+        Nature::HasAChild,
+        Nature::ReadsItsInput,
+        Nature::Writes,
+        Nature::IsNotThere,
     ])
 }
 
@@ -60,15 +60,15 @@ fn events() -> impl Strategy<Value = Vec<Happening>> {
     prop::collection::vec(event, 0..6)
 }
 
-fn command(child: Child, minder: &Minder) -> Command {
+fn command(child: Nature, minder: &Minder) -> Command {
     let mut command = match child {
-        Child::EndsAtOnce => sh("exit 3"),
-        Child::Sleeps => sh("exec sleep 600"),
-        Child::IsDeaf => sh("trap '' TERM; exec sleep 600"),
-        Child::HasAChild => sh("sleep 600 & sleep 600"),
-        Child::ReadsItsInput => sh("read line"),
-        Child::Writes => sh("exec yes"),
-        Child::IsNotThere => Command::new("/nowhere/at/all"),
+        Nature::EndsAtOnce => sh("exit 3"),
+        Nature::Sleeps => sh("exec sleep 600"),
+        Nature::IsDeaf => sh("trap '' TERM; exec sleep 600"),
+        Nature::HasAChild => sh("sleep 600 & sleep 600"),
+        Nature::ReadsItsInput => sh("read line"),
+        Nature::Writes => sh("exec yes"),
+        Nature::IsNotThere => Command::new("/nowhere/at/all"),
     };
     command.minder(minder).stdin(Input::Piped).stdout(Output::Streamed).grace(Duration::from_millis(5));
     command.timeout(LONG_GRACE);
@@ -110,7 +110,7 @@ async fn happen(event: Happening, run: &mut Option<Run>, minder: &Minder) {
     }
 }
 
-async fn live_through(child: Child, events: Vec<Happening>) {
+async fn live_through(child: Nature, events: Vec<Happening>) {
     let minder = Minder::new();
     let mut moves = minder.transitions();
     let started = command(child, &minder).start();
