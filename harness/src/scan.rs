@@ -4,13 +4,17 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use fake_cli::control::Descriptor;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 
 mod condition;
+mod second;
 pub use condition::{condition, used};
+pub use second::SecondScanner;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,9 @@ impl Stat {
     }
 
     /// Reads the text of a `stat` file. The name may hold spaces and parentheses, so the fields are counted from its last one.
+    ///
+    /// Nothing for a process that is just being released: it is neither alive nor a zombie any more, and the kernel gives -1 for its
+    /// group and its session.
     pub fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.rsplit_once(')')?;
         let (pid, comm) = head.split_once('(')?;
@@ -48,6 +55,9 @@ impl Stat {
             'Z' if number(17)? > 1 => 'S',
             state => state,
         };
+        if number(2)? == -1 {
+            return None;
+        }
         Some(Self {
             pid: pid.trim().parse().ok()?,
             comm: comm.to_owned(),
@@ -72,9 +82,42 @@ fn read_at_once<T>(path: &str, take: impl FnOnce(&str) -> T) -> io::Result<T> {
     Ok(take(&String::from_utf8_lossy(&buffer[..count])))
 }
 
+/// All that stands in a file of the kernel's, with few calls: such a file does not say how long it is, and then std reads it
+/// by 32 bytes at first.
+fn read_whole(path: &str) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if length == bytes.len() {
+            bytes.resize(length * 2, 0);
+        }
+        match file.read(&mut bytes[length..])? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+/// A folder of the kernel's, and those of its entries that are numbers, in order.
+fn numbers_in(path: &str) -> io::Result<(OwnedFd, Vec<i32>)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&folder, &mut buffer);
+    let mut numbers = Vec::new();
+    while let Some(entry) = entries.next() {
+        numbers.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok((folder, numbers))
+}
+
 /// The process that a thread belongs to; nothing if it is gone.
 pub fn leader_of(thread: i32) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let text = read_whole(&format!("/proc/{thread}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
@@ -84,16 +127,8 @@ pub fn leader_of(thread: i32) -> Option<i32> {
 ///
 /// When `/proc` itself cannot be read.
 pub fn everyone() -> io::Result<Vec<Stat>> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
-            && let Some(stat) = stat(pid)
-        {
-            all.push(stat);
-        }
-    }
-    all.sort_by_key(|stat| stat.pid);
-    Ok(all)
+    let (_, pids) = numbers_in("/proc")?;
+    Ok(pids.into_iter().filter_map(stat).collect())
 }
 
 /// The pid that was given out last in this pid namespace. Equal before and after a look: nothing was forked meanwhile.
@@ -111,9 +146,10 @@ pub fn last_pid() -> io::Result<i32> {
 /// The direct children of a process, those of all its threads.
 pub fn children(pid: i32) -> Vec<i32> {
     let mut found = Vec::new();
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return found };
-    for task in tasks.flatten() {
-        if let Ok(text) = fs::read_to_string(task.path().join("children")) {
+    let Ok((_, threads)) = numbers_in(&format!("/proc/{pid}/task")) else { return found };
+    for tid in threads {
+        // Not below the process, as in `condition`.
+        if let Ok(text) = read_whole(&format!("/proc/{tid}/task/{tid}/children")) {
             found.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
         }
     }
@@ -149,18 +185,20 @@ pub fn descendants(roots: &[i32]) -> Vec<Stat> {
 ///
 /// When the process is gone or its descriptors may not be read.
 pub fn descriptors(pid: i32) -> io::Result<Vec<Descriptor>> {
+    let (folder, fds) = numbers_in(&format!("/proc/{pid}/fd"))?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let entry = entry?;
-        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+    for fd in fds {
+        let name = fd.to_string();
         // A descriptor that is closed while we look is not open.
-        let (Ok(target), Ok(link)) = (fs::read_link(entry.path()), fs::symlink_metadata(entry.path())) else {
+        let (Ok(target), Ok(link)) = (
+            rustix::fs::readlinkat(&folder, &name, Vec::new()),
+            rustix::fs::statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW),
+        ) else {
             continue;
         };
-        let mode = mode(link.permissions().mode()).to_owned();
+        let mode = mode(link.st_mode).to_owned();
         found.push(Descriptor { fd, target: target.to_string_lossy().into_owned(), mode });
     }
-    found.sort_by_key(|descriptor| descriptor.fd);
     Ok(found)
 }
 
@@ -175,7 +213,7 @@ fn mode(permissions: u32) -> &'static str {
 
 /// Whether a signal is pending for a process that it has not taken yet.
 pub fn has_pending_signal(pid: i32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(text) = read_whole(&format!("/proc/{pid}/status")) else { return false };
     text.lines()
         .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
         .any(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
@@ -228,6 +266,12 @@ mod tests {
         };
         assert!(of(1).is_zombie());
         assert!(!of(2).is_zombie());
+    }
+
+    #[test]
+    fn a_process_that_is_being_released_is_nobody() {
+        let text = "655 (fake-cli) X 0 -1 -1 0 -1 4194560 9 0 0 0 0 0 0 0 20 0 0 0 3758691 0 0 0";
+        assert_eq!(Stat::parse(text), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::contain::Container;
 use crate::host;
 use crate::reentry::Subjects;
 use crate::run::{self, Case, Place};
+use crate::scan::SecondScanner;
 use crate::trace::{Tier, Trace};
 
 /// What a warden sends.
@@ -66,6 +67,7 @@ pub(crate) fn serve(tier: Tier, folder: &Path, subjects: impl FnOnce() -> Subjec
     let socket = take_socket()?;
     let mut reader = BufReader::new(socket.try_clone().map_err(|error| error.to_string())?);
     send(&socket, &Message::Ready)?;
+    let second = SecondScanner::default();
     let mut number = 0_u64;
     let mut line = String::new();
     loop {
@@ -85,6 +87,7 @@ pub(crate) fn serve(tier: Tier, folder: &Path, subjects: impl FnOnce() -> Subjec
             tier,
             folder: &folder,
             program: &program,
+            second: &second,
             host: &host,
             lifeline: socket.as_fd(),
         };

@@ -248,13 +248,12 @@ impl Runner<'_> {
         let Some(link) = &mut host.link else { return Ok(Vec::new()) };
         let mut closed = false;
         loop {
-            let mut chunk = [0; 16 * 1024];
-            match link.stream.read(&mut chunk) {
+            match link.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     closed = true;
                     break;
                 }
-                Ok(count) => link.received.extend_from_slice(&chunk[..count]),
+                Ok(count) => link.received.extend_from_slice(&self.buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The host was killed; its death is noticed by its pidfd.

@@ -167,29 +167,16 @@ impl Runner<'_> {
 
     /// Which pids the second scanner lists; on a shared `/proc` it is asked for those on the roll only.
     pub(super) fn ask_sysinfo(&self, left: &[Stat]) -> Option<Vec<i32>> {
-        use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
-        let mut system = System::new().ok()?;
-        let kind = ProcessRefreshKind::nothing().without_tasks();
         let nodes = self.nodes.iter().filter(|node| !node.gone).map(|node| node.hello.pid);
-        let mut known: Vec<sysinfo::Pid> = nodes
-            .chain(left.iter().map(|stat| stat.pid))
-            .map(|pid| sysinfo::Pid::from_u32(pid as u32))
-            .collect();
-        // sysinfo 0.40 takes a pid that is asked for twice for a dead one.
-        known.sort_unstable();
-        known.dedup();
-        let which = match self.place.tier {
-            Tier::T3 => ProcessesToUpdate::All,
-            Tier::T1 | Tier::T2 => ProcessesToUpdate::Some(&known),
+        let known = nodes.chain(left.iter().map(|stat| stat.pid));
+        let listed = match self.place.tier {
+            Tier::T3 => self.place.second.everyone()?,
+            Tier::T1 | Tier::T2 => SecondScanner::those_of(known)?,
         };
-        system.refresh_processes_specifics(which, true, kind);
-        let own = std::process::id();
-        let mut pids: Vec<i32> = system
-            .processes()
-            .iter()
-            .filter(|(pid, process)| pid.as_u32() != own && process.thread_kind().is_none())
-            .map(|(pid, _)| pid.as_u32() as i32)
-            .filter(|pid| scan::stat(*pid).is_none_or(|stat| self.counts(&stat)))
+        let own = std::process::id() as i32;
+        let mut pids: Vec<i32> = listed
+            .into_iter()
+            .filter(|pid| *pid != own && scan::stat(*pid).is_none_or(|stat| self.counts(&stat)))
             .collect();
         pids.sort_unstable();
         Some(pids)

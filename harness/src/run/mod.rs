@@ -36,7 +36,7 @@ use crate::hinder;
 use crate::host::{Answer, Order};
 use crate::launch::{self, Launch, Part};
 use crate::roll::{Connection, Listener, Node, Received, is_readable};
-use crate::scan::{self, Stat};
+use crate::scan::{self, SecondScanner, Stat};
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, LARGEST_TIMEOUT, Op, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec, Task};
 use crate::syscalls::Watch;
@@ -93,6 +93,8 @@ pub struct Place<'a> {
     pub folder: &'a Path,
     /// The program that plays the fake.
     pub program: &'a Path,
+    /// Who is left, for a second opinion.
+    pub second: &'a SecondScanner,
     /// Makes a fork of this process the host of the subject of this name, at the socket of this path. Answers the exit code.
     pub host: &'a dyn Fn(&str, &Path) -> i32,
     /// Readable when whoever gave the case is gone.

@@ -5,13 +5,14 @@ use std::fs;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+use super::{numbers_in, read_whole};
 use crate::trace::{Condition, Thread, Used};
 
 /// The condition of a process; nothing if it is gone, or ends while it is looked at.
 pub fn condition(pid: i32) -> Option<Condition> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = read_whole(&format!("/proc/{pid}/status")).ok()?;
     Some(Condition {
-        threads: threads(pid)?,
+        threads: threads(pid, &status)?,
         ignored: signals(field(&status, "SigIgn:")?)?,
         caught: signals(field(&status, "SigCgt:")?)?,
         umask: u32::from_str_radix(field(&status, "Umask:")?, 8).ok()?,
@@ -24,7 +25,7 @@ pub fn condition(pid: i32) -> Option<Condition> {
 pub fn used(pid: i32) -> Option<Used> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
     let time = clock_gettime(clock).ok()?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = read_whole(&format!("/proc/{pid}/status")).ok()?;
     let peak = field(&status, "VmHWM:")?.strip_suffix("kB")?;
     Some(Used {
         processor_us: time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000,
@@ -32,22 +33,34 @@ pub fn used(pid: i32) -> Option<Used> {
     })
 }
 
-/// In order of their numbers, which is that of their starts but for a wrap. One that ends meanwhile is left out.
-fn threads(pid: i32) -> Option<Vec<Thread>> {
+/// In order of their numbers, which is that of their starts but for a wrap. One that ends meanwhile is left out. `status` is what
+/// the kernel says of the first of them.
+fn threads(pid: i32, status: &str) -> Option<Vec<Thread>> {
+    let tgid = pid.to_string();
     let mut found = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        let Some(tid) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
-        let name = field(&status, "Name:").unwrap_or_default().to_owned();
-        let Some(blocked) = field(&status, "SigBlk:").and_then(signals) else { continue };
-        found.push(Thread { tid, name, blocked });
+    let (_, tids) = numbers_in(&format!("/proc/{pid}/task")).ok()?;
+    for tid in tids {
+        let thread = if tid == pid {
+            thread(tid, status)
+        } else {
+            // Not below the process: what the kernel remembers of paths is forgotten when the process is reaped, and what is
+            // below its threads is being forgotten by them at that moment, for which it would wait with a busy processor.
+            let Ok(status) = read_whole(&format!("/proc/{tid}/status")) else { continue };
+            // The number may be somebody else's by now.
+            (field(&status, "Tgid:") == Some(tgid.as_str())).then(|| thread(tid, &status)).flatten()
+        };
+        found.extend(thread);
     }
-    found.sort_by_key(|thread| thread.tid);
     (!found.is_empty()).then_some(found)
 }
 
+fn thread(tid: i32, status: &str) -> Option<Thread> {
+    let name = field(status, "Name:").unwrap_or_default().to_owned();
+    Some(Thread { tid, name, blocked: field(status, "SigBlk:").and_then(signals)? })
+}
+
 fn timers(pid: i32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/timers")).ok()?;
+    let text = read_whole(&format!("/proc/{pid}/timers")).ok()?;
     Some(text.lines().filter(|line| line.starts_with("ID:")).count() as u32)
 }
 
