@@ -15,7 +15,7 @@ use crate::crew::{Crew, CrewError, Effort, Source};
 use crate::promises::Promises;
 use crate::rules::Rule;
 use crate::scenario::Scenario;
-use crate::subject::SubjectSpec;
+use crate::subject::{Drive, SubjectSpec};
 use crate::trace::Tier;
 use crate::verdict::{Level, VerdictKind};
 
@@ -113,6 +113,18 @@ pub struct Command {
     /// The name under which the fake is put on `PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fake_as: Option<String>,
+}
+
+impl Command {
+    /// The command of a subject that was given as one; those built in are named instead.
+    pub(crate) fn of(subject: &SubjectSpec) -> Option<Self> {
+        match &subject.drive {
+            Drive::Template { words, fake_as, .. } if words.join(" ") == subject.name => {
+                Some(Self { words: words.clone(), fake_as: fake_as.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What the cases say of one rule together.

@@ -37,6 +37,8 @@ const ENOUGH_BROKEN: u64 = 10;
 /// is to stay so.
 const DRIFT: f64 = 3.0;
 const DRIFT_OF_CERTAIN: f64 = 1.5;
+/// So much time there is for a last measurement, however much was spent before: cases that are begun in it are waited for.
+const SOON: Duration = Duration::from_millis(500);
 
 /// A case that broke a rule.
 #[derive(Clone, Copy)]
@@ -80,6 +82,8 @@ pub struct Minimal {
     pub matters: Vec<String>,
     /// A case that shows it.
     pub trace: Option<Box<Trace>>,
+    /// Where no replay could be told: why the first could not.
+    pub why_untold: Option<String>,
 }
 
 impl Minimal {
@@ -94,7 +98,35 @@ impl Minimal {
             cases,
             matters: Vec::new(),
             trace: tried.trace,
+            why_untold: tried.why_untold.filter(|_| tried.rate.of == 0),
         }
+    }
+
+    /// Takes over where shrinking has come to, and what is known of it.
+    fn take(&mut self, shrinking: &Shrinking, tried: &Tried) {
+        self.scenario = shrinking.scenario.clone();
+        // Tries that ended as soon as they sufficed flatter.
+        self.is_measured = shrinking.measured().is_some();
+        if self.is_measured {
+            self.rate = tried.rate;
+        }
+        self.trace = tried.trace.clone().or(self.trace.take());
+        self.tries = shrinking.tries;
+    }
+
+    /// Gives the nodes plain names, which change nothing, if there is time for a case that shows it under them.
+    fn rename(&mut self, bench: &mut Bench<'_>, deadline: Instant) -> Result<(), CrewError> {
+        let plain = simpler::with_plain_names(&self.scenario);
+        if plain == self.scenario {
+            return Ok(());
+        }
+        let again = replay(bench, &plain, deadline, None)?;
+        if let Some(trace) = again.trace {
+            self.scenario = plain;
+            self.rate = if self.is_measured { self.rate.and(again.rate) } else { self.rate };
+            self.trace = Some(trace);
+        }
+        Ok(())
     }
 
     /// The scenario as it is kept: with what a replay must find, and where it comes from. `origin` is the case that was shrunk.
@@ -179,28 +211,24 @@ impl Failure<'_> {
         }
         let is_certain = minimal.is_promoted || !minimal.rate.is_racy();
         let drift = if is_certain { DRIFT_OF_CERTAIN } else { DRIFT };
-        let mut shrinking = Shrinking::new(minimal.scenario.clone(), minimal.rate, drift);
-        shrinking.run(&mut bench, part(80), &mut |shrinking, tried| {
-            minimal.scenario = shrinking.scenario.clone();
-            // Tries that ended as soon as they sufficed flatter.
-            minimal.is_measured = false;
-            minimal.trace = tried.trace.clone().or(minimal.trace.take());
-            minimal.tries = shrinking.tries;
+        let found = Tried { rate: minimal.rate, trace: minimal.trace.clone(), ..Tried::default() };
+        let mut shrinking = Shrinking::new(minimal.scenario.clone(), found, drift);
+        shrinking.run(&mut bench, part(75), &mut |shrinking, tried| {
+            minimal.take(shrinking, tried);
             progress(&minimal);
         })?;
+        if shrinking.measured().is_none() {
+            // However slow the cases are, a first few are tried.
+            shrinking.keep_what_holds(&mut bench, part(90).max(Instant::now() + SOON))?;
+            if let Some(measured) = shrinking.measured() {
+                minimal.take(&shrinking, measured);
+            }
+        }
         minimal.is_minimal = shrinking.is_minimal;
         minimal.tries = shrinking.tries;
-        let plain = simpler::with_plain_names(&minimal.scenario);
-        let last = replay(&mut bench, &plain, part(90), None)?;
-        minimal.matters = explain::matters(&mut bench, &shrinking, part(100))?;
+        minimal.matters = explain::matters(&mut bench, &shrinking, part(95))?;
+        minimal.rename(&mut bench, part(100))?;
         minimal.cases = bench.cases;
-        // Without the time to measure it under its new names, the old ones stay.
-        if last.rate.broken > 0 && last.rate.of >= REPLAYS {
-            minimal.scenario = plain;
-            minimal.rate = last.rate;
-            minimal.is_measured = true;
-            minimal.trace = last.trace.or(minimal.trace);
-        }
         Ok(minimal)
     }
 
@@ -212,6 +240,11 @@ impl Failure<'_> {
     fn directed(&self) -> Scenario {
         Scenario { rules: vec![self.rule.id.to_owned()], expect: None, found: None, ..self.scenario.clone() }
     }
+}
+
+/// Whether a scenario does less than another, or the same with simpler values.
+pub(crate) fn is_simpler(scenario: &Scenario, other: &Scenario) -> bool {
+    simpler::weight(scenario) < simpler::weight(other)
 }
 
 /// What stands at a place of a scenario, such as `ops[1].after`, as JSON on one line; nothing where there is no such place.

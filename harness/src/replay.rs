@@ -29,6 +29,8 @@ const MOST_FILES: usize = 10_000;
 const NO_CHILD: &str = "the child, which is the fake, never started: does the wrapper start it at all?";
 /// How often a case is run again where the machine was too busy to tell.
 const MORE_TRIES: u32 = 3;
+/// How often a racy failure is run at most where nobody says how often.
+const MOST_TIMES: u64 = 300;
 
 /// A scenario with the file that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +94,12 @@ fn refused(path: &Path, problem: &str) -> Refused {
     Refused { file: Some(path.to_owned()), place: String::new(), problem: problem.to_owned() }
 }
 
+/// How often a scenario is to be run so that what it was found by is not missed: as its recorded rate asks for, within a bound.
+pub fn times_not_to_miss(scenario: &Scenario) -> u32 {
+    let rate = scenario.found.as_ref().and_then(|found| found.rate).unwrap_or_default();
+    rate.times_not_to_miss().min(MOST_TIMES) as u32
+}
+
 /// What became of one scenario.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replayed {
@@ -149,13 +157,15 @@ pub struct Plan<'a> {
     pub files: &'a [ScenarioFile],
     /// The subject.
     pub subject: &'a SubjectSpec,
-    /// How often each is run.
-    pub times: u32,
+    /// How often each is run. Nothing: one that expects something of this subject as often as its recorded rate asks for, but no longer
+    /// than until every rule that it expects to be broken is; others once.
+    pub times: Option<u32>,
     /// The rules to judge.
     pub rules: &'a [&'static Rule],
 }
 
-/// Replays scenarios and tells of each whether it is as expected, in the order of the files.
+/// Replays scenarios and tells of each whether it is as expected, in the order of the files. Of those that were not run as often as they
+/// should, because it was interrupted, nothing is told.
 ///
 /// # Errors
 ///
@@ -163,7 +173,9 @@ pub struct Plan<'a> {
 pub fn run(plan: &Plan<'_>, crew: &mut dyn RunsCases, stop: &AtomicBool) -> Result<Vec<Replayed>, CrewError> {
     let mut source = ReplaySource::new(plan, stop);
     crew.run(plan.subject, &mut source)?;
-    Ok(source.files.into_iter().map(|file| file.finish(plan)).collect())
+    let ReplaySource { files, queue, .. } = source;
+    let is_done = |(index, file): &(usize, FileState<'_>)| file.is_satisfied(plan) || !queue.contains(index);
+    Ok(files.into_iter().enumerate().filter(is_done).map(|(_, file)| file.finish(plan)).collect())
 }
 
 /// Gives each scenario as often as asked for, side by side.
@@ -202,7 +214,12 @@ impl<'a> ReplaySource<'a> {
             last: None,
         };
         let files = plan.files.iter().map(state).collect::<Vec<_>>();
-        let queue = (0..plan.times).flat_map(|_| 0..plan.files.len()).collect();
+        let times = files.iter().map(|file| file.times(plan)).collect::<Vec<_>>();
+        let most = times.iter().copied().max().unwrap_or_default();
+        // All of them once, then those again that are to be run more often.
+        let times = &times;
+        let turn = |turn| (0..times.len()).filter(move |&index| turn < times[index]);
+        let queue = (0..most).flat_map(turn).collect();
         Self { plan, stop, queue, files }
     }
 }
@@ -212,7 +229,12 @@ impl Source for ReplaySource<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        let index = self.queue.pop_front()?;
+        let index = loop {
+            let index = self.queue.pop_front()?;
+            if !self.files[index].is_satisfied(self.plan) {
+                break index;
+            }
+        };
         self.files[index].under_way += 1;
         Some(self.files[index].file.scenario.clone())
     }
@@ -236,6 +258,23 @@ impl Source for ReplaySource<'_> {
 }
 
 impl FileState<'_> {
+    fn times(&self, plan: &Plan<'_>) -> u32 {
+        let by_rate = || self.expected(plan).map_or(1, |_| times_not_to_miss(&self.file.scenario));
+        plan.times.unwrap_or_else(by_rate)
+    }
+
+    /// Whether another case could change nothing, where nobody asked for more.
+    fn is_satisfied(&self, plan: &Plan<'_>) -> bool {
+        let is_broken = |(rule, expected): (&String, &VerdictKind)| {
+            let index = plan.rules.iter().position(|candidate| candidate.id == rule);
+            *expected == VerdictKind::Broken
+                && index.is_some_and(|index| self.tallies[index].combined() == VerdictKind::Broken)
+        };
+        let expected = self.expected(plan).map(|expected| &expected.verdicts);
+        plan.times.is_none()
+            && expected.is_some_and(|verdicts| !verdicts.is_empty() && verdicts.iter().all(is_broken))
+    }
+
     /// Whether what is expected could not be told, because the machine was busy or the harness failed.
     fn is_undecided(&self, plan: &Plan<'_>, trace: &Trace, verdicts: &[Verdict]) -> bool {
         let expected = self.expected(plan);
@@ -400,7 +439,7 @@ mod tests {
         let subject = SubjectSpec::here("childminder");
         let files = [file(name, expect)];
         let rules = RULES.iter().collect::<Vec<_>>();
-        let plan = Plan { files: &files, subject: &subject, times, rules: &rules };
+        let plan = Plan { files: &files, subject: &subject, times: Some(times), rules: &rules };
         run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap().remove(0)
     }
 

@@ -26,15 +26,18 @@
 //!
 //! `cargo test --test leaks -- rule::S` runs the survivor rules alone; filters, `--list` and nextest work as with any test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crate::audit::tally::Tally;
 use crate::crew::{Crew, CrewOptions};
 use crate::generate::Generator;
 use crate::reentry::{self, Subjects};
+use crate::replay;
 use crate::rules::facts::Facts;
 use crate::rules::{self, Judged, Rule};
 use crate::scenario::Scenario;
@@ -42,6 +45,8 @@ use crate::subject::{Subject, SubjectSpec};
 use crate::trace::{CaseEnd, Trace};
 use crate::verdict::{Level, Verdict, VerdictKind};
 
+/// How many cases of a racy failure are run at a time once the first did not show it.
+const BATCH: u32 = 8;
 /// Seed of the generated cases: fixed, so that a test says the same thing tomorrow.
 const SEED: u64 = 1;
 
@@ -97,15 +102,18 @@ impl<S: Subject, F: FnOnce() -> S> Suite<F> {
         let arguments = Arguments::from_args();
         let spec = SubjectSpec::here(&name);
         let bench = Arc::new(Bench { crew: Mutex::new(None), spec, strict });
-        let mut trials = trials_of_rules(&bench);
-        trials.push(trial("generated", &bench, move |bench| bench.check_generated(generated)));
-        match scenarios.as_deref().map(files).transpose() {
-            Ok(files) => trials.extend(files.into_iter().flatten().map(|file| trial_of_file(&bench, file))),
+        // What was found once comes first.
+        let mut trials = match scenarios.as_deref().map(files).transpose() {
+            Ok(files) => {
+                files.into_iter().flatten().map(|file| trial_of_file(&bench, file)).collect::<Vec<_>>()
+            }
             Err(why) => {
                 eprintln!("headcount: {why}");
                 return ExitCode::from(65);
             }
-        }
+        };
+        trials.extend(trials_of_rules(&bench));
+        trials.push(trial("generated", &bench, move |bench| bench.check_generated(generated)));
         let conclusion = libtest_mimic::run(&arguments, trials);
         // The wardens end before the process does.
         drop(bench);
@@ -186,21 +194,54 @@ impl Bench {
         Ok(())
     }
 
+    /// A racy failure is run as often as its rate asks for until it is seen.
     fn check_file(&self, file: &Path) -> Result<(), Failed> {
         let scenario = Scenario::read(file).map_err(|refused| Failed::from(refused.to_string()))?;
         let expected = scenario.expect.clone().filter(|expect| expect.subject == self.spec.name);
-        for trace in &self.run(vec![scenario])? {
-            for rule in rules::all() {
-                let wanted = expected.as_ref().and_then(|expect| expect.verdicts.get(rule.id));
-                let verdict = rule.judge(&Facts::of(trace));
-                match wanted {
-                    Some(wanted) if verdict.kind() == *wanted => {}
-                    Some(wanted) => return Err(self.complaint(rule, trace, &verdict, wanted.name())),
-                    None => self.demand(rule, trace)?,
+        let Some(expected) = expected.map(|expect| expect.verdicts) else {
+            let traces = self.run(vec![scenario])?;
+            return traces.iter().try_for_each(|trace| self.check_others(trace, &BTreeMap::new()));
+        };
+        let wanted = |rule: &&Rule| expected.contains_key(rule.id);
+        let mut seen =
+            rules::all().iter().filter(wanted).map(|rule| (rule, Tally::default(), None)).collect::<Vec<_>>();
+        let mut left = replay::times_not_to_miss(&scenario);
+        let mut batch = 1;
+        while left > 0 {
+            for trace in self.run(vec![scenario.clone(); batch.min(left) as usize])? {
+                self.check_others(&trace, &expected)?;
+                for (rule, tally, other) in &mut seen {
+                    let verdict = rule.judge(&Facts::of(&trace));
+                    tally.add(&verdict);
+                    if verdict.kind() != expected[rule.id] {
+                        other.get_or_insert_with(|| (trace.clone(), verdict));
+                    }
                 }
             }
+            let is_shown = |(rule, tally, _): &(&Rule, Tally, _)| {
+                expected[rule.id] == VerdictKind::Broken && tally.combined() == VerdictKind::Broken
+            };
+            if seen.iter().all(is_shown) {
+                break;
+            }
+            left -= batch.min(left);
+            batch = BATCH;
         }
-        Ok(())
+        let unmet = seen.into_iter().find(|(rule, tally, _)| tally.combined() != expected[rule.id]);
+        match unmet {
+            Some((rule, _, Some((trace, verdict)))) => {
+                Err(self.complaint(rule, &trace, &verdict, expected[rule.id].name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rules of which a scenario expects nothing of its own.
+    fn check_others(&self, trace: &Trace, expected: &BTreeMap<String, VerdictKind>) -> Result<(), Failed> {
+        rules::all()
+            .iter()
+            .filter(|rule| !expected.contains_key(rule.id))
+            .try_for_each(|rule| self.demand(rule, trace))
     }
 
     /// A rule that weighs must not be broken, and the harness must have done its part.

@@ -163,6 +163,9 @@ mod minder;
 #[cfg(feature = "agent")]
 pub mod agent;
 
+// What it tells of itself.
+mod spans;
+
 // Every call to the operating system.
 mod sys;
 
@@ -170,9 +173,12 @@ pub use command::Command;
 pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use lines::{Line, LineEnd};
+#[doc(hidden)]
+pub use minder::cost;
 pub use minder::{
-    ClosingFailed, Ends, Kind, LeakReport, Minder, Rang, Registration, Resource, Runs, Shutdown,
-    ShutdownError, Stats, Timer, Times, Totals,
+    ClosingFailed, Ends, Kind, LeakReport, Minder, Missed, Rang, Registration, Resource, Runs, Shutdown,
+    ShutdownError, Signal, SignalHandler, SignalShutdown, Stats, Timer, Times, Totals, Transition,
+    Transitions,
 };
 pub use outcome::{
     Capture, Cut, Ended, Kill, KillCause, Left, Outcome, Processes, Proof, Reason, Signalled, StopReceipt,

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use crate::contain::Containment;
 use crate::input::{ChildStdin, StdinEnd};
 use crate::lines::{Line, Splitter};
-use crate::minder::{Parts, RunEntry};
+use crate::minder::{Parts, RunEntry, Transition};
 use crate::outcome::{Capture, Left, Outcome, Reason};
 use crate::output::OutputStream;
 use crate::shared::{Board, Flow, Queue};
@@ -85,7 +85,9 @@ impl Common {
     /// Takes the run to its next state, and lets everybody know. A move that the table does not have is refused, and
     /// nobody notices.
     pub(crate) fn make(&self, by: Move) {
-        let _ = self.board.make(by);
+        if let Some((from, to)) = self.board.make(by) {
+            self.entry.registry().tell(Transition { run: RunId::new(self.entry.key()), from, to });
+        }
     }
 
     /// There is a child, and these parts.
@@ -117,7 +119,7 @@ impl Common {
     }
 
     /// Nobody holds the run any more.
-    fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.reports.abandon();
         if self.board.let_go() {
             self.make(Move::Release);
@@ -462,5 +464,63 @@ impl Stream for States {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<State>> {
         self.poll_state(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The table once more, as the design has it: each line of states from which one leads to the next.
+    const WAYS: [&[State]; 5] = [
+        &[State::Idle, State::Starting, State::Running, State::Terminating, State::Terminated, State::Idle],
+        &[State::Idle, State::Failed],
+        &[State::Starting, State::Failed],
+        &[State::Running, State::Failed],
+        &[State::Terminating, State::Failed],
+    ];
+
+    #[test]
+    fn a_state_leads_to_another_only_as_the_design_says() {
+        for from in State::ALL {
+            for to in State::ALL {
+                let is_wanted = WAYS.iter().any(|way| way.windows(2).any(|pair| pair == [from, to]));
+                assert_eq!(from.leads_to(to), is_wanted, "{from} to {to}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_sequence_of_moves_leads_to_an_illegal_state_and_each_that_is_made_is_remembered(
+            moves in prop::collection::vec(prop::sample::select(Move::ALL.to_vec()), 0..5),
+            late in prop::collection::vec(prop::sample::select(Move::ALL.to_vec()), 0..5),
+        ) {
+            let board = Board::new();
+            let mut came_by = vec![State::Idle];
+            // A way to the end now and then, which chance would seldom find.
+            let through = [Move::Start, Move::Begin, Move::Stop, Move::End];
+            for by in moves.into_iter().chain(through).chain(late) {
+                let before = board.state();
+                // Whoever was released is nobody's any more, and nobody can start it again.
+                if came_by.len() > 1 && before == State::Idle {
+                    break;
+                }
+                match board.make(by) {
+                    Some((from, to)) => {
+                        prop_assert!(from == before && from.leads_to(to), "{from} to {to}");
+                        came_by.push(to);
+                    }
+                    None => prop_assert_eq!(before.after(by), None),
+                }
+                prop_assert_eq!(board.state(), *came_by.last().expect("it is somewhere"));
+            }
+            let remembered: Vec<_> = (0..).map_while(|nth| board.entered(nth)).collect();
+            prop_assert_eq!(remembered, came_by);
+        }
     }
 }

@@ -16,8 +16,9 @@ use crate::input::{ChildStdin, Feeder, Input};
 use crate::lines::Splitter;
 use crate::minder::Part;
 use crate::output::{Intake, Output, OutputStream};
-use crate::run::{Common, Made, Run, Taker};
+use crate::run::{Common, Made, Run, RunId, Taker};
 use crate::shared::Flow;
+use crate::spans::Spans;
 use crate::state::Move;
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
 use crate::sys::{self, ChildEnd};
@@ -88,10 +89,20 @@ pub(crate) fn start(
     created_at: &'static Location<'static>,
 ) -> Result<Run, StartError> {
     let common = Arc::new(Common::new(command.entry(created_at)));
+    let mut spans = Some(Spans::of(RunId::new(common.entry.key()), common.entry.description()));
     let failure = FailedStart(&common);
-    let run = check(command).and_then(|containment| launch(command, containment, &common))?;
-    std::mem::forget(failure);
-    Ok(run)
+    match check(command).and_then(|containment| launch(command, containment, &common, &mut spans)) {
+        Ok(run) => {
+            std::mem::forget(failure);
+            Ok(run)
+        }
+        Err(error) => {
+            if let Some(spans) = spans {
+                spans.not_started(&error);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Says that a start has failed, also if it panicked.
@@ -118,7 +129,13 @@ fn check(command: &Command) -> Result<Containment, StartError> {
     command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)
 }
 
-fn launch(command: &mut Command, containment: Containment, common: &Arc<Common>) -> Result<Run, StartError> {
+/// Starts the child, and takes the spans for it.
+fn launch(
+    command: &mut Command,
+    containment: Containment,
+    common: &Arc<Common>,
+    spans: &mut Option<Spans>,
+) -> Result<Run, StartError> {
     // 1. Whoever shuts the minder down finds the run, or has refused it.
     if !common.entry.registry().enrol(common) {
         return Err(StartError::ShutDown);
@@ -155,6 +172,10 @@ fn launch(command: &mut Command, containment: Containment, common: &Arc<Common>)
 
     // 5. Nothing can fail any more.
     let pid = hold.leader_pid();
+    let spans = spans.take();
+    if let Some(spans) = &spans {
+        spans.started(pid, containment);
+    }
     let case = Case::open(Opening {
         door: door.clone(),
         common: Arc::clone(common),
@@ -164,6 +185,7 @@ fn launch(command: &mut Command, containment: Containment, common: &Arc<Common>)
         intakes: plumbing.intakes,
         token: command.cancel_on.clone(),
         started,
+        spans,
     });
     let Plumbing { stdin, stdout, stderr, .. } = plumbing;
     common.begin(pid, case.parts().with_if(stdin.is_some(), Part::Stdin));

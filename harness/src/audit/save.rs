@@ -2,7 +2,7 @@
 //!
 //! A failure is written the moment it is seen, next to its place and then renamed, so that no reader ever sees half a file.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure;
 use crate::scenario::{Expect, Found, Scenario};
 use crate::trace::Trace;
 use crate::verdict::VerdictKind;
+
+/// Most files of one name.
+const MOST_OF_A_NAME: usize = 100;
 
 /// Where a failure was saved.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -31,6 +35,8 @@ pub struct Keeper {
     candidates: VecDeque<Candidate>,
     folder: Folder,
     written: BTreeSet<Saved>,
+    /// What each file that it wrote is about.
+    about: HashMap<PathBuf, String>,
     notes: Vec<String>,
 }
 
@@ -53,7 +59,13 @@ impl Keeper {
     pub fn new(asked_for: Option<PathBuf>) -> Self {
         let named = asked_for.into_iter().chain(state_folder()).map(Candidate::At);
         let candidates = named.chain([Candidate::Temporary]).collect();
-        Self { candidates, folder: Folder::NotYet, written: BTreeSet::new(), notes: Vec::new() }
+        Self {
+            candidates,
+            folder: Folder::NotYet,
+            written: BTreeSet::new(),
+            about: HashMap::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Saves the scenario of a trace, with the rules that it broke as what a replay must find, and the trace. Nothing where it
@@ -72,14 +84,20 @@ impl Keeper {
             found: known.or(found),
             ..trace.scenario.clone()
         };
-        self.save_as(&scenario, trace)
+        let about = serde_json::to_string(&trace.scenario).expect("a scenario has string keys only");
+        self.save_about(&about, &scenario, trace)
     }
 
-    /// Saves a failure as this scenario, and a trace that shows it; else like [`Self::save`].
+    /// Saves a failure that was shrunk as this scenario, in the place of the one saved under this name before, and a trace that shows
+    /// it; else like [`Self::save`].
     pub fn save_as(&mut self, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
+        self.save_about(&scenario.name, scenario, trace)
+    }
+
+    fn save_about(&mut self, about: &str, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
         loop {
             let folder = self.folder()?.join(file_name_of(&trace.subject.name));
-            match self.save_in(&folder, scenario, trace) {
+            match self.save_in(&folder, about, scenario, trace) {
                 Ok(saved) => return Some(saved),
                 Err(why) => {
                     self.notes.push(why);
@@ -89,7 +107,14 @@ impl Keeper {
         }
     }
 
-    fn save_in(&mut self, folder: &Path, scenario: &Scenario, trace: &Trace) -> Result<Saved, String> {
+    fn save_in(
+        &mut self,
+        folder: &Path,
+        about: &str,
+        scenario: &Scenario,
+        trace: &Trace,
+    ) -> Result<Saved, String> {
+        let scenario = self.named_apart(folder, about, scenario);
         let saved = Saved {
             scenario: folder.join(format!("{}.json", scenario.name)),
             trace: folder.join(format!("{}.trace.json", scenario.name)),
@@ -100,7 +125,24 @@ impl Keeper {
             .and_then(|()| write_whole(&saved.scenario, scenario.to_json().as_bytes()))
             .map_err(|error| format!("{} could not be saved: {error}", saved.scenario.display()))?;
         self.written.insert(saved.clone());
+        self.about.insert(saved.scenario.clone(), about.to_owned());
         Ok(saved)
+    }
+
+    /// The scenario under a name whose file may be written: there is none, it is about the same, or somebody saved there what this
+    /// one is simpler than. What `headcount shrink` has reached is not lost to the next audit.
+    fn named_apart(&self, folder: &Path, about: &str, scenario: &Scenario) -> Scenario {
+        let may_be_written = |scenario: &Scenario| {
+            let path = folder.join(format!("{}.json", scenario.name));
+            match self.about.get(&path) {
+                Some(known) => known == about,
+                None => !path.exists() || Scenario::read(&path).is_ok_and(|other| replaces(scenario, &other)),
+            }
+        };
+        let with = |number| Scenario { name: format!("{}-{number}", scenario.name), ..scenario.clone() };
+        let beside = (2..=MOST_OF_A_NAME).map(with).filter(|beside| beside.check().is_ok());
+        let mut names = std::iter::once(scenario.clone()).chain(beside);
+        names.find(|scenario| may_be_written(scenario)).unwrap_or_else(|| scenario.clone())
     }
 
     /// Removes what was saved since the last call but is not in use: failures that were shown better by a later one.
@@ -150,6 +192,13 @@ impl Keeper {
     }
 }
 
+/// Whether a failure says more than another one that was saved under its name.
+fn replaces(scenario: &Scenario, other: &Scenario) -> bool {
+    let is_minimal = |scenario: &Scenario| scenario.found.as_ref().is_some_and(|found| found.minimal);
+    failure::is_simpler(scenario, other)
+        || (!failure::is_simpler(other, scenario) && (is_minimal(scenario) || !is_minimal(other)))
+}
+
 /// The platform's folder for state that may be lost.
 fn state_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -162,7 +211,7 @@ fn state_folder() -> Option<PathBuf> {
 fn open_for_writing(folder: &Path) -> io::Result<PathBuf> {
     make_private_folder(folder)?;
     let folder = fs::canonicalize(folder)?;
-    tempfile::Builder::new().prefix(".probe-").tempfile_in(&folder)?;
+    can_be_written(&folder)?;
     Ok(folder)
 }
 
@@ -171,11 +220,30 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Writes a file that is there whole or not at all. Follows no link.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that only its owner can read and that is there whole or not at all. Follows no link.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+/// The same with the mode that the file has, or such as this other file has.
+pub(crate) fn replace_whole(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path).or_else(|_| fs::metadata(like))?.permissions().mode();
+    write_with_mode(path, bytes, mode & 0o777)
+}
+
+/// Whether files of a folder can be replaced, before any is.
+///
+/// # Errors
+///
+/// Why not.
+pub(crate) fn can_be_written(folder: &Path) -> io::Result<()> {
+    tempfile::Builder::new().prefix(".probe-").tempfile_in(folder).map(drop)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let result = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    let result = write_new(&beside, bytes, mode).and_then(|()| fs::rename(&beside, path));
     if result.is_err() {
         // The error that led here says more than one about the remains.
         let _ = fs::remove_file(&beside);
@@ -183,9 +251,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     result
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)
 }
 
@@ -248,6 +316,45 @@ mod tests {
             let found = Scenario::read(&saved.scenario).unwrap().found.unwrap();
             assert_eq!((found.rule.as_str(), found.case.as_str()), (broken, expected), "{subject}");
         }
+    }
+
+    #[test]
+    fn what_was_shrunk_is_not_lost_to_the_next_audit() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = || Keeper::new(Some(folder.path().to_owned()));
+        let trace = cancelled_tree();
+        let first = keeper().save(&trace, &["S4"]).unwrap();
+        // As `headcount shrink` does: simpler, and nothing simpler was found.
+        let mut shrunk = Scenario::read(&first.scenario).unwrap();
+        shrunk.ops.truncate(2);
+        shrunk.found.as_mut().unwrap().minimal = true;
+        fs::write(&first.scenario, shrunk.to_json()).unwrap();
+        let mut next = keeper();
+        let second = next.save(&trace, &["S4"]).unwrap();
+        assert_eq!(Scenario::read(&first.scenario).unwrap(), shrunk);
+        assert_eq!(Scenario::read(&second.scenario).unwrap().name, format!("{}-2", shrunk.name));
+        next.remove_all_but(&BTreeSet::new());
+        assert!(first.scenario.exists() && !second.scenario.exists());
+        // One that is simpler still takes its place.
+        let mut simpler = trace.clone();
+        simpler.scenario.ops.truncate(1);
+        assert_eq!(keeper().save(&simpler, &["S4"]).unwrap(), first);
+    }
+
+    #[test]
+    fn two_cases_of_one_name_are_two_files_and_one_case_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let trace = cancelled_tree();
+        let mut other = trace.clone();
+        other.scenario.ops.truncate(2);
+        let first = keeper.save(&trace, &["S4"]).unwrap();
+        let second = keeper.save(&other, &["S1"]).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(keeper.save(&trace, &["S1"]).unwrap(), first);
+        let shrunk = Scenario { name: "shrunk".to_owned(), ..trace.scenario.clone() };
+        let third = keeper.save_as(&shrunk, &trace).unwrap();
+        assert_eq!(keeper.save_as(&Scenario { ops: other.scenario.ops, ..shrunk }, &trace).unwrap(), third);
     }
 
     #[test]

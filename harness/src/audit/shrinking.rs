@@ -55,6 +55,9 @@ pub struct Replays {
     pub ops: usize,
     /// The places in the scenario that matter: where one alone is relaxed, the rule is not broken as before.
     pub matters: Vec<String>,
+    /// Where no replay could be told: why the first could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl From<&Minimal> for Replays {
@@ -70,6 +73,7 @@ impl From<&Minimal> for Replays {
             nodes: script::nodes(&minimal.scenario.script).len(),
             ops: minimal.scenario.ops.len(),
             matters: minimal.matters.clone(),
+            reason: minimal.why_untold.clone(),
         }
     }
 }

@@ -39,8 +39,10 @@ pub(super) struct CaseSource<'a> {
     observer: &'a mut dyn Observer,
     fixed: VecDeque<Scenario>,
     fixed_count: u64,
-    places: HashMap<String, Place>,
-    returned: HashSet<String>,
+    /// Those of each name: a file may be called as another or as a directed scenario is.
+    places: HashMap<String, Vec<Place>>,
+    /// The directed ones that came back.
+    returned: HashSet<u64>,
     generator: Generator,
     /// How many scenarios were drawn from it.
     drawn: u64,
@@ -66,6 +68,7 @@ pub(super) struct Finished {
 
 /// Where a scenario that is not generated stands.
 struct Place {
+    scenario: Scenario,
     from_file: bool,
     index: u64,
 }
@@ -81,13 +84,20 @@ impl<'a> CaseSource<'a> {
     pub(super) fn new(sources: Sources<'a>, keeper: &'a mut Keeper, observer: &'a mut dyn Observer) -> Self {
         let directed = sources.plan.rules.iter().flat_map(|rule| rule.directed());
         let files = sources.plan.scenarios.iter().cloned();
-        let mut places = HashMap::new();
+        let mut places: HashMap<String, Vec<Place>> = HashMap::new();
         let mut fixed = VecDeque::new();
         for (from_file, scenario) in
             directed.map(|scenario| (false, scenario)).chain(files.map(|scenario| (true, scenario)))
         {
             let index = fixed.len() as u64;
-            if places.insert(scenario.name.clone(), Place { from_file, index }).is_none() {
+            let of_its_name = places.entry(scenario.name.clone()).or_default();
+            // Two rules may share a directed scenario.
+            let is_known = |place: &Place| match from_file {
+                true => place.scenario == scenario,
+                false => !place.from_file,
+            };
+            if !of_its_name.iter().any(is_known) {
+                of_its_name.push(Place { scenario: scenario.clone(), from_file, index });
                 fixed.push_back(scenario);
             }
         }
@@ -154,7 +164,7 @@ impl<'a> CaseSource<'a> {
             lost: self.lost.count,
             harness_share: effort.own_share(),
             repeats: self.twice.report(),
-            command: command_of(subject),
+            command: Command::of(subject),
             rules,
         };
         Finished { report, notes: notes.into_iter().chain(idle).collect(), shown }
@@ -175,7 +185,11 @@ impl<'a> CaseSource<'a> {
 
     /// How many of a rule's directed scenarios have not come back.
     fn untried(&self, rule: &Rule) -> usize {
-        rule.directed().iter().filter(|scenario| !self.returned.contains(&scenario.name)).count()
+        let is_back = |scenario: &Scenario| {
+            let mut of_its_name = self.places.get(&scenario.name).into_iter().flatten();
+            of_its_name.any(|place| !place.from_file && self.returned.contains(&place.index))
+        };
+        rule.directed().iter().filter(|scenario| !is_back(scenario)).count()
     }
 
     fn next_generated(&mut self) -> Option<Scenario> {
@@ -194,10 +208,15 @@ impl<'a> CaseSource<'a> {
         })
     }
 
+    /// Where a scenario stands, unless it is generated.
+    fn place(&self, scenario: &Scenario) -> Option<&Place> {
+        self.places.get(&scenario.name)?.iter().find(|place| place.scenario == *scenario)
+    }
+
     /// How well this scenario shows a failure of this rule.
     fn rank(&self, scenario: &Scenario, rule: &str) -> Rank {
         let size = scenario.to_json().len();
-        match self.places.get(&scenario.name) {
+        match self.place(scenario) {
             None => Rank { origin: Origin::Generated, size, index: index_of(&scenario.name) },
             Some(place) => {
                 let origin = match place.from_file {
@@ -266,11 +285,12 @@ impl Source for CaseSource<'_> {
                 self.info.get_or_insert_with(|| trace.subject.clone());
             }
         }
-        if self.places.contains_key(&trace.scenario.name) {
-            self.returned.insert(trace.scenario.name.clone());
-        }
+        let place = self.place(&trace.scenario).map(|place| place.index);
+        self.returned.extend(place);
         self.judge(&trace);
-        self.twice.take(&trace);
+        if place.is_none() {
+            self.twice.take(&trace);
+        }
         self.taken += 1;
         let of = self.sources.plan.cases.map(|most| most.max(self.fixed_count));
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
@@ -285,16 +305,6 @@ fn is_past(deadline: Option<Instant>) -> bool {
 /// The index in the name of a generated scenario.
 fn index_of(name: &str) -> u64 {
     name.rsplit('-').next().and_then(|index| index.parse().ok()).unwrap_or(0)
-}
-
-/// The command of a subject that was given as one; those built in are named instead.
-fn command_of(subject: &SubjectSpec) -> Option<Command> {
-    match &subject.drive {
-        Drive::Template { words, fake_as, .. } if words.join(" ") == subject.name => {
-            Some(Command { words: words.clone(), fake_as: fake_as.clone() })
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -383,6 +393,36 @@ mod tests {
         assert_eq!(audit.subjects[0].grade, "D: S1 leaves 2, D1 broken");
         let waived = &audit.subjects[1].rules[3];
         assert_eq!((waived.verdict, waived.reason.as_deref()), (VerdictKind::NotRun, Some("not asked")));
+    }
+
+    #[test]
+    fn files_of_one_name_all_run_and_are_ranked_as_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let mut plan = plan(6);
+        plan.subjects.truncate(1);
+        let file = |name: &str, script: &str| {
+            let text = format!(
+                r#"{{"schema": 1, "name": "{name}", "why": "a test", "script": [{script}], "ops": [{{"do": "run"}}]}}"#
+            );
+            Scenario::from_json(&text).unwrap()
+        };
+        // The first and the second say the same; the next are named as a directed one and as a generated one.
+        plan.scenarios = [("a", ""), ("a", ""), ("a", r#""hang""#), ("plain", ""), ("generated-9-0", "")]
+            .map(|(name, script)| file(name, script))
+            .to_vec();
+        let mut crew = PaperCrew { given: Vec::new() };
+        run(&plan, &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        assert_eq!(crew.given, ["plain", "d1-broken", "a", "a", "plain", "generated-9-0"]);
+        let stop = AtomicBool::new(false);
+        let sources =
+            Sources { plan: &plan, subject: &plan.subjects[0], deadline: None, end: None, stop: &stop };
+        let mut observer = ();
+        let source = CaseSource::new(sources, &mut keeper, &mut observer);
+        let origin = |scenario: &Scenario| source.rank(scenario, "S1").origin;
+        assert!(plan.scenarios.iter().all(|scenario| origin(scenario) == Origin::File));
+        assert_eq!(origin(&plan.rules[0].directed()[0]), Origin::Directed);
+        assert_eq!(origin(&Generator::new(9).scenario(0)), Origin::Generated);
     }
 
     #[test]

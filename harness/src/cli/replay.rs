@@ -31,9 +31,10 @@ pub(super) struct Arguments {
     files: Vec<PathBuf>,
     #[command(flatten)]
     subject: SubjectOptions,
-    /// How often to run each scenario.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    times: u32,
+    /// How often to run each scenario; without it once, and a failure that was saved with its rate as often as that asks for until it
+    /// is seen.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    times: Option<u32>,
     /// Rules to judge, as patterns: `S1,D*`.
     #[arg(long, value_name = "GLOB", value_delimiter = ',')]
     rules: Vec<String>,
@@ -48,6 +49,8 @@ pub(super) struct Arguments {
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
+    /// Whether it was interrupted before its end; then scenarios are missing that were not replayed as often as they should.
+    interrupted: bool,
     scenarios: &'a [Replayed],
 }
 
@@ -61,20 +64,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     for (subject, files) in &rounds {
         let round = Round { subject, files, rules: &rules, times: arguments.times };
         let results = round.run(&mut crew, &stop)?;
-        if arguments.format == Format::Human && !stop.load(Ordering::Relaxed) {
+        if arguments.format == Format::Human {
             results.iter().for_each(|result| terminal::print(&describe(result)));
         }
         replayed.extend(results);
     }
     drop(crew);
-    if stop.load(Ordering::Relaxed) {
-        return Ok(Exit::Interrupted);
-    }
+    let interrupted = stop.load(Ordering::Relaxed);
     if arguments.format == Format::Json {
-        terminal::print(&json::render(&Document { schema: 1, scenarios: &replayed }));
+        terminal::print(&json::render(&Document { schema: 1, interrupted, scenarios: &replayed }));
     }
     let met = replayed.iter().all(Replayed::is_met);
-    Ok(if met { Exit::Clean } else { Exit::MustBroken })
+    Ok(match () {
+        () if interrupted => Exit::Interrupted,
+        () if met => Exit::Clean,
+        () => Exit::MustBroken,
+    })
 }
 
 /// Scenarios that are replayed with one subject.
@@ -82,7 +87,7 @@ struct Round<'a> {
     subject: &'a SubjectSpec,
     files: &'a [ScenarioFile],
     rules: &'a [&'static Rule],
-    times: u32,
+    times: Option<u32>,
 }
 
 impl Round<'_> {

@@ -1,5 +1,6 @@
 //! `headcount shrink`
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use super::replay::rounds;
 use super::subject::SubjectOptions;
 use super::{Failure, Format, interrupt, terminal};
 use crate::audit::exit::Exit;
-use crate::audit::save::write_whole;
+use crate::audit::save::{can_be_written, replace_whole};
 use crate::audit::select;
 use crate::audit::shrinking::Replays;
 use crate::failure::{self, Bounds, Minimal};
@@ -22,6 +23,7 @@ use crate::replay::ScenarioFile;
 use crate::report::escape::for_terminal;
 use crate::report::json;
 use crate::report::paint::Paint;
+use crate::report::quote::replay_line_of;
 use crate::rules::{self, Judged, Rule};
 use crate::scenario::{Refused, Scenario};
 use crate::subject::SubjectSpec;
@@ -72,6 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let rule = rule_of(arguments, &scenario)?;
     let file = ScenarioFile { path: arguments.file.clone(), scenario };
     let subject = subject_of(&file, arguments.subject.named()?)?;
+    let place = place_of(&arguments.file)?;
     let stop = interrupt::watch()?;
     let mut crew = arguments.crew.or_jobs(JOBS).start()?;
     let begun = Instant::now();
@@ -80,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let tier = crew.tier();
     let mut not_written = None;
     let mut keep = |minimal: &Minimal| {
-        if let Err(error) = write(&arguments.file, &minimal.as_found(&failing, tier), minimal) {
+        if let Err(error) = write(&place, &minimal.as_found(&failing, tier), minimal) {
             not_written.get_or_insert(error);
         }
     };
@@ -94,7 +97,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         false => file.scenario.clone(),
     };
     terminal::print(&match arguments.format {
-        Format::Human => describe(&failing, &minimal, &kept, begun),
+        Format::Human => {
+            let mut text = describe(&failing, &minimal, &kept, begun);
+            if minimal.is_confirmed() {
+                let line = format!("{}\n", replay_line_of(&arguments.file, &subject));
+                text.push_str(&for_terminal(&line));
+            }
+            text
+        }
         Format::Json => json::render(&Document {
             schema: 1,
             file: &arguments.file,
@@ -107,8 +117,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         }),
     });
     if let Some(error) = not_written {
-        let problem = format!("cannot be written: {error}");
-        return Err(Refused { file: Some(arguments.file.clone()), place: String::new(), problem }.into());
+        return Err(not_writable(&arguments.file, &error));
     }
     Ok(match () {
         () if stop.load(Ordering::Relaxed) => Exit::Interrupted,
@@ -117,13 +126,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     })
 }
 
-/// Replaces the file and the trace beside it.
+/// The file that is to be replaced, where a link leads to it, whose folder can be written.
+fn place_of(file: &Path) -> Result<PathBuf, Failure> {
+    let place = fs::canonicalize(file).and_then(|place| {
+        can_be_written(place.parent().unwrap_or(Path::new("/")))?;
+        Ok(place)
+    });
+    place.map_err(|error| not_writable(file, &error))
+}
+
+fn not_writable(file: &Path, error: &io::Error) -> Failure {
+    let problem = format!("cannot be written: {error}");
+    Refused { file: Some(file.to_owned()), place: String::new(), problem }.into()
+}
+
+/// Replaces the file and the trace beside it, which can be read by whoever could read the file.
 fn write(file: &Path, scenario: &Scenario, minimal: &Minimal) -> io::Result<()> {
     if let Some(trace) = &minimal.trace {
         let trace = serde_json::to_vec(trace).expect("a trace has string keys only");
-        write_whole(&file.with_extension("trace.json"), &trace)?;
+        replace_whole(&file.with_extension("trace.json"), &trace, file)?;
     }
-    write_whole(file, scenario.to_json().as_bytes())
+    replace_whole(file, scenario.to_json().as_bytes(), file)
 }
 
 /// The rule that is named, else the one that the file says was found broken, else the only one that it expects to be.
@@ -165,6 +188,14 @@ fn subject_of(file: &ScenarioFile, named: Vec<SubjectSpec>) -> Result<SubjectSpe
 
 fn describe(failing: &failure::Failure<'_>, minimal: &Minimal, kept: &Scenario, begun: Instant) -> String {
     let (rule, subject) = (failing.rule, for_terminal(&failing.subject.name));
+    if let Some(why) = &minimal.why_untold {
+        return format!(
+            "{} no case with {subject} told whether {} is broken: {}; the file is as it was\n",
+            Paint::Warning.on("not known:"),
+            rule.id,
+            for_terminal(why)
+        );
+    }
     if !minimal.is_confirmed() {
         return format!(
             "{} {} was not broken in {} replays with {subject}; the file is as it was\n",

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::crew::CrewError;
 use crate::scenario::Scenario;
 
-use super::rate::Terms;
+use super::rate::Rate;
 use super::shrink::Shrinking;
 use super::simpler::{self, Change, Edit, Place};
 use super::tries::{Bench, Until};
@@ -21,7 +21,6 @@ pub(super) fn matters(
     minimal: &Shrinking,
     deadline: Instant,
 ) -> Result<Vec<String>, CrewError> {
-    let terms = Terms::new(minimal.rate.estimate(), minimal.drift, MISS);
     let mut relaxed: Vec<(Place, Scenario)> = Vec::new();
     for place in simpler::removable(&minimal.scenario) {
         if minimal.needed.contains(&place) {
@@ -43,6 +42,7 @@ pub(super) fn matters(
             variants.push(variant.clone());
         }
     }
+    let terms = variants.iter().map(|variant| minimal.terms(variant, Rate::estimate, MISS)).collect();
     let tried = bench.try_all(variants.clone(), Until::Decided(terms), deadline, None)?;
     let mut places = minimal.needed.clone();
     for (place, variant) in relaxed {

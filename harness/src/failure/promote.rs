@@ -40,7 +40,7 @@ pub(super) fn promote(
     if gates.is_empty() {
         return Ok(None);
     }
-    let until = Until::FirstAccepted(Terms::of_gate(rate.estimate()), &|_, _| false);
+    let until = Until::FirstAccepted(vec![Terms::of_gate(rate.estimate()); gates.len()], &|_, _| false);
     let tried = bench.try_all(gates.clone(), until, deadline, None)?;
     let taken = gates.into_iter().zip(tried).filter(|(_, tried)| tried.decided == Some(true));
     for (scenario, _) in taken {

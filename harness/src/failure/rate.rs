@@ -16,6 +16,12 @@ const DRIFTS: f64 = 0.02;
 const DRIFTS_OF_RACE: f64 = 0.005;
 /// From here on a failure counts as certain.
 const CERTAIN: f64 = 0.9;
+/// How many deviations lie between two rates that differ materially: chance alone does that in 2 of 100 comparisons.
+const MATERIAL: f64 = 2.05;
+/// Two rates are compared by so many cases each that broke the rule, of a certain failure and of a race, if so many tries suffice for
+/// that.
+const COMPARED_BROKEN: [f64; 2] = [40.0, 80.0];
+const MOST_COMPARED: u64 = 240;
 
 /// In how many of the cases that could be told a rule was broken.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -52,9 +58,36 @@ impl Rate {
         ((from * 100.0).floor() as u8, (to * 100.0).ceil() as u8)
     }
 
+    /// What both measured together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { broken: self.broken + other.broken, of: self.of + other.of }
+    }
+
     /// Whether it is higher than another for certain: the intervals do not meet.
     pub fn is_above(self, other: Self) -> bool {
         self.interval().0 > other.interval().1
+    }
+
+    /// Whether it is materially lower than one that is expected to be `rate` and was measured in `of` cases: by more than chance.
+    pub(super) fn is_materially_below(self, rate: f64, of: u64) -> bool {
+        let variance = |broken: f64, of: f64| {
+            let p = (broken + 1.0) / (of + 2.0);
+            p * (1.0 - p) / of
+        };
+        let Some(value) = self.value().filter(|_| of > 0) else { return false };
+        let (own, other) =
+            (variance(self.broken as f64, self.of as f64), variance(rate * of as f64, of as f64));
+        rate - value > MATERIAL * (own + other).sqrt()
+    }
+
+    /// How many tries it takes to compare another rate with this one.
+    pub(super) fn tries_to_compare(self) -> u64 {
+        ((COMPARED_BROKEN[usize::from(self.is_racy())] / self.estimate()).ceil() as u64).min(MOST_COMPARED)
+    }
+
+    /// The rate of a case with a part of its runs, if each run is a chance of its own.
+    pub(super) fn with_runs(rate: f64, before: usize, now: usize) -> f64 {
+        if now >= before || now == 0 { rate } else { 1.0 - (1.0 - rate).powf(now as f64 / before as f64) }
     }
 
     /// Whether a gate could do something for it: it does not happen nearly always.
@@ -70,6 +103,15 @@ impl Rate {
     /// How many replays show it with a chance of 99 %; 1 for a failure that always happened.
     pub fn times_to_see(self) -> u64 {
         if self.is_racy() { (0.01_f64.ln() / (1.0 - self.estimate()).ln()).ceil() as u64 } else { 1 }
+    }
+
+    /// How many replays show it with a chance of 99.9 %, even if the true rate is as low as the measurement allows; 1 for one that was
+    /// never measured.
+    pub fn times_not_to_miss(self) -> u64 {
+        match self.interval().0 {
+            _ if self.broken == 0 => 1,
+            lowest => (0.001_f64.ln() / (1.0 - lowest.clamp(LOWEST, HIGHEST)).ln()).ceil() as u64,
+        }
     }
 
     /// A rate to reckon with: never 0 and never 1.
@@ -183,6 +225,12 @@ mod tests {
         assert_eq!(Rate { broken: 7, of: 10 }.to_string(), "7 of 10 (39 to 90 %)");
         assert_eq!(Rate { broken: 5, of: 10 }.times_to_see(), 7);
         assert_eq!(Rate { broken: 10, of: 10 }.times_to_see(), 1);
+        assert_eq!(Rate { broken: 10, of: 10 }.times_not_to_miss(), 6);
+        assert_eq!(Rate { broken: 10, of: 20 }.times_not_to_miss(), 20);
+        assert_eq!(
+            (Rate::default().times_not_to_miss(), Rate { broken: 0, of: 9 }.times_not_to_miss()),
+            (1, 1)
+        );
         assert!(Rate { broken: 12, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
         assert!(!Rate { broken: 8, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
     }

@@ -4,14 +4,18 @@
 //! A case that breaks its rule often takes seconds, because survivors are waited for, and one that keeps it a moment. So few
 //! large steps are better than many small ones, and much that is refused costs little.
 //!
-//! Structure first, then values; then the structure once more and with fewer misses, until nothing can be taken. The
+//! Structure first, then values, and the gates last; then once more and with fewer misses, until nothing can be taken. The
 //! loop works on the scenario itself, so one from a file shrinks like a generated one.
+//!
+//! A few tries tell what breaks the rule far more rarely, and not what does so half as often, and many small losses are a large one.
+//! So wherever nothing more can be taken, the rate is measured and compared with that of the case that was given. If it is
+//! materially lower, the step that lost it is searched, refused, and shrinking goes on from the one before it.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::crew::CrewError;
-use crate::scenario::{Call, Op, Scenario};
+use crate::scenario::{Call, Hindrance, Op, Scenario, Verb};
 
 use super::rate::{Rate, Terms};
 use super::simpler::{self, Change, Edit, Place};
@@ -31,61 +35,178 @@ struct Look {
 const LOOKS: [Look; 2] =
     [Look { miss: 0.02, estimate: Rate::estimate }, Look { miss: 0.002, estimate: Rate::careful_estimate }];
 
+/// How often the case that was given breaks the rule, and with how many runs: what each simplification is held against.
+#[derive(Clone, Copy)]
+struct Reference {
+    rate: Rate,
+    runs: usize,
+}
+
+impl Reference {
+    /// The rate that a simplification is to have, by what the reference is reckoned with: of a race each run is a chance of its own.
+    fn expected(self, scenario: &Scenario, reckoned: f64) -> f64 {
+        if self.rate.is_racy() { Rate::with_runs(reckoned, self.runs, runs(scenario)) } else { reckoned }
+    }
+
+    /// Whether a simplification with this rate has lost nothing that chance does not explain.
+    fn holds(self, scenario: &Scenario, rate: Rate) -> bool {
+        let reckoned = self.rate.value().unwrap_or_default();
+        rate.broken > 0 && !rate.is_materially_below(self.expected(scenario, reckoned), self.rate.of)
+    }
+}
+
+/// A scenario that breaks the rule, and what is known of that.
+struct Step {
+    scenario: Scenario,
+    tried: Tried,
+}
+
 /// What shrinking goes on from and where it has come to.
 pub(super) struct Shrinking {
     pub(super) scenario: Scenario,
-    /// How often the scenario breaks the rule: what each simplification is held against. Never lower than at the beginning.
-    pub(super) rate: Rate,
+    reference: Reference,
+    /// The case that the reference was measured of.
+    given: Scenario,
     /// How many times more rarely is far more rarely.
-    pub(super) drift: f64,
+    drift: f64,
+    /// Where the rate was measured the last time and held.
+    base: Step,
+    /// What was taken since.
+    steps: Vec<Step>,
     /// How many simplifications were tried.
     pub(super) tries: u64,
     /// Places that are needed: without each of them alone the rule was not broken as before.
     pub(super) needed: BTreeSet<Place>,
     /// Whether nothing simpler was found in a last, careful look at everything.
     pub(super) is_minimal: bool,
+    /// What was refused, by the look that did.
+    refused: BTreeSet<String>,
+    /// What breaks the rule materially more rarely.
+    lossy: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Structure,
     Values,
+    Gates,
 }
 
 impl Shrinking {
-    pub(super) fn new(scenario: Scenario, rate: Rate, drift: f64) -> Self {
-        Self { scenario, rate, drift, tries: 0, needed: BTreeSet::new(), is_minimal: false }
+    /// Of this scenario, which was found to break the rule so often. `drift` is how many times more rarely is far more rarely.
+    pub(super) fn new(scenario: Scenario, found: Tried, drift: f64) -> Self {
+        Self {
+            reference: Reference { rate: found.rate, runs: runs(&scenario) },
+            given: scenario.clone(),
+            drift,
+            base: Step { scenario: scenario.clone(), tried: found },
+            steps: Vec::new(),
+            scenario,
+            tries: 0,
+            needed: BTreeSet::new(),
+            is_minimal: false,
+            refused: BTreeSet::new(),
+            lossy: BTreeSet::new(),
+        }
     }
 
-    /// Shrinks until nothing simpler is found or the time is over. Tells of each step that was taken, with a case that shows it.
+    /// What is known of the scenario if its rate was measured, and held; nothing if something was simplified since.
+    pub(super) fn measured(&self) -> Option<&Tried> {
+        self.steps.is_empty().then_some(&self.base.tried)
+    }
+
+    /// When a simplification is accepted: see [`Terms::new`].
+    pub(super) fn terms(&self, scenario: &Scenario, estimate: fn(Rate) -> f64, miss: f64) -> Terms {
+        let reckoned = estimate(self.reference.rate);
+        Terms::new(self.reference.expected(scenario, reckoned), self.drift, miss)
+    }
+
+    /// Shrinks until nothing simpler is found or the time is over. Tells of each step that was taken or taken back, with what is known of
+    /// the scenario then.
     pub(super) fn run(
         &mut self,
         bench: &mut Bench<'_>,
         deadline: Instant,
         taken: &mut dyn FnMut(&Self, &Tried),
     ) -> Result<(), CrewError> {
-        let mut refused = BTreeSet::new();
-        loop {
-            let mut went_on = false;
-            for look in LOOKS {
-                for part in [Part::Structure, Part::Values] {
-                    while let Some(tried) = self.level(bench, part, look, &mut refused, deadline)? {
-                        went_on = true;
-                        taken(self, &tried);
-                    }
-                    if bench.is_over(deadline) {
-                        return Ok(());
-                    }
+        let mut looks = LOOKS.iter();
+        let mut look = looks.next();
+        while let Some(&now) = look {
+            for part in [Part::Structure, Part::Values, Part::Gates] {
+                while let Some(tried) = self.level(bench, part, now, deadline)? {
+                    self.steps.push(Step { scenario: self.scenario.clone(), tried: tried.clone() });
+                    taken(self, &tried);
                 }
-                if went_on {
-                    break;
+                if bench.is_over(deadline) {
+                    return Ok(());
                 }
             }
-            if !went_on {
-                self.is_minimal = true;
-                return Ok(());
+            if self.steps.is_empty() {
+                look = looks.next();
+                continue;
             }
+            self.keep_what_holds(bench, deadline)?;
+            let Some(measured) = self.measured() else { return Ok(()) };
+            taken(self, measured);
+            looks = LOOKS.iter();
+            look = looks.next();
         }
+        self.is_minimal = true;
+        Ok(())
+    }
+
+    /// Measures how often the last step breaks the rule, and where that is materially more rarely goes back to the last one that holds the
+    /// rate. Without the time to tell, the steps stay as they are.
+    pub(super) fn keep_what_holds(
+        &mut self,
+        bench: &mut Bench<'_>,
+        deadline: Instant,
+    ) -> Result<(), CrewError> {
+        let steps = std::mem::take(&mut self.steps);
+        // The base is the first, and the steps come after it.
+        let (mut good, mut bad, mut next) = (0, steps.len() + 1, steps.len());
+        while good + 1 < bad {
+            let scenario = &steps[next - 1].scenario;
+            match self.measure(bench, scenario, deadline)? {
+                Some(tried) if self.reference.holds(scenario, tried.rate) => {
+                    good = next;
+                    self.base = Step { scenario: scenario.clone(), tried };
+                }
+                Some(_) => bad = next,
+                None if bad > steps.len() => {
+                    self.steps = steps;
+                    return Ok(());
+                }
+                None => break,
+            }
+            next = good.midpoint(bad);
+        }
+        if let Some(lossy) = steps.get(bad - 1) {
+            self.lossy.insert(simpler::text(&lossy.scenario));
+        }
+        if self.scenario != self.base.scenario {
+            self.needed.clear();
+        }
+        self.scenario = self.base.scenario.clone();
+        Ok(())
+    }
+
+    /// How often a scenario breaks the rule, by enough tries to compare it with the reference if a part of the time that is left suffices
+    /// for them; nothing where not one try could be told.
+    fn measure(
+        &mut self,
+        bench: &mut Bench<'_>,
+        scenario: &Scenario,
+        deadline: Instant,
+    ) -> Result<Option<Tried>, CrewError> {
+        let tries = self.reference.rate.tries_to_compare();
+        let missing = tries.saturating_sub(self.reference.rate.of);
+        if missing > 0 {
+            let more = count(bench, &self.given.clone(), missing, a_part_of(deadline))?;
+            self.reference.rate = self.reference.rate.and(more.rate);
+        }
+        let tried = count(bench, scenario, tries, a_part_of(deadline))?;
+        Ok((tried.rate.of > 0).then_some(tried))
     }
 
     /// Tries what is simpler in one way and takes the first that can be taken, with what was found meanwhile. Nothing where nothing
@@ -95,7 +216,6 @@ impl Shrinking {
         bench: &mut Bench<'_>,
         part: Part,
         look: Look,
-        refused: &mut BTreeSet<String>,
         deadline: Instant,
     ) -> Result<Option<Tried>, CrewError> {
         if bench.is_over(deadline) {
@@ -104,15 +224,17 @@ impl Shrinking {
         let found = match part {
             Part::Structure => simpler::structural(&self.scenario),
             Part::Values => simpler::values(&self.scenario),
+            Part::Gates => simpler::ungated(&self.scenario),
         };
-        let key = |scenario: &Scenario| format!("{} {}", look.miss, simpler::text(scenario));
+        let key = |known_by: &str| format!("{} {known_by}", look.miss);
         if part == Part::Structure {
             self.needed.clear();
         }
         let (mut candidates, mut results) = (Vec::new(), Vec::new());
         for edits in found {
             let Some(result) = simpler::apply(&self.scenario, &edits) else { continue };
-            if refused.contains(&key(&result)) {
+            let known_by = simpler::text(&result);
+            if self.lossy.contains(&known_by) || self.refused.contains(&key(&known_by)) {
                 self.needed.extend(dropped_alone(&edits).cloned());
             } else if !results.contains(&result) && (can_end(&result) || !can_end(&self.scenario)) {
                 candidates.push(edits);
@@ -124,21 +246,21 @@ impl Shrinking {
             simpler::includes(&candidates[first], &candidates[second])
                 || (first < second && same_place(&candidates[first], &candidates[second]))
         };
-        let terms = Terms::new((look.estimate)(self.rate), self.drift, look.miss);
+        let terms = results.iter().map(|result| self.terms(result, look.estimate, look.miss)).collect();
         let tried = bench.try_all(results.clone(), Until::FirstAccepted(terms, &includes), deadline, None)?;
-        self.tries += tried.len() as u64;
+        self.tries += tried.iter().filter(|tried| tried.has_begun()).count() as u64;
         let mut accepted = Vec::new();
         for ((edits, result), tried) in candidates.into_iter().zip(results).zip(tried) {
             match tried.decided {
                 Some(true) => accepted.push((edits, result, tried)),
                 Some(false) => {
-                    refused.insert(key(&result));
+                    self.refused.insert(key(&simpler::text(&result)));
                     self.needed.extend(dropped_alone(&edits).cloned());
                 }
                 None => {}
             }
         }
-        self.take_together(bench, accepted, terms, deadline)
+        self.take_together(bench, accepted, look, deadline)
     }
 
     /// Takes as many of the accepted ones as break the rule together: all, else the first half, and so on down to the first alone.
@@ -146,19 +268,22 @@ impl Shrinking {
         &mut self,
         bench: &mut Bench<'_>,
         mut accepted: Vec<(Vec<Edit>, Scenario, Tried)>,
-        terms: Terms,
+        look: Look,
         deadline: Instant,
     ) -> Result<Option<Tried>, CrewError> {
         while accepted.len() > 1 {
             let edits = simpler::union(accepted.iter().map(|(edits, ..)| edits));
             let now = simpler::weight(&self.scenario);
-            let both = simpler::apply(&self.scenario, &edits)
-                .filter(|both| simpler::weight(both) < now && (can_end(both) || !can_end(&self.scenario)));
+            let both = simpler::apply(&self.scenario, &edits).filter(|both| {
+                let is_lossy = self.lossy.contains(&simpler::text(both));
+                simpler::weight(both) < now && !is_lossy && (can_end(both) || !can_end(&self.scenario))
+            });
             if let Some(both) = both {
                 let is_new = accepted.iter().all(|(_, result, _)| *result != both);
                 let tried = match is_new {
                     true => {
                         self.tries += 1;
+                        let terms = vec![self.terms(&both, look.estimate, look.miss)];
                         bench.try_all(vec![both.clone()], Until::Decided(terms), deadline, None)?.remove(0)
                     }
                     false => accepted.remove(0).2,
@@ -187,16 +312,39 @@ impl Shrinking {
         self.scenario = scenario;
         // They were places of the scenario as it was.
         self.needed.clear();
-        if !tried.rate.is_above(self.rate) {
+        if !tried.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
         let afresh = super::replay(bench, &self.scenario, deadline, None)?;
-        if !afresh.rate.is_above(self.rate) {
+        if !afresh.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
-        self.rate = afresh.rate;
+        self.reference = Reference { rate: afresh.rate, runs: runs(&self.scenario) };
+        self.given = self.scenario.clone();
         Ok(if afresh.trace.is_some() { afresh } else { tried })
     }
+}
+
+fn count(
+    bench: &mut Bench<'_>,
+    scenario: &Scenario,
+    tries: u64,
+    deadline: Instant,
+) -> Result<Tried, CrewError> {
+    let until = Until::Counted { least: tries, most: tries, broken: 0 };
+    Ok(bench.try_all(vec![scenario.clone()], until, deadline, None)?.remove(0))
+}
+
+/// Measuring is to leave the most of the time to what is measured.
+fn a_part_of(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 4
+}
+
+/// How many runs there are that may break a rule.
+fn runs(scenario: &Scenario) -> usize {
+    let is_run = |op: &&Op| op.verb == Verb::Run && !op.hindered_by.is_some_and(Hindrance::is_in_program);
+    scenario.ops.iter().filter(is_run).count()
 }
 
 /// The place of the only thing that is dropped, if one alone is.

@@ -42,14 +42,16 @@ pub(super) struct Tried {
     pub(super) trace: Option<Box<Trace>>,
     /// Whether it breaks the rule; nothing where the time was over before that could be told.
     pub(super) decided: Option<bool>,
+    /// Why the first try that could not be told could not.
+    pub(super) why_untold: Option<String>,
 }
 
 /// How a variant is decided upon.
 pub(super) enum Until<'a> {
-    /// As soon as it is as certain as asked for that it breaks the rule as before, or does not; all of them.
-    Decided(Terms),
+    /// As soon as it is as certain as the terms of each ask for that it breaks the rule as before, or does not; all of them.
+    Decided(Vec<Terms>),
     /// The same, until the first one does: with it those need not be decided that it includes, nor any other that has not begun.
-    FirstAccepted(Terms, &'a dyn Fn(usize, usize) -> bool),
+    FirstAccepted(Vec<Terms>, &'a dyn Fn(usize, usize) -> bool),
     /// After this number of tries that could be told; longer, up to the second number, until the rule was broken as often as the third.
     Counted { least: u64, most: u64, broken: u64 },
 }
@@ -59,6 +61,13 @@ pub(super) enum Until<'a> {
 pub(super) struct Traces {
     pub(super) broken: Vec<Trace>,
     pub(super) others: Vec<Trace>,
+}
+
+impl Tried {
+    /// Whether any case ran.
+    pub(super) fn has_begun(&self) -> bool {
+        self.rate.of + self.unknown > 0 || self.why_untold.is_some()
+    }
 }
 
 impl Bench<'_> {
@@ -125,11 +134,14 @@ impl Tries<'_> {
     }
 
     /// How many tries of a variant are begun before it is decided upon again.
-    fn useful(&self, tried: &Tried) -> u64 {
+    fn useful(&self, index: usize) -> u64 {
+        let tried = &self.entries[index].tried;
         match &self.until {
             // Most of what is refused is refused by the first few.
-            Until::Decided(terms) | Until::FirstAccepted(terms, _) if tried.rate.of == 0 => terms.least(),
-            Until::Decided(terms) | Until::FirstAccepted(terms, _) => terms.useful(tried.rate),
+            Until::Decided(terms) | Until::FirstAccepted(terms, _) if tried.rate.of == 0 => {
+                terms[index].least()
+            }
+            Until::Decided(terms) | Until::FirstAccepted(terms, _) => terms[index].useful(tried.rate),
             Until::Counted { least, most, broken } => {
                 let Rate { broken: seen, of } = tried.rate;
                 let rare = (broken.saturating_sub(seen) as f64 / tried.rate.estimate()).ceil() as u64;
@@ -139,7 +151,8 @@ impl Tries<'_> {
         }
     }
 
-    fn decide(&self, tried: &Tried) -> Option<bool> {
+    fn decide(&self, index: usize) -> Option<bool> {
+        let tried = &self.entries[index].tried;
         let Rate { broken, of } = tried.rate;
         // What cannot be told is tried again, but not for ever.
         let hopeless = tried.unknown > 5 + of;
@@ -147,7 +160,7 @@ impl Tries<'_> {
             _ if hopeless => Some(false),
             Until::Decided(terms) | Until::FirstAccepted(terms, _) => {
                 let never_to_the_point = tried.vacuous >= ALL_VACUOUS && tried.vacuous == of;
-                if never_to_the_point { Some(false) } else { terms.decide(tried.rate) }
+                if never_to_the_point { Some(false) } else { terms[index].decide(tried.rate) }
             }
             Until::Counted { least, most, broken: enough } => {
                 (of >= *most || (of >= *least && (broken == of || broken >= *enough))).then_some(broken > 0)
@@ -167,7 +180,7 @@ impl Source for Tries<'_> {
         };
         let index = self.entries.iter().position(wants)?;
         if self.entries[index].to_start == 0 {
-            self.entries[index].to_start = self.useful(&self.entries[index].tried);
+            self.entries[index].to_start = self.useful(index);
         }
         let entry = &mut self.entries[index];
         entry.to_start -= 1;
@@ -197,9 +210,15 @@ impl Source for Tries<'_> {
                 tried.rate.of += 1;
                 tried.vacuous += 1;
             }
-            Verdict::Unknown(_) => tried.unknown += 1,
+            Verdict::Unknown(why) => {
+                tried.unknown += 1;
+                tried.why_untold.get_or_insert_with(|| why.clone());
+            }
             // The subject cannot do it, so no further try can either.
-            Verdict::NotRun(_) => tried.decided = Some(false),
+            Verdict::NotRun(why) => {
+                tried.decided = Some(false);
+                tried.why_untold.get_or_insert_with(|| why.clone());
+            }
         }
         if let Some(traces) = &mut self.traces {
             match verdict {
@@ -213,7 +232,7 @@ impl Source for Tries<'_> {
         // Tries that keep the rule may be back long before those that break it, or after them: half a batch would flatter one side.
         let is_back = self.entries[index].to_start == 0 && self.entries[index].under_way == 0;
         if is_back && self.entries[index].tried.decided.is_none() {
-            self.entries[index].tried.decided = self.decide(&self.entries[index].tried);
+            self.entries[index].tried.decided = self.decide(index);
             if self.entries[index].tried.decided == Some(true)
                 && let Until::FirstAccepted(_, includes) = &self.until
             {

@@ -269,6 +269,9 @@ fn failure(rule: &RuleReport, subject: &SubjectReport, width: usize) -> String {
 /// What came of replaying and shrinking a failure.
 fn told(replayed: &Replays) -> String {
     let rate = Rate { broken: replayed.broken, of: replayed.of };
+    if let Some(why) = &replayed.reason {
+        return format!("no replay could be told: {why}");
+    }
     if rate.broken == 0 {
         return format!("not seen again in {} replays", rate.of);
     }

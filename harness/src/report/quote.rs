@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::audit::{Command, SubjectReport};
 use crate::promises::Promises;
+use crate::subject::{Drive, SubjectSpec};
 
 /// A word as a shell reads it back.
 pub fn word(text: &str) -> String {
@@ -22,9 +23,26 @@ pub fn replay_line(file: &Path, subject: &SubjectReport, times: u64) -> String {
     if times > 1 {
         file.push_str(&format!(" --times {times}"));
     }
-    match &subject.command {
-        None => format!("headcount replay {file} --subject {}", word(&subject.name)),
-        Some(command) => format!("headcount replay {file} {}", command_words(command, &subject.promises)),
+    format!(
+        "headcount replay {file} {}",
+        subject_words(&subject.name, subject.command.as_ref(), &subject.promises)
+    )
+}
+
+/// The line that replays a scenario file with a subject, as often as the rate asks for that stands in the file.
+pub fn replay_line_of(file: &Path, subject: &SubjectSpec) -> String {
+    let promises = match &subject.drive {
+        Drive::Template { promises, .. } => *promises,
+        Drive::Reentry { .. } => Promises::default(),
+    };
+    let words = subject_words(&subject.name, Command::of(subject).as_ref(), &promises);
+    format!("headcount replay {} {words}", word(&file.to_string_lossy()))
+}
+
+fn subject_words(name: &str, command: Option<&Command>, promises: &Promises) -> String {
+    match command {
+        None => format!("--subject {}", word(name)),
+        Some(command) => command_words(command, promises),
     }
 }
 

@@ -33,6 +33,8 @@ mod start;
 mod stop;
 #[cfg(target_os = "linux")]
 mod stream;
+#[cfg(target_os = "linux")]
+mod tracking;
 
 // What they share: the processes that they are made of, options, tables, the system.
 #[cfg(target_os = "linux")]

@@ -13,6 +13,7 @@ Benchmarks (default: all)
   stream       1 GiB of output
   many         1,000 runs at once: time, CPU, descriptors, memory
   idle         wake-ups while a child hangs
+  tracking     what the registry adds to a run of 1 ms
 
 Options
   --times K            K times as many rounds as usual (default 1)
@@ -32,16 +33,18 @@ pub(crate) enum Benchmark {
     Stream,
     Many,
     Idle,
+    Tracking,
 }
 
 impl Benchmark {
-    pub(crate) const ALL: [(&str, Self); 6] = [
+    pub(crate) const ALL: [(&str, Self); 7] = [
         ("start", Self::Start),
         ("large-owner", Self::LargeOwner),
         ("stop", Self::Stop),
         ("stream", Self::Stream),
         ("many", Self::Many),
         ("idle", Self::Idle),
+        ("tracking", Self::Tracking),
     ];
 }
 

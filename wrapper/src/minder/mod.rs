@@ -1,13 +1,16 @@
 //! The registry: who is there of what a program runs, what became of the others, and the end of them all.
 
+pub mod cost;
 #[cfg(feature = "serde")]
 mod json;
 mod registration;
 mod registry;
 mod resource;
 mod shutdown;
+mod signals;
 mod stats;
 mod timer;
+mod transitions;
 
 use std::fmt;
 use std::future::Future;
@@ -24,8 +27,10 @@ pub use registration::{ClosingFailed, Registration};
 pub(crate) use registry::{About, Part, Parts, Registry, RunEntry};
 pub use resource::{Kind, LeakReport, Resource, Totals};
 pub use shutdown::{Shutdown, ShutdownError};
+pub use signals::{Signal, SignalHandler, SignalShutdown};
 pub use stats::{Ends, Runs, Stats, Times};
 pub use timer::{Rang, Timer};
+pub use transitions::{Missed, Transition, Transitions};
 
 use registration::Subject;
 
@@ -160,6 +165,11 @@ impl Minder {
     /// Everything that is there for at least so long, the oldest first, with where it was created.
     pub fn overdue(&self, age: Duration) -> LeakReport {
         self.registry.overdue(age)
+    }
+
+    /// Every move of every run from one state to the next, from now on, also of those that are refused or cannot be started.
+    pub fn transitions(&self) -> Transitions {
+        self.registry.transitions()
     }
 
     /// Ends everything that is there, and refuses to start anything from now on: a start is

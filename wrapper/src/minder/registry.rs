@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::broadcast;
+
 use super::registration::Entry;
 use super::resource::{Kind, LeakReport, Resource};
 use super::stats::{Counters, Stats};
+use super::transitions::{Transition, Transitions};
 use crate::outcome::Outcome;
 use crate::run::{Common, RunId};
 use crate::state::State;
@@ -147,6 +150,10 @@ impl RunEntry {
         self.key
     }
 
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -235,6 +242,25 @@ pub(crate) struct Registry {
     table: Mutex<Table>,
     /// Something was taken off while somebody waits for that.
     shrunk: Condvar,
+    /// For those who want to know of each move, if there ever was anybody.
+    feed: OnceLock<broadcast::Sender<Transition>>,
+}
+
+/// So many moves are kept for whoever is slow to take them.
+const FEED_ROOM: usize = 4096;
+
+impl Registry {
+    pub(super) fn transitions(&self) -> Transitions {
+        let feed = self.feed.get_or_init(|| broadcast::channel(FEED_ROOM).0);
+        Transitions::new(feed.subscribe())
+    }
+
+    pub(crate) fn tell(&self, transition: Transition) {
+        if let Some(feed) = self.feed.get() {
+            // Nobody may listen any more.
+            let _ = feed.send(transition);
+        }
+    }
 }
 
 #[derive(Debug, Default)]

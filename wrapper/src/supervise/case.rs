@@ -20,6 +20,7 @@ use crate::outcome::{
 use crate::output::{Intake, OutputStream};
 use crate::room::Room;
 use crate::run::{Common, Event, Report};
+use crate::spans::Spans;
 use crate::state::Move;
 use crate::stop::{Happening, Rung, Step, climb};
 use crate::sys;
@@ -93,6 +94,7 @@ pub(crate) struct Case {
     saw_no_start: bool,
 
     started: Instant,
+    spans: Option<Spans>,
     /// Made when there is something to note: most of its life a run has nothing of it.
     ending: Option<Box<Ending>>,
 }
@@ -126,11 +128,12 @@ pub(crate) struct Opening {
     pub(crate) intakes: Intakes,
     pub(crate) token: Option<CancellationToken>,
     pub(crate) started: Instant,
+    pub(crate) spans: Option<Spans>,
 }
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, common, containment, hold, limits, intakes, token, started } = opening;
+        let Opening { door, common, containment, hold, limits, intakes, token, started, spans } = opening;
         let Limits { timeout, idle, grace, drain } = limits;
         let parts = Self::parts_of(&intakes).with_if(timeout.is_some(), Part::Timeout);
         let parts = parts.with_if(idle.is_some(), Part::IdleTimeout);
@@ -157,6 +160,7 @@ impl Case {
             draining: false,
             saw_no_start: false,
             started,
+            spans,
             ending: None,
         }
     }
@@ -327,6 +331,9 @@ impl Case {
         }
         if self.rung == Rung::Running {
             self.ending().stop = Some(Stop { reason, asked: Instant::now(), killed: None });
+            if let Some(spans) = &mut self.spans {
+                spans.stopping(reason);
+            }
             self.happen(Happening::StopAsked);
             let _ = self.common.reports.put(Report::Event(Event::Stopping(reason)));
         }
@@ -356,6 +363,11 @@ impl Case {
         let (next, steps) = climb(self.rung, happening);
         if self.rung == Rung::Running && next != Rung::Running {
             self.common.make(Move::Stop);
+        }
+        if next != self.rung {
+            if let Some(spans) = &self.spans {
+                spans.climbed(next);
+            }
         }
         if !is_bounded(self.rung) && is_bounded(next) {
             // A hold that keeps the grace has killed them when that was over.
@@ -521,6 +533,9 @@ impl Case {
         let outcome = self.outcome(Instant::now());
         self.intakes.stdin.close();
         self.tell_parts();
+        if let Some(mut spans) = self.spans.take() {
+            spans.ended(&outcome);
+        }
         self.common.end(&outcome, late.is_some());
         // Nobody may be there to take it.
         let _ = self.common.reports.put(Report::Event(Event::Ended(Box::new(outcome))));

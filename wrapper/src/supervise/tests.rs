@@ -104,6 +104,7 @@ fn open_for(
         intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
         started: Instant::now(),
+        spans: None,
     });
     common.begin(4711, case.parts());
     mailbox.send(Message::Watch(Box::new(case)));

@@ -18,6 +18,7 @@ mod owner_ends;
 mod scene;
 mod silence;
 mod start;
+mod states;
 mod status;
 mod stray;
 mod survivors;

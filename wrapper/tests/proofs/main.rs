@@ -12,6 +12,10 @@
 #[cfg(target_os = "linux")]
 mod circumstances;
 #[cfg(target_os = "linux")]
+mod minding;
+#[cfg(target_os = "linux")]
+mod minding_owner;
+#[cfg(target_os = "linux")]
 mod number_owner;
 #[cfg(target_os = "linux")]
 mod numbers;
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         numbers::trials(),
         unkillable::trials(),
         resources::trials(),
+        minding::trials(),
     ]
     .into_iter()
     .flatten()

@@ -69,6 +69,8 @@ pub(crate) fn play(arguments: &[String]) -> ExitCode {
         ["idle"] => idle(),
         ["many runs", containment, rounds] => many_runs(containment, rounds),
         ["sized", megabytes] => sized(megabytes),
+        ["counted", rounds, seed] => crate::minding_owner::counted(rounds, seed),
+        ["shut down on signals", grace_ms] => crate::minding_owner::shut_down_on_signals(grace_ms),
         other => panic!("no such part: {other:?}"),
     }
 }

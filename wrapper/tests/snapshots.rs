@@ -1,0 +1,40 @@
+//! What a minder tells, as JSON.
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use childminder::{Command, Kind, Minder};
+use serde_json::{Value, json, to_value};
+
+#[tokio::test]
+async fn everything_that_a_minder_tells_can_be_serialised() {
+    let minder = Minder::new();
+    let mut moves = minder.transitions();
+    let mut command = Command::new("sleep");
+    let run = command.arg("600").minder(&minder).note("who", "me").start().expect("it starts");
+    let stays = minder.register(Kind::Task, "it stays");
+
+    let stats = to_value(minder.stats()).expect("it can be");
+    assert_eq!(
+        stats["resources"],
+        json!({ "process": 1, "stream": 2, "task": 1, "timer": 0, "signal_handler": 0 })
+    );
+    assert_eq!((&stats["starts"], &stats["runs"]["running"]), (&json!(1), &json!(1)));
+    assert!(stats["oldest_ms"].is_f64() && stats["time_to_empty"]["p50_ms"].is_f64(), "{stats}");
+
+    let leaks = to_value(minder.overdue(Duration::ZERO)).expect("it can be");
+    let process = &leaks["overdue"][0];
+    assert_eq!((&process["kind"], &process["state"]), (&json!("process"), &json!("running")));
+    assert_eq!((&process["run"], &process["pid"]), (&json!(run.id().to_string()), &json!(run.pid())));
+    assert_eq!((&process["description"], &process["metadata"]), (&json!("sleep"), &json!([["who", "me"]])));
+    assert!(process["created_at"].as_str().is_some_and(|place| place.starts_with(file!())), "{process}");
+
+    let made = moves.next().await.expect("a move").expect("none is missed");
+    assert_eq!(to_value(made).expect("it can be")["to"], json!("starting"));
+
+    let report = to_value(minder.shutdown(Duration::from_secs(1)).await).expect("it can be");
+    assert_eq!((&report["cleaned"]["process"], &report["failed"]["task"]), (&json!(1), &json!(1)));
+    let error: &Value = &report["errors"][0];
+    assert_eq!((&error["resource"]["description"], error["why"].is_string()), (&json!("it stays"), true));
+    drop(stays);
+}
