@@ -3,6 +3,7 @@
 //! The only module that may know childminder and tokio's processes. To add a subject in Rust, implement
 //! [`crate::subject::Subject`] in a file here and name it in [`in_rust`]; to add a command, add it to the table in `templates`.
 
+mod agent;
 mod childminder;
 mod templates;
 mod tokio_process;
@@ -28,6 +29,8 @@ fn sound() -> Subjects {
         .with("childminder:group", childminder::Minded(Containment::Group))
         .with("childminder:cgroup", childminder::Minded(Containment::Cgroup))
         .with("childminder:sealed", childminder::Minded(Containment::Sealed))
+        .with("childminder:agent", agent::Agents::once())
+        .with("childminder:agent-retrying", agent::Agents::again_and_again())
         .with("tokio", tokio_process::KillOnDrop)
 }
 

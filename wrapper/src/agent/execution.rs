@@ -162,7 +162,10 @@ impl Execution {
             Err(NoAttempt::NotStarted(error)) => {
                 let pause = is_want_of_room(&error).then(|| execution.next_pause(Fault::NoRoom)).flatten();
                 match pause {
-                    Some(pause) => First::ComesAfter(pause),
+                    Some(pause) => {
+                        execution.not_started = Some(Arc::new(error));
+                        First::ComesAfter(pause)
+                    }
                     None => return Err(execution.give_up(AgentError::Start(error))),
                 }
             }
