@@ -1,6 +1,7 @@
 //! The roll call: every node that said hello, and whether it is alive.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fake_cli::control::{Hello, MOST_MESSAGE_BYTES, Order, Report};
@@ -107,18 +108,18 @@ impl Connection {
         }
     }
 
-    /// The next message.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+    /// The next message. The buffer is one for messages of any length.
+    pub fn receive(&mut self, buffer: &mut [MaybeUninit<u8>]) -> Received {
         let Some(socket) = &self.socket else { return Received::End };
         debug_assert!(buffer.len() >= MOST_MESSAGE_BYTES);
-        let mut received = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT);
-        if received == Err(Errno::CONNRESET) {
+        let received = match message(socket, buffer) {
             // The node died with an order unread. The kernel says that first and once; its last reports come after it.
-            received = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT);
-        }
+            Err(Errno::CONNRESET) => message(socket, buffer),
+            received => received,
+        };
         match received {
-            Ok((0, _)) => Received::End,
-            Ok((count, _)) => match serde_json::from_slice(&buffer[..count]) {
+            Ok([]) => Received::End,
+            Ok(message) => match serde_json::from_slice(message) {
                 Ok(report) => Received::Report(report),
                 Err(error) => Received::Garbage(error.to_string()),
             },
@@ -142,6 +143,11 @@ impl Connection {
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
+}
+
+fn message<'b>(socket: &OwnedFd, buffer: &'b mut [MaybeUninit<u8>]) -> rustix::io::Result<&'b [u8]> {
+    let ((message, _), _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+    Ok(message)
 }
 
 /// A node on the roll.
@@ -207,7 +213,7 @@ mod tests {
         let said = Report::Exiting { code: 3, at_ns: 1 };
         rustix::net::send(&theirs, &serde_json::to_vec(&said).unwrap(), SendFlags::NOSIGNAL).unwrap();
         drop(theirs);
-        let mut buffer = vec![0; MOST_MESSAGE_BYTES];
+        let mut buffer = Box::new_uninit_slice(MOST_MESSAGE_BYTES);
         assert!(matches!(connection.receive(&mut buffer), Received::Report(report) if report == said));
         assert!(matches!(connection.receive(&mut buffer), Received::End));
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString, c_int};
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 use nix::libc::SIGPIPE;
@@ -57,7 +58,10 @@ struct Line {
 
 /// Fields 7, 8 and 22 of the line; the second, the name, may hold anything, so counting starts after its end.
 fn line() -> Option<Line> {
-    let line = fs::read("/proc/thread-self/stat").ok()?;
+    // Whole if it is read at once, and it has a few hundred bytes.
+    let mut buffer = [0; 1024];
+    let length = fs::File::open("/proc/thread-self/stat").and_then(|mut file| file.read(&mut buffer)).ok()?;
+    let line = &buffer[..length];
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&line[name_end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

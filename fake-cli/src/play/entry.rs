@@ -20,7 +20,8 @@ const RESUME_MARK: &str = "--fake-resume";
 /// Becomes a fake if this program was started as one: if a play file stands beside the path under which the
 /// kernel started it ([`path_beside`]). Then it never returns. Otherwise it costs one look at a path that is not there.
 ///
-/// To be called first in `main`, before there are other threads. Neither arguments nor environment are needed.
+/// To be called first in `main`, before there are other threads. Neither arguments nor environment are needed. Where the
+/// C library allows it (glibc), it happens before `main` already, in any program that this crate is linked into.
 pub fn reenter_if_fake() {
     let Some(path) = sys::started_as() else { return };
     let play_file = path_beside(Path::new(OsStr::from_bytes(path.to_bytes())));

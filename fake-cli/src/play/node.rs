@@ -96,7 +96,7 @@ impl Node {
         }
         name.clone_into(&mut self.name);
         let mut hello = describe::hello(origin, besides);
-        if origin == Origin::Executed {
+        if origin == Origin::Executed && !sys::main_is_ahead() {
             signals::undo_runtime();
             (0..3).filter(|fd| sys::was_closed_at_start(*fd)).for_each(|fd| {
                 sys::close(fd);

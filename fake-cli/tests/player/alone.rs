@@ -3,6 +3,9 @@
 use std::process::{Command, Output as Ended};
 
 use fake_cli::content::{Content, Output};
+use fake_cli::playfile::PlayFile;
+use fake_cli::script::Step;
+use fake_cli::span::Span;
 
 use crate::stage::{FAKE, Stage, children_of, eventually, prefix, script_file};
 
@@ -18,6 +21,20 @@ fn play(script: &str) -> Ended {
 
 fn errors(ended: &Ended) -> String {
     String::from_utf8(ended.stderr.clone()).unwrap()
+}
+
+/// This very test is one; were it no fake, it would list its tests.
+#[cfg(target_env = "gnu")]
+#[test]
+fn a_program_that_the_player_is_linked_into_is_a_fake_before_its_main() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = folder.path().join("fake");
+    let play =
+        PlayFile { control: None, run: 0, ttl: Span::from_millis(10_000), script: vec![Step::Exit(42)] };
+    play.install(&std::env::current_exe().unwrap(), &fake).unwrap();
+    let ended = Command::new(&fake).arg("--list").output().unwrap();
+    assert_eq!(ended.status.code(), Some(42), "{}", errors(&ended));
+    assert_eq!(ended.stdout, b"");
 }
 
 #[test]

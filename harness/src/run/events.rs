@@ -31,8 +31,9 @@ impl Runner<'_> {
             PollFd::from_borrowed_fd(self.place.lifeline, PollFlags::IN),
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
         ];
+        let has_host = self.host.as_ref().is_some_and(|host| host.gone.is_none());
         if let Some(host) = &self.host {
-            if host.gone.is_none() {
+            if has_host {
                 fds.push(PollFd::from_borrowed_fd(host.pidfd.as_fd(), PollFlags::IN));
             }
             if let Some(link) = &host.link {
@@ -53,6 +54,7 @@ impl Runner<'_> {
         fds.extend(self.syscalls.as_ref().and_then(SystemCalls::poll_fd));
         poll_until(&mut fds, until)?;
         let orphaned = !fds[0].revents().is_empty();
+        let host_is_dead = has_host && !fds[2].revents().is_empty();
         drop(fds);
         if orphaned {
             return Err(Stop::Orphaned);
@@ -63,7 +65,10 @@ impl Runner<'_> {
         self.take_syscalls()?;
         self.take_answers()?;
         self.take_stops();
-        self.take_deaths()?;
+        if host_is_dead {
+            self.take_host_death()?;
+        }
+        self.take_deaths();
         self.start_stranger()
     }
 
@@ -248,15 +253,14 @@ impl Runner<'_> {
         let Some(link) = &mut host.link else { return Ok(Vec::new()) };
         let mut closed = false;
         loop {
-            match link.stream.read(&mut self.buffer) {
-                Ok(0) => {
+            match rustix::io::read(&link.stream, &mut *self.buffer) {
+                Ok(([], _)) => {
                     closed = true;
                     break;
                 }
-                Ok(count) => link.received.extend_from_slice(&self.buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The host was killed; its death is noticed by its pidfd.
+                Ok((bytes, _)) => link.received.extend_from_slice(bytes),
+                Err(rustix::io::Errno::INTR) => {}
+                // Nothing at the moment, or the host was killed; its death is noticed by its pidfd.
                 Err(_) => break,
             }
         }
@@ -271,8 +275,7 @@ impl Runner<'_> {
         Ok(lines)
     }
 
-    pub(super) fn take_deaths(&mut self) -> Result<(), Stop> {
-        self.take_host_death()?;
+    pub(super) fn take_deaths(&mut self) {
         for index in 0..self.nodes.len() {
             let node = &self.nodes[index];
             let connection_over = !node.is_connected();
@@ -283,13 +286,9 @@ impl Runner<'_> {
                 self.happen_in(run, format!("{name}.gone"));
             }
         }
-        Ok(())
     }
 
     pub(super) fn take_host_death(&mut self) -> Result<(), Stop> {
-        if self.host.as_ref().is_none_or(|host| host.gone.is_some() || !is_readable(host.pidfd.as_fd())) {
-            return Ok(());
-        }
         // What it said last is read before its end is noted.
         self.take_answers()?;
         let Some(host) = self.host.as_mut() else { return Ok(()) };

@@ -15,7 +15,8 @@ mod terminals;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -248,7 +249,8 @@ struct Runner<'a> {
     listener: Listener,
     nodes: Vec<Node>,
     strangers: Vec<(Connection, Instant)>,
-    buffer: Vec<u8>,
+    /// Not filled with zeros for each case: hardly a message needs more than the first of its pages.
+    buffer: Box<[MaybeUninit<u8>]>,
     host: Option<HostProcess>,
     runs: Vec<Run>,
     happened: HashSet<String>,
@@ -322,7 +324,7 @@ impl<'a> Runner<'a> {
             listener,
             nodes: Vec::new(),
             strangers: Vec::new(),
-            buffer: vec![0; MOST_MESSAGE_BYTES],
+            buffer: Box::new_uninit_slice(MOST_MESSAGE_BYTES),
             host: None,
             runs: Vec::new(),
             happened: HashSet::new(),
