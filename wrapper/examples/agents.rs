@@ -172,7 +172,19 @@ async fn follow(at: usize, agent: Agent, prompt: String, screen: mpsc::Sender<(u
     }
 }
 
+/// Ctrl-C.
+#[cfg(not(unix))]
+fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
+    Ok(async {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "interrupted",
+            Err(_) => std::future::pending().await,
+        }
+    })
+}
+
 /// Ctrl-C, or a polite request to end.
+#[cfg(unix)]
 fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -185,9 +197,10 @@ fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
 }
 
 async fn clean_up(agents: &[(String, Agent)], why: &str) {
-    for (name, agent) in agents {
-        let cleanup = agent.cleanup().await;
-        println!("{why}: {name}: {cleanup}");
+    // The call itself asks, so all of them have their grace at the same time.
+    let cleanups: Vec<_> = agents.iter().map(|(name, agent)| (name, agent.cleanup())).collect();
+    for (name, cleanup) in cleanups {
+        println!("{why}: {name}: {}", cleanup.await);
     }
 }
 

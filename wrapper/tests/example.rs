@@ -19,7 +19,8 @@ fn main() -> std::process::ExitCode {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io::{BufRead, BufReader};
-    use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+    use std::process::{Child, Command, ExitCode, Stdio};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
     use std::time::{Duration, Instant};
 
     use libtest_mimic::{Arguments, Failed, Trial};
@@ -59,7 +60,7 @@ mod linux {
     /// The example under way, and everybody of whom it has told.
     struct Show {
         process: Child,
-        stdout: BufReader<ChildStdout>,
+        lines: Receiver<std::io::Result<String>>,
         cast: Vec<Stray>,
     }
 
@@ -78,15 +79,19 @@ mod linux {
             command.args(arguments).env(IS_THE_EXAMPLE, "1").stdout(Stdio::piped()).stderr(Stdio::null());
             let mut process = command.spawn().map_err(|error| error.to_string())?;
             let stdout = BufReader::new(process.stdout.take().ok_or("no pipe")?);
-            Ok(Self { process, stdout, cast: Vec::new() })
+            // Read elsewhere, because whoever is left behind may hold it for ever.
+            let (sender, lines) = channel();
+            std::thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line)));
+            Ok(Self { process, lines, cast: Vec::new() })
         }
 
         /// The next line; whoever is named in it belongs to the cast.
         fn line(&mut self) -> Result<Option<String>, String> {
-            let mut line = String::new();
-            if self.stdout.read_line(&mut line).map_err(|error| error.to_string())? == 0 {
-                return Ok(None);
-            }
+            let line = match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => line.map_err(|error| error.to_string())?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => return Err("it says nothing more, and does not end".into()),
+            };
             let named = line.split_once("running as ").or_else(|| line.split_once("uses sleep as "));
             if let Some((_, pid)) = named {
                 self.cast.push(Stray(pid.trim().parse().map_err(|_| format!("no pid: {line}"))?));
@@ -113,6 +118,7 @@ mod linux {
             let mut said = String::new();
             while let Some(line) = self.line()? {
                 said.push_str(&line);
+                said.push('\n');
             }
             let status = self.process.wait().map_err(|error| error.to_string())?;
             Ok((status.code(), said))

@@ -9,7 +9,8 @@
 //! | `Closed` | refused, as many as the threshold | `Open` | |
 //! | `Open` | an attempt is asked for during the pause | `Open` | refused |
 //! | `Open` | an attempt is asked for after the pause | `HalfOpen` | allowed, as the probe |
-//! | `HalfOpen` | an attempt is asked for while the probe is out | `HalfOpen` | refused |
+//! | `HalfOpen` | an attempt is asked for, and the probe is out no longer than a pause | `HalfOpen` | refused |
+//! | `HalfOpen` | an attempt is asked for, and the probe is out longer | `HalfOpen` | allowed, as the probe in its place |
 //! | `HalfOpen` | the probe was accepted | `Closed` | |
 //! | `HalfOpen` | the probe was refused | `Open`, a new pause | |
 //! | `HalfOpen` | the probe ended without an answer | `Open`, the pause is over | |
@@ -17,6 +18,7 @@
 //! Each attempt reports back with the permit that it was given. A permit of an earlier phase is worth nothing: an attempt
 //! that began before the breaker opened says nothing about what has happened since.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When the breaker opens, and for how long.
@@ -25,7 +27,8 @@ use std::time::{Duration, Instant};
 pub struct BreakerLimits {
     /// It opens at so many authentication failures in a row. Default: 3. None opens at 0.
     pub threshold: u32,
-    /// How long nobody is let through. Default: 60 s.
+    /// How long nobody is let through. Also how long a single attempt may take to find out whether that has changed, before
+    /// another one is let through for it. Default: 60 s.
     pub pause: Duration,
 }
 
@@ -72,9 +75,16 @@ pub(super) struct Permit {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    Closed { in_a_row: u32 },
-    Open { until: Option<Instant> },
-    HalfOpen,
+    Closed {
+        in_a_row: u32,
+    },
+    Open {
+        until: Option<Instant>,
+    },
+    /// Until then the probe has the say.
+    HalfOpen {
+        until: Option<Instant>,
+    },
 }
 
 /// The breaker of an agent.
@@ -95,19 +105,22 @@ impl Breaker {
         match self.phase {
             Phase::Closed { .. } => BreakerState::Closed,
             Phase::Open { until } if until.is_none_or(|until| now < until) => BreakerState::Open,
-            Phase::Open { .. } | Phase::HalfOpen => BreakerState::HalfOpen,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
-    /// Asks for an attempt. Whoever is refused is told how long nobody will be let through, if that is known: a probe may
-    /// take any time.
+    /// Asks for an attempt. Whoever is refused is told for how long, `None` if that has no end. A probe that nobody hears of
+    /// any more keeps the others out no longer than a pause.
     pub(super) fn ask(&mut self, now: Instant) -> Result<Permit, Option<Duration>> {
         match self.phase {
             Phase::Closed { .. } => {}
-            Phase::Open { until: None } => return Err(None),
-            Phase::Open { until: Some(until) } if now < until => return Err(Some(until - now)),
-            Phase::Open { .. } => self.enter(Phase::HalfOpen),
-            Phase::HalfOpen => return Err(None),
+            Phase::Open { until: None } | Phase::HalfOpen { until: None } => return Err(None),
+            Phase::Open { until: Some(until) } | Phase::HalfOpen { until: Some(until) } if now < until => {
+                return Err(Some(until - now));
+            }
+            Phase::Open { .. } | Phase::HalfOpen { .. } => {
+                self.enter(Phase::HalfOpen { until: now.checked_add(self.limits.pause) });
+            }
         }
         Ok(Permit { phase: self.number })
     }
@@ -126,9 +139,9 @@ impl Breaker {
                     self.open(now);
                 }
             }
-            (Phase::HalfOpen, Verdict::Accepted) => self.enter(Phase::Closed { in_a_row: 0 }),
-            (Phase::HalfOpen, Verdict::Refused) => self.open(now),
-            (Phase::HalfOpen, Verdict::Nothing) => self.enter(Phase::Open { until: Some(now) }),
+            (Phase::HalfOpen { .. }, Verdict::Accepted) => self.enter(Phase::Closed { in_a_row: 0 }),
+            (Phase::HalfOpen { .. }, Verdict::Refused) => self.open(now),
+            (Phase::HalfOpen { .. }, Verdict::Nothing) => self.enter(Phase::Open { until: Some(now) }),
             (Phase::Closed { .. }, Verdict::Nothing) | (Phase::Open { .. }, _) => {}
         }
     }
@@ -141,6 +154,33 @@ impl Breaker {
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.number += 1;
+    }
+}
+
+/// The right to one attempt, which tells the breaker what came of it: once, and at the latest when it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    breaker: Arc<Mutex<Breaker>>,
+    permit: Option<Permit>,
+}
+
+impl Ticket {
+    pub(super) fn ask(breaker: &Arc<Mutex<Breaker>>) -> Result<Self, Option<Duration>> {
+        let permit = breaker.lock().unwrap_or_else(PoisonError::into_inner).ask(Instant::now())?;
+        Ok(Self { breaker: Arc::clone(breaker), permit: Some(permit) })
+    }
+
+    pub(super) fn report(&mut self, verdict: Verdict) {
+        if let Some(permit) = self.permit.take() {
+            let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            breaker.report(&permit, verdict, Instant::now());
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.report(Verdict::Nothing);
     }
 }
 
@@ -198,11 +238,25 @@ mod tests {
             refuse(&mut breaker, THRESHOLD, now);
             let later = now + PAUSE;
             let probe = breaker.ask(later).expect("the pause is over");
-            assert_eq!(breaker.ask(later), Err(None), "one probe at a time");
+            assert_eq!(breaker.ask(later), Err(Some(PAUSE)), "one probe at a time");
             breaker.report(&probe, verdict, later);
             assert_eq!(breaker.state(later), after, "{verdict:?}");
             assert_eq!(breaker.ask(later).is_ok(), after != BreakerState::Open, "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_probe_that_nobody_hears_of_keeps_the_others_out_no_longer_than_a_pause() {
+        let (mut breaker, now) = breaker();
+        refuse(&mut breaker, THRESHOLD, now);
+        let lost = breaker.ask(now + PAUSE).expect("the pause is over");
+        assert!(breaker.ask(now + PAUSE * 2 - Duration::from_secs(1)).is_err());
+        let later = now + PAUSE * 2;
+        let second = breaker.ask(later).expect("the first one has had its time");
+        breaker.report(&lost, Verdict::Refused, later);
+        assert_eq!(breaker.state(later), BreakerState::HalfOpen, "it has no say any more");
+        breaker.report(&second, Verdict::Accepted, later);
+        assert_eq!(breaker.state(later), BreakerState::Closed);
     }
 
     #[test]
@@ -247,23 +301,24 @@ mod tests {
             // Each with the count of openings and closings at which it was given, and whether it is the probe.
             let mut permits: Vec<(Permit, u64, bool)> = Vec::new();
             let (mut era, mut in_a_row, mut closed_until_probe) = (0, 0, None::<Instant>);
-            let mut probe_is_out = false;
+            let mut probe_until = None::<Instant>;
             for step in steps {
                 match step {
                     Step::Wait(seconds) => now += Duration::from_secs(seconds),
                     Step::Ask => {
                         let expected = match closed_until_probe {
                             None => Ok(()),
-                            Some(_) if probe_is_out => Err(None),
-                            Some(until) if now < until => Err(Some(until - now)),
-                            Some(_) => Ok(()),
+                            Some(until) => match probe_until.unwrap_or(until) {
+                                until if now < until => Err(Some(until - now)),
+                                _ => Ok(()),
+                            },
                         };
                         let asked = breaker.ask(now);
                         prop_assert_eq!(asked.as_ref().map(|_| ()).map_err(|wait| *wait), expected);
                         if let Ok(permit) = asked {
                             let is_probe = closed_until_probe.is_some();
                             era += u64::from(is_probe);
-                            probe_is_out |= is_probe;
+                            probe_until = is_probe.then_some(now + PAUSE);
                             permits.push((permit, era, is_probe));
                         }
                     }
@@ -285,7 +340,7 @@ mod tests {
                             (false, Verdict::Nothing) => {}
                         }
                         if is_probe {
-                            probe_is_out = false;
+                            probe_until = None;
                             era += 1;
                         } else if in_a_row == THRESHOLD {
                             (closed_until_probe, in_a_row) = (Some(now + PAUSE), 0);
@@ -295,7 +350,7 @@ mod tests {
                 }
                 let expected = match closed_until_probe {
                     None => BreakerState::Closed,
-                    Some(until) if !probe_is_out && now < until => BreakerState::Open,
+                    Some(until) if probe_until.is_none() && now < until => BreakerState::Open,
                     Some(_) => BreakerState::HalfOpen,
                 };
                 prop_assert_eq!(breaker.state(now), expected);

@@ -39,8 +39,15 @@ pub(super) struct Settings {
     pub(super) retries: Retries,
     pub(super) breaker: Arc<Mutex<Breaker>>,
     pub(super) cancel_on: Option<CancellationToken>,
-    pub(super) minder: Minder,
+    pub(super) minder: Option<Minder>,
     pub(super) configure: Vec<Configure>,
+}
+
+impl Settings {
+    /// Who knows of the runs. Asked for only when there is one, because a fork has a shared one of its own.
+    pub(super) fn minder(&self) -> Minder {
+        self.minder.clone().unwrap_or_else(Minder::shared)
+    }
 }
 
 fn shared(limits: BreakerLimits) -> Arc<Mutex<Breaker>> {
@@ -70,7 +77,7 @@ impl AgentBuilder {
             retries: Retries::default(),
             breaker: shared(BreakerLimits::default()),
             cancel_on: None,
-            minder: Minder::shared(),
+            minder: None,
             configure: Vec::new(),
         };
         Self { settings }
@@ -139,12 +146,13 @@ impl AgentBuilder {
 
     /// Who knows of the runs of this agent, and of the pauses between its attempts. Default: [`Minder::shared`].
     pub fn minder(mut self, minder: &Minder) -> Self {
-        self.settings.minder = minder.clone();
+        self.settings.minder = Some(minder.clone());
         self
     }
 
-    /// Sets what has no method here, for each attempt: environment, directory, containment. Called before every start, after
-    /// the rest was set. Stdin, stdout and stderr are the agent's own, and set after it.
+    /// Sets what has no method here, for each attempt: environment, directory, containment. Called before every start. What
+    /// has to be the agent's own is set after it: the prompt, stdin, stdout and stderr, the minder, the description, and the
+    /// token that cancels; of all timeouts the shortest counts.
     pub fn configure(mut self, configure: impl Fn(&mut Command) + Send + Sync + 'static) -> Self {
         self.settings.configure.push(Box::new(configure));
         self

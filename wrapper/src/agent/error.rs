@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::retry::is_want_of_room;
 use crate::start::StartError;
 
 /// Why an execution was not begun. Nothing of it is left, and each message says what to do.
@@ -47,7 +49,7 @@ pub enum AgentError {
     },
     /// The breaker is open: the last attempts were refused for want of a login.
     BreakerOpen {
-        /// How long nobody will be let through. `None`: until the attempt has ended that was let through to find out.
+        /// How long nobody will be let through, unless an attempt that is under way finds out that it is over. `None`: for ever.
         retry_after: Option<Duration>,
     },
     /// The scope that this agent was made for is over.
@@ -94,13 +96,48 @@ impl fmt::Display for AgentError {
                 f.write_str("nobody is logged in, as the last attempts have shown: log in, and try again ")?;
                 match retry_after {
                     Some(time) => write!(f, "in {:.1} s", time.as_secs_f64()),
-                    None => f.write_str("when the attempt has ended that is under way"),
+                    None => f.write_str("with another agent: this one's breaker stays open"),
                 }
             }
             Self::ScopeOver => {
                 f.write_str("the scope of this agent is over: take the agent that the scope was made from")
             }
-            Self::Start(_) => f.write_str("cannot start the agent"),
+            Self::Start(error) => write!(f, "cannot start the agent: {}", remedy(error)),
+        }
+    }
+}
+
+/// What to do about a start that has failed.
+fn remedy(error: &StartError) -> &'static str {
+    let source = match error {
+        StartError::NoRuntime => return "call it within a tokio runtime",
+        StartError::ShutDown => return "its minder was shut down; give it another one",
+        StartError::Unavailable(_) => return "ask for a weaker containment, or provide what this one needs",
+        StartError::Supervisor(source) | StartError::Pipe(source) => source,
+        StartError::Spawn { source, .. } | StartError::Hold { source, .. } => source,
+        _ => return "use another platform",
+    };
+    match source.kind() {
+        _ if is_want_of_room(error) => {
+            "the system has no room for it; try again later, or with fewer at a time"
+        }
+        io::ErrorKind::NotFound => {
+            "its interpreter or its directory is missing; install it, or correct its path"
+        }
+        io::ErrorKind::InvalidInput => "an argument or a variable of it has a zero byte",
+        _ => "it may be no program of this machine; install it anew, or name another program",
+    }
+}
+
+impl AgentError {
+    /// What a start of this program that has failed is to whoever asked for it.
+    pub(super) fn of_start(error: StartError, program: &Path) -> Self {
+        match &error {
+            StartError::Spawn { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let why = "the system refuses to execute it";
+                Self::NotExecutable { program: program.to_owned(), why }
+            }
+            _ => Self::Start(error),
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::breaker::{Permit, Verdict};
+use super::breaker::{Ticket, Verdict};
 use super::error::AgentError;
 use super::handle::Agent;
 use super::message::{Kind, Message, Reader};
@@ -81,6 +81,8 @@ pub struct Execution {
     outcome: Option<Outcome>,
     not_started: Option<Arc<StartError>>,
     report: Option<Box<Report>>,
+    /// It is among those that the statistics say were started.
+    is_counted: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ enum Stage {
 #[derive(Debug)]
 struct Attempt {
     run: Run,
-    permit: Permit,
+    ticket: Ticket,
     reader: Reader,
     heard: Heard,
     /// Stops this run without being a cancel of the caller's.
@@ -147,17 +149,16 @@ impl Execution {
             outcome: None,
             not_started: None,
             report: None,
+            is_counted: false,
         };
         if !agent.fleet().join(execution.number, &execution.steering) {
-            execution.steering.finish();
-            agent.fleet().leave(execution.number);
             return Err(AgentError::ScopeOver);
         }
         let first = match execution.begin_attempt() {
             Ok(attempt) => First::Runs(attempt),
             Err(NoAttempt::Cancelled) => First::Cancelled,
             Err(NoAttempt::BreakerOpen(retry_after)) => {
-                return Err(execution.give_up(AgentError::BreakerOpen { retry_after }));
+                return Err(AgentError::BreakerOpen { retry_after });
             }
             Err(NoAttempt::NotStarted(error)) => {
                 let pause = is_want_of_room(&error).then(|| execution.next_pause(Fault::NoRoom)).flatten();
@@ -166,12 +167,13 @@ impl Execution {
                         execution.not_started = Some(Arc::new(error));
                         First::ComesAfter(pause)
                     }
-                    None => return Err(execution.give_up(AgentError::Start(error))),
+                    None => return Err(AgentError::of_start(error, &execution.program)),
                 }
             }
         };
         // Before anything can end, so that no more ends are ever counted than beginnings.
         agent.tally().started += 1;
+        execution.is_counted = true;
         match first {
             First::Runs(attempt) => execution.stage = Stage::Running(attempt),
             First::Cancelled => execution.end(End::Cancelled),
@@ -263,33 +265,29 @@ impl Execution {
     }
 
     fn begin_attempt(&mut self) -> Result<Box<Attempt>, NoAttempt> {
-        let permit = self.agent.breaker().ask(Instant::now()).map_err(NoAttempt::BreakerOpen)?;
-        let early_stop = self.steering.token_of_attempt();
-        if !self.steering.begin_attempt() {
-            self.report_to_breaker(&permit, Verdict::Nothing);
-            return Err(NoAttempt::Cancelled);
-        }
+        // First what the owner has written, which may panic: nobody waits for an attempt yet.
         let mut command = self.agent.command(&self.program, &self.prompt);
+        let early_stop = self.steering.token_of_attempt();
         command.cancel_on(early_stop.clone());
         command.describe(self.description()).note("attempt", (self.attempts + 1).to_string());
-        let limits = [self.agent.settings().timeout, self.time_left()];
+        let limits = [self.agent.settings().timeout, command.limits.timeout, self.time_left()];
         if let Some(timeout) = limits.into_iter().flatten().min() {
             command.timeout(timeout);
+        }
+        let ticket = Ticket::ask(&self.agent.settings().breaker).map_err(NoAttempt::BreakerOpen)?;
+        if !self.steering.begin_attempt() {
+            return Err(NoAttempt::Cancelled);
         }
         match start(&mut command, self.created_at) {
             Ok(run) => {
                 self.steering.attempt_runs(run.canceller());
                 self.attempts += 1;
-                let mut tally = self.agent.tally();
-                tally.attempts += 1;
-                tally.retries += u64::from(self.attempts > 1);
-                drop(tally);
+                self.agent.tally().attempts += 1;
                 let (reader, heard) = (Reader::default(), Heard::default());
-                Ok(Box::new(Attempt { run, permit, reader, heard, early_stop }))
+                Ok(Box::new(Attempt { run, ticket, reader, heard, early_stop }))
             }
             Err(error) => {
                 self.steering.attempt_is_over();
-                self.report_to_breaker(&permit, Verdict::Nothing);
                 Err(NoAttempt::NotStarted(error))
             }
         }
@@ -298,7 +296,10 @@ impl Execution {
     /// A pause is over.
     fn try_again(&mut self) {
         match self.begin_attempt() {
-            Ok(attempt) => self.stage = Stage::Running(attempt),
+            Ok(attempt) => {
+                self.agent.tally().retries += 1;
+                self.stage = Stage::Running(attempt);
+            }
             Err(NoAttempt::Cancelled) => self.end(End::Cancelled),
             Err(NoAttempt::BreakerOpen(_)) => self.end(End::BreakerOpen),
             Err(NoAttempt::NotStarted(StartError::ShutDown)) => self.end(End::Cancelled),
@@ -312,7 +313,7 @@ impl Execution {
 
     /// An attempt has ended.
     fn conclude(&mut self, outcome: Outcome) {
-        let Stage::Running(attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let Stage::Running(mut attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let end = attempt.heard.conclude(self.agent.dialect(), self.steering.is_cancelled(), &outcome);
         self.steering.attempt_is_over();
         if !matches!(outcome.left, Left::Nobody(_)) {
@@ -325,7 +326,7 @@ impl Execution {
             AttemptEnd::Answered => Verdict::Accepted,
             AttemptEnd::Cancelled | AttemptEnd::Failed(_) => Verdict::Nothing,
         };
-        self.report_to_breaker(&attempt.permit, verdict);
+        attempt.ticket.report(verdict);
         match end {
             AttemptEnd::Answered => self.end(End::Answered),
             AttemptEnd::AuthenticationFailed => self.end(End::AuthenticationFailed),
@@ -356,7 +357,7 @@ impl Execution {
 
     fn pause(&mut self, time: Duration) {
         let description = format!("{}, until the next attempt", self.description());
-        let timer = self.agent.settings().minder.timer_of(description, time, self.created_at);
+        let timer = self.agent.settings().minder().timer_of(description, time, self.created_at);
         let cancelled = Box::pin(self.steering.cancelled());
         self.stage = Stage::Pausing(Box::new(Pause { timer, cancelled }));
     }
@@ -380,17 +381,6 @@ impl Execution {
     fn description(&self) -> String {
         format!("{}, execution {}", self.agent.dialect().name, self.number)
     }
-
-    /// For an execution that nobody gets.
-    fn give_up(self, error: AgentError) -> AgentError {
-        self.steering.finish();
-        self.agent.fleet().leave(self.number);
-        error
-    }
-
-    fn report_to_breaker(&self, permit: &Permit, verdict: Verdict) {
-        self.agent.breaker().report(permit, verdict, Instant::now());
-    }
 }
 
 impl Attempt {
@@ -398,6 +388,8 @@ impl Attempt {
         self.heard.note(agent.dialect(), message);
         agent.tally().says(message);
         if message.kind == Kind::AuthenticationError {
+            // At once: the owner may have heard enough, and never take the rest.
+            self.ticket.report(Verdict::Refused);
             self.early_stop.cancel();
         }
     }
@@ -423,17 +415,20 @@ impl Stream for Execution {
 
 impl Drop for Execution {
     fn drop(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        match &stage {
-            Stage::Over => return,
-            Stage::Running(attempt) => self.report_to_breaker(&attempt.permit, Verdict::Nothing),
-            Stage::Pausing(_) => {}
+        if self.report.is_some() {
+            return;
         }
-        // The run, if there is one, is on its way to its end from here on.
-        drop(stage);
+        if let Stage::Running(mut attempt) = std::mem::replace(&mut self.stage, Stage::Over) {
+            if attempt.heard.result {
+                attempt.ticket.report(Verdict::Accepted);
+            }
+            // The run is on its way to its end from here on.
+        }
         self.steering.finish();
         self.agent.fleet().leave(self.number);
-        self.agent.tally().ends(End::Dropped);
+        if self.is_counted {
+            self.agent.tally().ends(End::Dropped);
+        }
     }
 }
 

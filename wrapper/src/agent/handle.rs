@@ -136,13 +136,14 @@ impl Agent {
         let settings = self.settings();
         let mut command = Command::new(program);
         command.args(&settings.dialect.arguments).args(&settings.arguments);
-        command.grace(settings.grace).line_limit(settings.message_limit).minder(&settings.minder);
+        command.grace(settings.grace).line_limit(settings.message_limit);
         if let Some(idle) = settings.idle_timeout {
             command.idle_timeout(idle);
         }
         for configure in &settings.configure {
             configure(&mut command);
         }
+        command.minder(&settings.minder());
         let mut input = Input::Null;
         match &settings.dialect.prompt {
             PromptBy::Stdin => input = Input::Bytes(prompt.clone()),

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dialect::Dialect;
@@ -43,46 +44,61 @@ pub(super) fn locate(
     surroundings: &Surroundings,
 ) -> Result<PathBuf, AgentError> {
     if let Some(custom) = custom {
-        return named(custom, "the path that was given", dialect);
+        return named(custom, "the path that was given", dialect, surroundings);
     }
     if let (Some(variable), Some(value)) = (&dialect.variable, &surroundings.named) {
         if !value.is_empty() {
-            return named(Path::new(value), &format!("the environment variable {variable}"), dialect);
+            let by = format!("the environment variable {variable}");
+            return named(Path::new(value), &by, dialect, surroundings);
         }
     }
-    let mut looked = Vec::new();
+    let looked = directories(dialect, surroundings);
+    search(&looked, &dialect.programs)?.ok_or_else(|| AgentError::Missing {
+        agent: dialect.name.clone(),
+        programs: dialect.programs.clone(),
+        variable: dialect.variable.clone(),
+        looked,
+    })
+}
+
+/// The first program of these names in these directories. A file that may not be executed is the answer only if there is no
+/// program behind it.
+fn search(directories: &[PathBuf], names: &[String]) -> Result<Option<PathBuf>, AgentError> {
     let mut refused = None;
-    for directory in directories(dialect, surroundings) {
-        for program in &dialect.programs {
-            let candidate = directory.join(program);
+    for directory in directories {
+        for name in names {
+            let candidate = directory.join(name);
             match look(&candidate) {
-                Lies::Program => return Ok(candidate),
+                Lies::Program => return Ok(Some(candidate)),
                 Lies::NotExecutable(why) => refused = refused.or(Some((candidate, why))),
                 Lies::Nowhere => {}
             }
         }
-        looked.push(directory);
     }
-    match refused {
-        Some((program, why)) => Err(AgentError::NotExecutable { program, why }),
-        None => Err(AgentError::Missing {
-            agent: dialect.name.clone(),
-            programs: dialect.programs.clone(),
-            variable: dialect.variable.clone(),
-            looked,
-        }),
-    }
+    refused.map_or(Ok(None), |(program, why)| Err(AgentError::NotExecutable { program, why }))
 }
 
-fn named(program: &Path, by: &str, dialect: &Dialect) -> Result<PathBuf, AgentError> {
-    match look(program) {
-        Lies::Program => Ok(program.to_owned()),
-        Lies::NotExecutable(why) => Err(AgentError::NotExecutable { program: program.to_owned(), why }),
-        Lies::Nowhere => Err(AgentError::NotThere {
-            agent: dialect.name.clone(),
-            program: program.to_owned(),
-            named_by: by.to_owned(),
-        }),
+/// A name without a slash is looked for; a path is taken from here, wherever the agent will be started.
+fn named(
+    program: &Path,
+    by: &str,
+    dialect: &Dialect,
+    surroundings: &Surroundings,
+) -> Result<PathBuf, AgentError> {
+    let not_there = || AgentError::NotThere {
+        agent: dialect.name.clone(),
+        program: program.to_owned(),
+        named_by: by.to_owned(),
+    };
+    if let Some(name) = program.to_str().filter(|name| !name.contains(std::path::is_separator)) {
+        let found = search(&directories(dialect, surroundings), &[name.to_owned()])?;
+        return found.ok_or_else(not_there);
+    }
+    let program = std::path::absolute(program).map_err(|_| not_there())?;
+    match look(&program) {
+        Lies::Program => Ok(program),
+        Lies::NotExecutable(why) => Err(AgentError::NotExecutable { program, why }),
+        Lies::Nowhere => Err(not_there()),
     }
 }
 
@@ -104,26 +120,29 @@ fn directories(dialect: &Dialect, surroundings: &Surroundings) -> Vec<PathBuf> {
 
 fn look(path: &Path) -> Lies {
     match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Lies::NotExecutable("its directory may not be searched")
+        }
         Err(_) => Lies::Nowhere,
         Ok(metadata) if metadata.is_dir() => Lies::NotExecutable("it is a directory"),
         Ok(metadata) if !metadata.is_file() => Lies::NotExecutable("it is no regular file"),
-        Ok(metadata) if !has_execute_bit(&metadata) => Lies::NotExecutable("nobody may execute it"),
+        Ok(_) if !may_be_executed(path) => Lies::NotExecutable("it may not be executed"),
         Ok(_) => Lies::Program,
     }
 }
 
-#[cfg(unix)]
-fn has_execute_bit(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o111 != 0
+#[cfg(target_os = "linux")]
+fn may_be_executed(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-#[cfg(not(unix))]
-fn has_execute_bit(_: &fs::Metadata) -> bool {
+/// The start will tell.
+#[cfg(not(target_os = "linux"))]
+fn may_be_executed(_: &Path) -> bool {
     true
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -231,6 +250,25 @@ mod tests {
     fn a_relative_directory_in_the_path_is_left_out() {
         let around = Surroundings { path: Some(":.:bin".into()), ..Surroundings::default() };
         assert_eq!(directories(&dialect(), &around), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_name_without_a_slash_is_looked_for_and_a_path_is_made_absolute() {
+        let place = Place::new();
+        let program = place.put("only-here", 0o755);
+        let around = in_path(&[&place]);
+        let found = locate(&dialect(), Some(Path::new("only-here")), &around);
+        assert_eq!(found.ok().as_ref(), Some(&program));
+        let error = locate(&dialect(), Some(Path::new("nowhere")), &around).expect_err("there is none");
+        assert!(matches!(error, AgentError::NotThere { .. }), "{error:?}");
+        // The test's own directory is its package's.
+        let error = locate(&dialect(), Some(Path::new("./Cargo.toml")), &around).expect_err("no program");
+        assert!(
+            matches!(&error, AgentError::NotExecutable { program, .. } if program.is_absolute()),
+            "{error:?}"
+        );
+        let error = locate(&dialect(), Some(Path::new("Cargo.toml")), &around).expect_err("not in the path");
+        assert!(matches!(error, AgentError::NotThere { .. }), "{error:?}");
     }
 
     #[test]

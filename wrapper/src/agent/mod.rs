@@ -30,7 +30,7 @@
 //! | it says that nobody is logged in, or its exit code does | the run is stopped at once; no retry; the breaker counts it | [`End::AuthenticationFailed`] |
 //! | it says that the service is busy, or its exit code does | a retry, if that is [worth it](Retries::worth) | [`Fault::Busy`] when there were enough |
 //! | it fails otherwise, crashes, takes too long, is silent too long | as the [`Retries`] say | [`End::Failed`], and with what [`Fault`] |
-//! | somebody cancels it | the run is stopped, a pause is over; no retry | [`End::Cancelled`]; [`End::Answered`] if the answer came first |
+//! | somebody cancels it | the run is stopped, a pause is over; no retry | [`End::Cancelled`]; [`End::Answered`] if it had answered and ended before |
 //! | the deadline of all attempts comes near | no pause that would last longer; an attempt is stopped then | [`End::Failed`] |
 //! | the [breaker](BreakerLimits) is open | nothing is started | [`AgentError::BreakerOpen`]; [`End::BreakerOpen`] between two attempts |
 //! | the [`Execution`], or a future that holds it, is dropped | the run is stopped by the library's own thread | [`End::Dropped`] in the statistics |

@@ -134,7 +134,7 @@ pub(super) enum AttemptEnd {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Heard {
     pub(super) refused: bool,
-    result: bool,
+    pub(super) result: bool,
     error: bool,
     passing: bool,
 }
@@ -160,12 +160,13 @@ impl Heard {
         }
     }
 
-    /// What it all amounts to. What the agent says weighs more than how it ends, because it says why; but an answer is an
-    /// answer whatever was complained about before.
+    /// What it all amounts to. What the agent says weighs more than how it ends, because it says why; but an answer and
+    /// a good end are an answer, whatever was complained about before.
     pub(super) fn conclude(self, dialect: &Dialect, was_cancelled: bool, outcome: &Outcome) -> AttemptEnd {
         let code = outcome.exit.and_then(|exit| exit.code());
         let means = code.and_then(|code| dialect.exit_means(code));
         match outcome.ended {
+            Ended::ByItself if self.result && code == Some(0) => AttemptEnd::Answered,
             _ if self.refused => AttemptEnd::AuthenticationFailed,
             Ended::Stopped(Reason::Cancelled | Reason::Dropped | Reason::ShutDown) => AttemptEnd::Cancelled,
             Ended::Stopped(Reason::TimedOut) => AttemptEnd::Failed(Fault::TimedOut),
@@ -196,10 +197,10 @@ pub(super) fn is_want_of_room(error: &StartError) -> bool {
     };
     // EAGAIN, ENOMEM; EMFILE and ENFILE have no name in the standard library.
     matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
-        || (cfg!(unix) && matches!(source.raw_os_error(), Some(23 | 24)))
+        || (cfg!(target_os = "linux") && matches!(source.raw_os_error(), Some(23 | 24)))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
@@ -265,6 +266,9 @@ mod tests {
             (&json, &[], code(75), failed(Fault::Busy)),
             (&json, &[], code(77), AttemptEnd::AuthenticationFailed),
             (&json, &[(Kind::AuthenticationError, "")], code(0), AttemptEnd::AuthenticationFailed),
+            (&json, &[(Kind::AuthenticationError, ""), (Kind::Result, "42")], code(0), AttemptEnd::Answered),
+            (&json, &[(Kind::Result, "42")], stopped(Reason::Cancelled), AttemptEnd::Cancelled),
+            (&json, &[(Kind::Result, "42")], stopped(Reason::TimedOut), failed(Fault::TimedOut)),
             (
                 &json,
                 &[(Kind::AuthenticationError, "")],
@@ -323,6 +327,13 @@ mod tests {
         assert_eq!(Retries::none().pause(Fault::Busy, &mut Retries::none().pauses(), None), None);
     }
 
+    #[test]
+    fn with_jitter_those_who_failed_together_do_not_come_back_together() {
+        let first = || Retries::default().pauses().next().expect("a retry is allowed");
+        let pauses: std::collections::BTreeSet<_> = (0..20).map(|_| first()).collect();
+        assert!(pauses.len() > 10, "{pauses:?}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -337,7 +348,13 @@ mod tests {
             let all: Vec<_> = std::iter::from_fn(|| retries.pause(Fault::Busy, &mut pauses, None)).collect();
             prop_assert_eq!(all.len(), most as usize);
             prop_assert!(all.iter().all(|pause| *pause <= most_of_one), "{:?}", all);
-            prop_assert!(jitter || all.is_sorted(), "{:?}", all);
+            let first = first_pause.min(longest_pause);
+            for (at, pause) in all.iter().enumerate() {
+                let doubled = (first * 2_u32.pow(at.min(14) as u32)).min(longest_pause);
+                // A hundredth for the arithmetic of floats.
+                prop_assert!(*pause * 100 >= doubled * 99, "{:?}", all);
+                prop_assert!(jitter || *pause * 100 <= doubled * 101, "{:?}", all);
+            }
             let left = Duration::from_millis(left_ms);
             let within = retries.pause(Fault::Busy, &mut retries.pauses(), Some(left));
             prop_assert!(within.is_none_or(|pause| pause < left));

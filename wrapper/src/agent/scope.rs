@@ -14,8 +14,11 @@ use tokio::time::{Instant, sleep};
 use super::handle::Agent;
 use super::steering::Steering;
 
-/// What is granted beyond the grace: the time after a kill that is not obeyed, that of draining, and that of a busy machine.
-const BEYOND_GRACE: Duration = Duration::from_secs(5);
+/// What is granted when all were killed: the time after a kill that is not obeyed, that of draining, and that of a busy machine.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// So much later than the grace is asked again, by a kill: whoever keeps the grace has begun to count a little later.
+const BEYOND_GRACE: Duration = Duration::from_secs(1);
 
 /// How soon to look again who has ended, at first and at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -59,8 +62,10 @@ pub struct Scoped<T> {
 
 impl Agent {
     /// Stops all executions of this agent, those of the scopes within it included, and waits until they have ended: asks
-    /// them, kills them when the grace is over, and waits no longer than five seconds beyond that. The agent can be used again,
+    /// them, kills them when the grace is over, and waits no longer than six seconds beyond that. The agent can be used again,
     /// also while this goes on; what is begun meanwhile is not stopped.
+    ///
+    /// Looks every few milliseconds who has ended, so it needs a runtime with a clock, and panics without.
     ///
     /// Whoever holds an [`Execution`](super::Execution) finds it ended, with what its agent has said until then. Safe to call
     /// twice, and at the same time as anything else. If the future is dropped, everybody was asked all the same.
@@ -85,7 +90,7 @@ impl Agent {
             for (_, steering) in members.iter().filter(|(_, steering)| !steering.is_over()) {
                 steering.urge();
             }
-            wait_for(&members, BEYOND_GRACE).await;
+            wait_for(&members, AFTER_KILL).await;
             let has_failed = |steering: &Steering| !steering.is_over() || steering.has_left_somebody();
             let failed = members.iter().filter(|(_, steering)| has_failed(steering));
             let failed: Vec<_> = failed.map(|(number, _)| *number).collect();

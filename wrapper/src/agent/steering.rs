@@ -138,7 +138,12 @@ impl Steering {
 
     /// There will be no further attempt. One whose handle was dropped may still be on its way to its end.
     pub(super) fn finish(&self) {
-        self.course().is_done = true;
+        let mut course = self.course();
+        course.is_done = true;
+        if matches!(course.attempt, Attempt::Starting) {
+            // Only a panic has left it so.
+            course.attempt = Attempt::None;
+        }
     }
 
     /// Whether nothing of it runs, and nothing will.

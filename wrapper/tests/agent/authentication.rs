@@ -1,5 +1,8 @@
 //! Nobody is logged in: the run is stopped at once, and the breaker keeps others from trying.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use childminder::agent::{AgentError, BreakerLimits, BreakerState, End, Kind, Retries};
@@ -46,7 +49,7 @@ async fn the_breaker_opens_refuses_lets_a_probe_through_and_closes() {
     let logged_in = Witness::new();
     let tries = Witness::new();
     let script = format!("echo >> {tries}; if [ -e {logged_in} ]; then {RESULT}; else {REFUSED}; fi");
-    let pause = Duration::from_millis(200);
+    let pause = Duration::from_secs(2);
     let agent = shell(&script).breaker(BreakerLimits::new(2, pause)).build();
     for _ in 0..2 {
         assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
@@ -61,7 +64,7 @@ async fn the_breaker_opens_refuses_lets_a_probe_through_and_closes() {
     eventually("the pause is over", || agent.stats().breaker == BreakerState::HalfOpen);
     let mut probe = execute(&agent);
     let refused = agent.execute("a prompt").expect_err("one probe at a time");
-    assert!(matches!(refused, AgentError::BreakerOpen { retry_after: None }), "{refused}");
+    assert!(matches!(refused, AgentError::BreakerOpen { retry_after: Some(_) }), "{refused}");
     assert_eq!(all(&mut probe).await.1.end, End::Answered);
     assert_eq!(agent.stats().breaker, BreakerState::Closed);
     assert_eq!(all(&mut execute(&agent)).await.1.end, End::Answered);
@@ -86,9 +89,10 @@ async fn an_open_breaker_starts_nothing() {
 async fn a_probe_that_is_dropped_leaves_the_way_to_the_next_one() {
     let logged_in = Witness::new();
     let script = format!("if [ -e {logged_in} ]; then {TELL_PID}; exec sleep 100; else {REFUSED}; fi");
-    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::ZERO)).build();
+    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::from_secs(2))).build();
     assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
     std::fs::write(&logged_in.0, "").expect("our own file");
+    eventually("the pause is over", || agent.stats().breaker == BreakerState::HalfOpen);
     let probe = execute(&agent);
     assert!(agent.execute("a prompt").is_err(), "one probe at a time");
     drop(probe);
@@ -124,4 +128,54 @@ async fn agents_with_one_login_have_one_breaker() {
     let error = other.execute("a prompt").expect_err("it is open for both");
     assert!(matches!(error, AgentError::BreakerOpen { .. }), "{error:?}");
     assert_eq!((refused.stats().breaker, other.stats().breaker), (BreakerState::Open, BreakerState::Open));
+}
+
+#[tokio::test]
+async fn who_drops_an_execution_that_was_refused_has_told_the_breaker_all_the_same() {
+    let script = format!("{REFUSED}; exec sleep 100");
+    let agent = shell(&script).breaker(BreakerLimits::new(2, LONG_GRACE)).build();
+    for _ in 0..2 {
+        let mut execution = execute(&agent);
+        assert_eq!(crate::stage::next(&mut execution).await.kind, Kind::AuthenticationError);
+    }
+    assert_eq!(agent.stats().breaker, BreakerState::Open);
+}
+
+#[tokio::test]
+async fn who_drops_an_execution_with_its_result_has_told_the_breaker_of_a_login() {
+    let logged_in = Witness::new();
+    let script = format!("if [ -e {logged_in} ]; then {RESULT}; exec sleep 100; else {REFUSED}; fi");
+    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::from_millis(10))).build();
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    std::fs::write(&logged_in.0, "").expect("our own file");
+    eventually("the pause is over", || agent.stats().breaker == BreakerState::HalfOpen);
+    let deadline = std::time::Instant::now() + crate::scene::PATIENCE;
+    // On a busy machine the probe may be out for longer than so short a pause, and then has no say.
+    while agent.stats().breaker != BreakerState::Closed {
+        assert!(std::time::Instant::now() < deadline, "no probe has closed it");
+        let Ok(mut probe) = agent.execute("a prompt") else { continue };
+        assert_eq!(crate::stage::next(&mut probe).await.kind, Kind::Result);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_owners_own_set_up_leaves_neither_an_execution_nor_a_shut_breaker() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&panics);
+    let agent = shell(REFUSED).breaker(BreakerLimits::new(1, Duration::ZERO));
+    let agent = agent.configure(move |_| {
+        if asked.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a panic without a message on stderr"));
+        }
+    });
+    let agent = agent.build();
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
+    panics.store(true, Ordering::SeqCst);
+    let panicked = catch_unwind(AssertUnwindSafe(|| agent.execute("a prompt").map(drop)));
+    assert!(panicked.is_err());
+    panics.store(false, Ordering::SeqCst);
+    let cleanup = within(agent.cleanup()).await;
+    assert_eq!((cleanup.cleaned, cleanup.is_complete()), (0, true), "{cleanup}");
+    assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed, "it is let through");
+    assert_eq!((agent.stats().started, agent.stats().live), (2, 0));
 }

@@ -11,7 +11,7 @@
 //! | cancellation | `a_cancelled_execution_ends_with_all_that_its_agent_has_started` |
 //! | timeout | `an_agent_that_takes_too_long_is_stopped_with_all_that_it_has_started` |
 //! | scoped execution | `a_scope_leaves_nothing_behind` |
-//! | escalation | `an_agent_that_does_not_listen_is_killed_when_the_grace_is_over` |
+//! | escalation | `an_agent_that_does_not_listen_is_killed_when_the_grace_is_over`, `a_second_cancel_does_not_wait_for_the_grace` |
 //! | statistics of a run | `the_statistics_of_a_run_are_exact` |
 //! | concurrent executions | `executions_at_the_same_time_do_not_disturb_each_other` |
 //! | zombies | `no_zombie_is_left` |
@@ -23,7 +23,9 @@ use std::time::Duration;
 use childminder::agent::{End, Fault, Kind, Phase};
 use childminder::{Ended, KillCause, Reason};
 
-use crate::scene::{LONG_GRACE, assert_all_dead, is_alive, state_of, within};
+use tokio_util::sync::CancellationToken;
+
+use crate::scene::{LONG_GRACE, assert_all_dead, eventually, is_alive, state_of, within};
 use crate::stage::{RESULT, TELL_CHILD, TELL_PID, all, execute, kinds, pids, shell};
 
 /// An agent and a child of it in a session of its own, both of which would go on for long.
@@ -56,7 +58,7 @@ async fn a_cancelled_execution_ends_with_all_that_its_agent_has_started() {
 
 #[tokio::test]
 async fn an_agent_that_takes_too_long_is_stopped_with_all_that_it_has_started() {
-    let agent = shell(&tree()).timeout(Duration::from_millis(300)).build();
+    let agent = shell(&tree()).timeout(Duration::from_secs(1)).build();
     let mut execution = execute(&agent);
     let tree = pids(&mut execution, 2).await;
     let report = within(execution.wait()).await;
@@ -95,6 +97,33 @@ async fn an_agent_that_does_not_listen_is_killed_when_the_grace_is_over() {
     let kill = stop.killed.expect("it was killed");
     assert_eq!(kill.because, KillCause::GraceOver);
     assert!(kill.after >= Duration::from_millis(100), "{kill:?}");
+}
+
+#[tokio::test]
+async fn a_second_cancel_does_not_wait_for_the_grace() {
+    let agent = shell(&format!("trap '' TERM; {TELL_PID}; sleep 100; sleep 100")).build();
+    let mut execution = execute(&agent);
+    let tree = pids(&mut execution, 1).await;
+    execution.cancel();
+    eventually("it was asked", || execution.phase() == Phase::Stopping);
+    execution.canceller().cancel();
+    let report = within(execution.wait()).await;
+    assert_all_dead(&tree);
+    let kill = report.outcome.and_then(|outcome| outcome.stop).and_then(|stop| stop.killed);
+    assert_eq!(kill.expect("it was killed").because, KillCause::AskedAgain);
+}
+
+#[tokio::test]
+async fn a_token_stops_an_execution_that_nobody_polls_and_all_later_ones() {
+    let token = CancellationToken::new();
+    let agent = shell(&tree()).cancel_on(token.clone()).build();
+    let mut execution = execute(&agent);
+    let tree = pids(&mut execution, 2).await;
+    token.cancel();
+    eventually("it is over", || execution.phase() == Phase::Over);
+    assert_all_dead(&tree);
+    assert_eq!(within(execution.wait()).await.end, End::Cancelled);
+    assert_eq!(within(execute(&agent).wait()).await.end, End::Cancelled);
 }
 
 #[tokio::test]
@@ -161,7 +190,7 @@ async fn no_zombie_is_left() {
     within(cancelled.wait()).await;
     let canceller = dropped.canceller();
     drop(dropped);
-    crate::scene::eventually("the dropped one is over", || canceller.phase() == Phase::Over);
+    eventually("the dropped one is over", || canceller.phase() == Phase::Over);
     for pid in gone {
         assert_eq!(state_of(pid), None, "neither alive nor a zombie");
     }

@@ -1,6 +1,8 @@
 //! How the prompt comes to the agent.
 
-use childminder::agent::{Agent, AgentBuilder, Dialect, PromptBy};
+use std::time::Duration;
+
+use childminder::agent::{Agent, AgentBuilder, Dialect, End, Fault, PromptBy};
 
 use crate::stage::all;
 
@@ -31,6 +33,16 @@ async fn as_the_value_of_an_option_it_is_one_argument() {
 async fn on_stdin_it_comes_whole_and_has_an_end() {
     let agent = Agent::builder(Dialect::plain_text()).program("/usr/bin/wc").args(["-c"]);
     assert_eq!(said(agent, &"x".repeat(1_000_000)).await.trim(), "1000000");
+}
+
+#[tokio::test]
+async fn a_timeout_that_was_set_by_hand_counts_if_it_is_the_shortest() {
+    let agent = Agent::builder(Dialect::plain_text()).program("/bin/sleep").args(["100"]);
+    let agent = agent.timeout(crate::scene::LONG_GRACE).configure(|command| {
+        command.timeout(Duration::from_millis(50));
+    });
+    let (_, report) = all(&mut agent.build().execute("a prompt").expect("it starts")).await;
+    assert_eq!(report.end, End::Failed(Fault::TimedOut));
 }
 
 #[tokio::test]

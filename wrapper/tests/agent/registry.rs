@@ -37,7 +37,10 @@ async fn agents_without_a_minder_of_their_own_are_on_the_one_that_all_share() {
     let agent = shell(&format!("{TELL_PID}; exec sleep 100")).build();
     let mut execution = execute(&agent);
     let pid = pids(&mut execution, 1).await[0];
-    assert!(known(&Minder::shared()).contains(&pid) && known(&Minder::shared()).contains(&pid));
+    assert!(known(&Minder::shared()).contains(&pid));
+    let _noted = Minder::shared().register(Kind::Task, format!("a task beside {pid}"));
+    let listed = Minder::shared().resources();
+    assert!(listed.iter().any(|one| one.description == format!("a task beside {pid}")), "it is one instance");
     assert!(!known(&Minder::new()).contains(&pid));
     execution.cancel();
     within(execution.wait()).await;
@@ -121,7 +124,7 @@ async fn a_shutdown_asks_first_and_kills_whoever_does_not_listen() {
     let (mut listens, mut does_not) = (execute(&polite), execute(&deaf));
     let mut tree = pids(&mut listens, 1).await;
     tree.extend(pids(&mut does_not, 1).await);
-    let shutdown = within(minder.shutdown(Duration::from_secs(1))).await;
+    let shutdown = within(minder.shutdown(Duration::from_secs(6))).await;
     assert!(shutdown.is_clean(), "{shutdown:?}");
     assert_all_dead(&tree);
     let stop = |report: childminder::agent::Report| report.outcome.and_then(|outcome| outcome.stop);

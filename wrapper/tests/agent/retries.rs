@@ -54,10 +54,11 @@ async fn what_is_worth_a_retry_is_what_was_said_to_be() {
             let witness = Witness::new();
             let mut retries = quick(3);
             retries.worth.clone_from(&worth);
-            let agent = fails_first(1, how, &witness)
-                .retries(retries)
-                .idle_timeout(Duration::from_millis(300))
-                .build();
+            let mut agent = fails_first(1, how, &witness).retries(retries);
+            if fault == Fault::Silent {
+                agent = agent.idle_timeout(Duration::from_millis(300));
+            }
+            let agent = agent.build();
             let (_, report) = all(&mut execute(&agent)).await;
             let expected = if worth.is_empty() { (End::Failed(fault), 1) } else { (End::Answered, 2) };
             assert_eq!((report.end, report.attempts), expected, "{how}");
@@ -110,9 +111,12 @@ async fn the_deadline_bounds_all_attempts_and_pauses_together() {
     let (_, report) = all(&mut execute(&agent)).await;
     // Which of the two it was depends on where the deadline has met it.
     assert!(matches!(report.end, End::Failed(Fault::Busy | Fault::TimedOut)), "{:?}", report.end);
-    assert_eq!(report.attempts as usize, witness.lines());
+    // The last one may have been stopped before it could leave its line.
+    let attempts = report.attempts as usize;
+    assert!((attempts - 1..=attempts).contains(&witness.lines()), "{attempts}, {}", witness.lines());
 
     // An attempt that would go on for ever is stopped by the same deadline.
+    retries.deadline = Some(Duration::from_secs(2));
     let agent = shell(&format!("{TELL_PID}; exec sleep 100")).retries(retries).build();
     let mut execution = execute(&agent);
     let tree = pids(&mut execution, 1).await;

@@ -97,7 +97,8 @@ impl Witness {
 
 impl std::fmt::Display for Witness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.display().fmt(f)
+        // As a word of a shell.
+        write!(f, "'{}'", self.0.display())
     }
 }
 

@@ -64,10 +64,23 @@ async fn a_file_that_is_no_program_is_a_start_error() {
     assert_eq!((agent.stats().started, agent.stats().refused), (0, 1));
 }
 
+#[tokio::test]
+async fn a_script_without_its_interpreter_is_said_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let witness = Witness::new();
+    std::fs::write(&witness.0, "#!/no/such/interpreter\n").expect("our own file");
+    std::fs::set_permissions(&witness.0, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    let agent = Agent::builder(Dialect::stream_json()).program(&witness.0).build();
+    let error = agent.execute("a prompt").expect_err("nobody can interpret it");
+    assert!(matches!(error, AgentError::Start(_)), "{error:?}");
+    assert!(error.to_string().contains("interpreter"), "{error}");
+}
+
 #[test]
 fn outside_a_runtime_nothing_is_started() {
     let error = shell("exit 0").build().execute("a prompt").expect_err("there is no runtime");
     assert!(matches!(error, AgentError::Start(childminder::StartError::NoRuntime)), "{error:?}");
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
 }
 
 #[tokio::test]
