@@ -148,8 +148,10 @@ pub fn children(pid: i32) -> Vec<i32> {
     let mut found = Vec::new();
     let Ok((_, threads)) = numbers_in(&format!("/proc/{pid}/task")) else { return found };
     for tid in threads {
-        // Not below the process, as in `condition`.
-        if let Ok(text) = read_whole(&format!("/proc/{tid}/task/{tid}/children")) {
+        // Not below the process, as in `condition`; and the number may be somebody else's by now.
+        if let Ok(text) = read_whole(&format!("/proc/{tid}/task/{tid}/children"))
+            && (tid == pid || leader_of(tid) == Some(pid))
+        {
             found.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contain::{Containment, Unavailable, Wanted};
 use crate::input::Input;
-use crate::minder::{About, Minder, RunEntry};
+use crate::minder::{About, Minder, RunEntry, note};
 use crate::outcome::Outcome;
 use crate::output::{Output, Overflow};
 use crate::run::Run;
@@ -260,9 +260,10 @@ impl Command {
         self
     }
 
-    /// Notes something about the runs of this command, which their minder shows with them.
+    /// Notes something about the runs of this command, which their minder shows with them, in place of what was noted by
+    /// this key before.
     pub fn note(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
-        self.metadata.push((key.into(), value.into()));
+        note(&mut self.metadata, key.into(), value.into());
         self
     }
 

@@ -44,7 +44,7 @@
 //! | [`Run::cancel`] is called, or the token is cancelled | a stop | [`Reason::Cancelled`] | `survivors::nobody_survives_a_cancel`, `cancel::a_token_stops_a_run_that_nobody_polls` |
 //! | [`Run::cancel`] is called a second time | everybody is killed at once | the same, and [`KillCause::AskedAgain`] | `cancel::a_second_cancel_does_not_wait_for_the_grace` |
 //! | another reason comes during a stop | nothing: the first is kept | the same | `cancel::the_first_reason_is_kept` |
-//! | its [`Minder`] is shut down | a stop; a kill when the shutdown has no more time for the grace | [`Reason::ShutDown`] | `minder::a_shutdown_ends_every_run_and_whoever_waits_is_told` |
+//! | its [`Minder`] is shut down | a stop; a kill when the shutdown has no more time for the grace | [`Reason::ShutDown`] | `minder::a_shutdown_ends_every_run_and_whoever_waits_is_told`, `minder::a_shutdown_kills_whoever_does_not_hear_in_time_for_its_bound`, `minder::whatever_is_begun_at_the_same_time_as_a_shutdown_is_refused_or_ended` |
 //! | the [`Run`] is dropped | a stop, by the library's own thread; the drop does not wait for it | nobody is there to get it ([`Reason::Dropped`]) | `survivors::nobody_survives_a_drop`, `owner::a_drop_does_not_block` |
 //! | the future of [`Command::run`] is dropped, or one that holds the [`Run`] | the same | – | `owner::a_future_that_is_dropped_takes_its_run_along`, `owner::a_task_that_is_aborted_takes_its_run_along` |
 //! | a panic unwinds past the [`Run`] | the same | – | `owner::a_panic_takes_the_run_along_as_it_unwinds` |
@@ -102,14 +102,30 @@
 //!   an outcome without one, and before Linux 6.9 whoever such a child left behind is not killed.
 //! - Nothing but Linux is supported so far; elsewhere a start is [`StartError::Unsupported`].
 //!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `agent` | the layer for command-line agents |
+//! | `serde` | [`Stats`], [`LeakReport`], [`Shutdown`], [`Transition`] and what they are made of can be serialised; durations are in milliseconds |
+//! | `tracing` | a span for each run and for each stop, an event for each rung of the ladder, at the subscriber that was the current one where the run was started. It is called by the thread that owns all children: while it blocks, nobody is stopped |
+//!
+//! None of them is on by default.
+//!
 //! # How it works
 //!
 //! One thread, `childminder`, owns every child. It waits for handles of processes (pidfds), output, deadlines and
 //! messages, and sleeps without a deadline while there is nothing to do. Everybody else sends it messages, and all
-//! reasons to stop enter by one door, so there is nothing to interleave but two small cells of atomics, which are checked
-//! with loom. It needs no runtime, so neither does a stop; tokio is needed to start a run and to write to its stdin. No
-//! signal handler is installed, no process-wide setting is changed, nobody is waited for who is not a child of this library,
-//! and nobody is signalled whom no run has started; no number is signalled that could have become a stranger's.
+//! reasons to stop enter by one door. What is left to interleave is small: the cells that the thread shares with a handle
+//! (what is on its way, where the run stands, how much is not taken yet), which are checked with loom, and the table of a
+//! [`Minder`], which is behind one lock. It needs no runtime, so neither does a stop; tokio is needed to start a run and to
+//! write to its stdin. No signal handler is installed unless [`Minder::shutdown_on_signals`] is called, no process-wide
+//! setting is changed, nobody is waited for who is not a child of this library, and nobody is signalled whom no run has
+//! started; no number is signalled that could have become a stranger's.
+//!
+//! A run comes through the [`State`]s `Idle`, `Starting`, `Running`, `Terminating`, `Terminated` and, when its handle is
+//! gone as well, `Idle` again; or it ends as `Failed`. [`Run::states`] tells all of one run, [`Minder::transitions`] those of
+//! all runs.
 //!
 //! With the containment `nanny`, which is what one gets on x86-64 and AArch64, there is a process between the owner and
 //! each child: some 23 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is

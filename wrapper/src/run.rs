@@ -11,7 +11,7 @@ use futures_core::Stream;
 use crate::contain::Containment;
 use crate::input::{ChildStdin, StdinEnd};
 use crate::lines::{Line, Splitter};
-use crate::minder::{Parts, RunEntry, Transition};
+use crate::minder::{Parts, RunEntry, Transition, new_key};
 use crate::outcome::{Capture, Left, Outcome, Reason};
 use crate::output::OutputStream;
 use crate::shared::{Board, Flow, Queue};
@@ -80,6 +80,11 @@ impl Common {
     /// See [`Run::pid`].
     pub(crate) fn pid(&self) -> Option<u32> {
         self.pid.get().copied().filter(|_| self.board.has_pid())
+    }
+
+    /// Whether it came so far that there was a child.
+    pub(crate) fn had_a_child(&self) -> bool {
+        self.pid.get().is_some()
     }
 
     /// Takes the run to its next state, and lets everybody know. A move that the table does not have is refused, and
@@ -421,7 +426,7 @@ impl Canceller {
 
     /// See [`Run::states`].
     pub fn states(&self) -> States {
-        States { common: Arc::clone(&self.common), next: 0 }
+        States::new(Arc::clone(&self.common), 0)
     }
 
     /// See [`Run::pid`].
@@ -435,13 +440,32 @@ impl Canceller {
 /// handle is gone; so whoever holds the handle must not wait for that.
 ///
 /// It does not keep the run alive.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct States {
     common: Arc<Common>,
     next: u32,
+    /// Whose waker it is that waits at the board.
+    watcher: Key,
+}
+
+impl Clone for States {
+    /// The other goes on from the same state.
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.common), self.next)
+    }
+}
+
+impl Drop for States {
+    fn drop(&mut self) {
+        self.common.board.unwatch(self.watcher);
+    }
 }
 
 impl States {
+    fn new(common: Arc<Common>, next: u32) -> Self {
+        Self { common, next, watcher: new_key() }
+    }
+
     /// The next state; `None` after the last. Cancel-safe.
     pub async fn next(&mut self) -> Option<State> {
         std::future::poll_fn(|context| self.poll_state(context)).await
@@ -453,7 +477,7 @@ impl States {
         if last == Some(State::Failed) || (self.next > 1 && last == Some(State::Idle)) {
             return Poll::Ready(None);
         }
-        let state = ready!(board.poll_entered(self.next, context));
+        let state = ready!(board.poll_entered(self.next, self.watcher, context));
         self.next += 1;
         Poll::Ready(Some(state))
     }

@@ -88,8 +88,8 @@ pub(crate) struct Board {
     reaped: AtomicBool,
     /// Of what must be so before the run is released, what is.
     at_the_end: AtomicU32,
-    /// Who waits for the next state.
-    watchers: Mutex<Vec<Waker>>,
+    /// Who waits for the next state, each by a number and with the latest of its wakers.
+    watchers: Mutex<Vec<(u64, Waker)>>,
 }
 
 const BITS_A_STATE: u32 = 4;
@@ -123,7 +123,7 @@ impl Board {
         // After the move, so that whoever looked before it is woken, and whoever looks after it sees it.
         let watchers = std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
         // Not under the lock: it runs what is somebody else's.
-        watchers.into_iter().for_each(Waker::wake);
+        watchers.into_iter().for_each(|(_, waker)| waker.wake());
         Some((from, to))
     }
 
@@ -146,16 +146,32 @@ impl Board {
         (nth < count).then(|| latest(history >> (BITS_A_STATE * (count - 1 - nth))))
     }
 
-    /// The state that was entered as the nth, or has it wake the caller.
-    pub(crate) fn poll_entered(&self, nth: u32, context: &mut Context<'_>) -> Poll<State> {
+    /// The state that was entered as the nth, or has it wake the caller. Of each watcher only the last call counts.
+    pub(crate) fn poll_entered(&self, nth: u32, watcher: u64, context: &mut Context<'_>) -> Poll<State> {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = self.entered(nth) {
             return Poll::Ready(state);
         }
-        if !watchers.iter().any(|waker| waker.will_wake(context.waker())) {
-            watchers.push(context.waker().clone());
-        }
+        let before = match watchers.iter_mut().find(|(number, _)| *number == watcher) {
+            Some((_, waker)) if waker.will_wake(context.waker()) => None,
+            Some((_, waker)) => Some(std::mem::replace(waker, context.waker().clone())),
+            None => {
+                watchers.push((watcher, context.waker().clone()));
+                None
+            }
+        };
+        drop(watchers);
+        drop(before);
         Poll::Pending
+    }
+
+    /// This one does not wait any more.
+    pub(crate) fn unwatch(&self, watcher: u64) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = watchers.iter().position(|(number, _)| *number == watcher);
+        let before = place.map(|place| watchers.swap_remove(place));
+        drop(watchers);
+        drop(before);
     }
 
     /// Nothing more is to be told of the run's end. True if nobody holds the run, so that it is to be released.

@@ -2,7 +2,9 @@
 //! each rung of the ladder. Nothing is told between the fork and the exec of a child.
 //!
 //! Everything of a run goes to the subscriber that was the current one where it was started, whichever thread tells it. A
-//! subscriber is somebody else's code: what it panics with is caught, so that it cannot hurt whoever owns the children.
+//! subscriber is somebody else's code: what it panics with is caught, so that it cannot hurt whoever owns the children. But
+//! while it blocks, the library's own thread waits for it, with all runs: one that may (a full pipe, a terminal that was
+//! stopped) needs a thread and a queue of its own.
 
 #[cfg(feature = "tracing")]
 pub(crate) use told::Spans;

@@ -15,8 +15,8 @@ use std::fmt;
 
 /// Where a run stands.
 ///
-/// It begins and ends as `Idle`; every other state is entered at most once, and `Failed` is never left. A command can be
-/// started again at any time: that is another run.
+/// It begins as `Idle`, and ends as `Idle` or `Failed`, which are never left then. Every other state is entered at most
+/// once. A command can be started again at any time: that is another run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]

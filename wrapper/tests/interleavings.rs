@@ -221,11 +221,18 @@ fn whoever_waits_for_the_next_state_is_waked_and_none_is_left_out() {
         for _ in 0..2 {
             let note = Note::new();
             let waker = Waker::from(std::sync::Arc::clone(&note));
-            match board.poll_entered(4 + seen.len() as u32, &mut Context::from_waker(&waker)) {
+            match board.poll_entered(4 + seen.len() as u32, 1, &mut Context::from_waker(&waker)) {
                 Poll::Ready(state) => seen.push(state),
                 Poll::Pending => waits_for = Some(note),
             }
         }
+        let gone = Note::new();
+        let waker = Waker::from(std::sync::Arc::clone(&gone));
+        // Far beyond what there will be.
+        assert!(board.poll_entered(9, 2, &mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        board.unwatch(2);
+        assert_eq!(std::sync::Arc::strong_count(&gone), 1, "whoever does not wait any more is forgotten");
         ends.join().unwrap();
         assert!(waits_for.is_none_or(|note| note.was_called()), "it waits for ever");
         let rest = (4 + seen.len() as u32..).map_while(|nth| board.entered(nth));

@@ -65,10 +65,7 @@ impl Runner<'_> {
         self.take_syscalls()?;
         self.take_answers()?;
         self.take_stops();
-        if host_is_dead {
-            self.take_host_death()?;
-        }
-        self.take_deaths();
+        self.take_deaths(host_is_dead)?;
         self.start_stranger()
     }
 
@@ -275,17 +272,26 @@ impl Runner<'_> {
         Ok(lines)
     }
 
-    pub(super) fn take_deaths(&mut self) {
-        for index in 0..self.nodes.len() {
-            let node = &self.nodes[index];
-            let connection_over = !node.is_connected();
-            if !node.gone && connection_over && node.is_dead() {
-                self.nodes[index].gone = true;
-                let (run, name) = (self.nodes[index].hello.run, self.nodes[index].hello.node.clone());
-                self.note(What::Gone { run, node: name.clone() });
-                self.happen_in(run, format!("{name}.gone"));
-            }
+    /// `host_is_dead` is what was known of the host before what others said was read.
+    pub(super) fn take_deaths(&mut self, host_is_dead: bool) -> Result<(), Stop> {
+        let is_dead = |node: &Node| !node.gone && !node.is_connected() && node.is_dead();
+        let dead: Vec<usize> = (0..self.nodes.len()).filter(|index| is_dead(&self.nodes[*index])).collect();
+        // The host's end may be what ended them: asked after they were seen dead and noted before them.
+        if host_is_dead || (!dead.is_empty() && self.host_has_died()) {
+            self.take_host_death()?;
         }
+        for index in dead {
+            self.nodes[index].gone = true;
+            let (run, name) = (self.nodes[index].hello.run, self.nodes[index].hello.node.clone());
+            self.note(What::Gone { run, node: name.clone() });
+            self.happen_in(run, format!("{name}.gone"));
+        }
+        Ok(())
+    }
+
+    /// Whether it has, and nobody has noted it.
+    fn host_has_died(&self) -> bool {
+        self.host.as_ref().is_some_and(|host| host.gone.is_none() && is_readable(host.pidfd.as_fd()))
     }
 
     pub(super) fn take_host_death(&mut self) -> Result<(), Stop> {

@@ -44,7 +44,8 @@ impl TrackedRun {
     }
 }
 
-fn uneventful() -> Outcome {
+/// The outcome of a run that nothing happened to.
+pub(super) fn uneventful() -> Outcome {
     let nothing = || Capture { bytes: Bytes::new(), total: 0, dropped: 0, end: StreamEnd::Closed };
     Outcome {
         ended: Ended::ByItself,

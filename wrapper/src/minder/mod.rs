@@ -9,6 +9,8 @@ mod resource;
 mod shutdown;
 mod signals;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod transitions;
 
@@ -23,8 +25,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub(crate) use registration::note;
 pub use registration::{ClosingFailed, Registration};
-pub(crate) use registry::{About, Part, Parts, Registry, RunEntry};
+pub(crate) use registry::{About, Part, Parts, Registry, RunEntry, new_key};
 pub use resource::{Kind, LeakReport, Resource, Totals};
 pub use shutdown::{Shutdown, ShutdownError};
 pub use signals::{Signal, SignalHandler, SignalShutdown};
@@ -184,6 +187,10 @@ impl Minder {
     /// Whoever is still there when its bound is over has failed, and is named among the errors, with everything else that
     /// went wrong; then it is the next kind's turn. It may be called again, and at the same time as anything else: each
     /// call tells of those that it found, and nobody is asked twice, but for one with less time, which kills sooner.
+    ///
+    /// It is done by a thread of its own. Where none can be had, this call does it, and blocks as
+    /// [`shutdown_blocking`](Self::shutdown_blocking) does. A task that is on the registry must not wait for it: it is aborted
+    /// meanwhile, and whoever waits for that task hears nothing of the report.
     pub fn shutdown(&self, time: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
         let (say, said) = oneshot::channel();
         shutdown::begin(&self.registry, time, |report| {
@@ -194,7 +201,8 @@ impl Minder {
     }
 
     /// As [`shutdown`](Self::shutdown), and blocks the calling thread for it; for where there is no runtime. The
-    /// runtime that the tasks are on must have another thread, or none of them can end.
+    /// runtime that the tasks are on must have another thread, or none of them can end; neither can a task that calls
+    /// this.
     pub fn shutdown_blocking(&self, time: Duration) -> Shutdown {
         shutdown::now(&self.registry, time)
     }

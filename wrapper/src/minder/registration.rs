@@ -71,6 +71,14 @@ impl Entry {
     }
 }
 
+/// Notes it in place of what was noted by this key before.
+pub(crate) fn note(metadata: &mut Vec<(String, String)>, key: String, value: String) {
+    match metadata.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, before)) => *before = value,
+        None => metadata.push((key, value)),
+    }
+}
+
 /// Calls somebody else's code. Not to be done under a lock.
 pub(super) fn call(closer: Closer) -> Result<(), String> {
     match catch_unwind(AssertUnwindSafe(closer)) {
@@ -124,10 +132,10 @@ impl Registration {
         Self { registry: Arc::clone(registry), entry }
     }
 
-    /// Notes something about the resource, which is shown with it.
+    /// Notes something about the resource, which is shown with it, in place of what was noted by this key before.
     pub fn note(&self, key: impl Into<String>, value: impl Into<String>) -> &Self {
-        let note = (key.into(), value.into());
-        self.entry.metadata.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        let (key, value) = (key.into(), value.into());
+        note(&mut self.entry.metadata.lock().unwrap_or_else(PoisonError::into_inner), key, value);
         self
     }
 
@@ -160,12 +168,12 @@ impl Registration {
 
     /// This is a task that a shutdown can abort.
     pub(super) fn is_run_by(&self, task: AbortHandle) {
-        // If a shutdown has come by already, it could not.
+        // Only whoever spawns it calls this.
+        let task = self.entry.task.get_or_init(|| task);
+        // Whoever comes second, this or a shutdown, finds what the first has done.
         if self.is_closing() {
             task.abort();
         }
-        // Only whoever spawns it calls this.
-        let _ = self.entry.task.set(task);
     }
 
     /// Ends when a shutdown has come to this resource, which should end then; at once if that was before.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -120,9 +120,13 @@ pub(crate) struct RunEntry {
     since: Instant,
     /// Where wishes about it go, as soon as there is somebody to read them.
     door: OnceLock<Door>,
-    /// A shutdown has asked it to end, perhaps before it could hear it.
-    is_asked: AtomicBool,
+    /// How much a shutdown has asked it to end, perhaps before it could hear it.
+    asked: AtomicU8,
 }
+
+const NOT_ASKED: u8 = 0;
+const ASKED: u8 = 1;
+const URGED: u8 = 2;
 
 /// What a command says about its runs.
 pub(crate) struct About {
@@ -142,7 +146,7 @@ impl RunEntry {
             created_at,
             since: Instant::now(),
             door: OnceLock::new(),
-            is_asked: AtomicBool::new(false),
+            asked: AtomicU8::new(NOT_ASKED),
         }
     }
 
@@ -164,18 +168,27 @@ impl RunEntry {
         let _ = self.door.set(door);
     }
 
-    pub(super) fn ask(&self, wish: Wish) {
-        self.is_asked.store(true, Ordering::SeqCst);
+    pub(crate) fn ask(&self, wish: Wish) {
+        self.asked.fetch_max(if wish == Wish::ShutDownNow { URGED } else { ASKED }, Ordering::SeqCst);
         if let Some(door) = self.door.get() {
             door.stop(wish);
         }
     }
 
+    /// Whether a shutdown has asked it.
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst) != NOT_ASKED
+    }
+
     /// Asks once more for what was asked before the supervisor knew the run.
     pub(crate) fn repeat_asking(&self) {
-        if self.is_asked.load(Ordering::SeqCst) {
-            self.door.get().inspect(|door| door.stop(Wish::ShutDown));
-        }
+        let wish = match self.asked.load(Ordering::SeqCst) {
+            NOT_ASKED => return,
+            ASKED => Wish::ShutDown,
+            _ => Wish::ShutDownNow,
+        };
+        self.door.get().inspect(|door| door.stop(wish));
     }
 
     fn resource(&self, common: &Common, part: Part) -> Resource {
@@ -229,10 +242,13 @@ impl Tracked {
         }
     }
 
-    pub(super) fn resources(&self) -> Vec<Resource> {
+    /// What is there of it; of a run, with the part that each is.
+    pub(super) fn resources(&self) -> Vec<(Option<Part>, Resource)> {
         match self {
-            Self::Run(common, parts) => parts.all().map(|part| common.entry.resource(common, part)).collect(),
-            Self::Other(entry) => vec![entry.resource()],
+            Self::Run(common, parts) => {
+                parts.all().map(|part| (Some(part), common.entry.resource(common, part))).collect()
+            }
+            Self::Other(entry) => vec![(None, entry.resource())],
         }
     }
 }
@@ -359,9 +375,15 @@ impl Registry {
         self.table().tracked()
     }
 
-    /// Whether anything of this kind is left of one that was tracked.
-    pub(super) fn has(&self, key: Key, kind: Kind) -> bool {
-        self.table().has(key, kind)
+    /// Whether one of this kind is left that was tracked.
+    pub(super) fn has(&self, key: Key, kind: Kind, part: Option<Part>) -> bool {
+        let table = self.table();
+        match (kind, part, table.slots.get(&key)) {
+            // A run goes from one such part to the next.
+            (Kind::Process, ..) | (_, None, _) => table.has(key, kind),
+            (_, Some(part), Some(Slot::Run(_, parts))) => parts.has(part),
+            (_, Some(_), _) => false,
+        }
     }
 
     /// Waits until nothing of this kind is left of those, or `until`.
@@ -408,7 +430,7 @@ impl Registry {
     }
 
     pub(super) fn resources(&self) -> Vec<Resource> {
-        self.tracked().iter().flat_map(Tracked::resources).collect()
+        self.tracked().iter().flat_map(Tracked::resources).map(|(_, resource)| resource).collect()
     }
 
     pub(super) fn overdue(&self, age: Duration) -> LeakReport {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::registration::{Closer, Entry, call};
-use super::registry::{Registry, Tracked};
+use super::registry::{Part, Registry, Tracked};
 use super::resource::{Kind, Resource, Totals};
 use crate::run::Common;
 use crate::state::State;
@@ -113,50 +113,56 @@ fn shut_down(registry: &Registry, from: Instant, time: Duration) -> Shutdown {
     let time = time.min(YEAR);
     let mut report = Shutdown::default();
     for kind in Kind::ALL {
-        let until = from + time * tenths(kind) / 10;
-        let those: Vec<_> = registry.tracked().into_iter().filter_map(|one| One::of(one, kind)).collect();
-        let urge_at = if kind == Kind::Process { from + time * URGE_TENTHS / 10 } else { until };
-        end(registry, &those, kind, [urge_at, until], &mut report.errors);
-        take_stock(registry, those, kind, &mut report);
+        let those: Vec<_> = registry.tracked().into_iter().flat_map(|one| One::all_of(one, kind)).collect();
+        end(registry, &those, &Turn::of(kind, from, time), &mut report.errors);
+        take_stock(registry, &those, &mut report);
     }
     report
 }
 
-/// Somebody of the kind that it is the turn of.
+/// A resource of the kind that it is the turn of.
 struct One {
     key: Key,
-    resources: Vec<Resource>,
+    /// Which of its run, if it belongs to one.
+    part: Option<Part>,
+    resource: Resource,
     who: Who,
 }
 
+#[derive(Clone)]
 enum Who {
     Run(Arc<Common>),
     Other(Arc<Entry>),
 }
 
 impl One {
-    fn of(tracked: Tracked, kind: Kind) -> Option<Self> {
-        let mut resources = tracked.resources();
-        resources.retain(|resource| resource.kind == kind);
-        if resources.is_empty() {
-            return None;
-        }
+    fn all_of(tracked: Tracked, kind: Kind) -> impl Iterator<Item = Self> {
+        let resources = tracked.resources();
         let (key, who) = match tracked {
             Tracked::Run(common, _) => (common.entry.key(), Who::Run(common)),
             Tracked::Other(entry) => (entry.key, Who::Other(entry)),
         };
-        Some(Self { key, resources, who })
-    }
-}
-
-impl One {
-    fn error(&self, why: String) -> ShutdownError {
-        ShutdownError { resource: self.resources[0].clone(), why }
+        let of_kind = resources.into_iter().filter(move |(_, resource)| resource.kind == kind);
+        of_kind.map(move |(part, resource)| Self { key, part, resource, who: who.clone() })
     }
 
-    fn ended_badly(&self, kind: Kind) -> bool {
-        let Who::Run(common) = &self.who else { return false };
-        kind == Kind::Process && common.board.state() == State::Failed
+    fn error(&self, why: impl Into<String>) -> ShutdownError {
+        ShutdownError { resource: self.resource.clone(), why: why.into() }
+    }
+
+    /// What is wrong with how it has ended, if anything is.
+    fn failure(&self, registry: &Registry) -> Option<&'static str> {
+        if registry.has(self.key, self.resource.kind, self.part) {
+            return Some("it was still there when its bound was over");
+        }
+        // A start that failed has left nothing.
+        match &self.who {
+            Who::Run(common) if self.resource.kind == Kind::Process && common.had_a_child() => {
+                let is_failed = common.board.state() == State::Failed;
+                is_failed.then_some("it has ended, and whether nobody is left of it is not known")
+            }
+            Who::Run(_) | Who::Other(_) => None,
+        }
     }
 }
 
@@ -164,14 +170,25 @@ fn keys(those: &[One]) -> Vec<Key> {
     those.iter().map(|one| one.key).collect()
 }
 
-/// Has all of a kind end. Those that are not gone at `urge_at` have no more time.
-fn end(
-    registry: &Registry,
-    those: &[One],
+/// When it is whose turn.
+struct Turn {
     kind: Kind,
-    [urge_at, until]: [Instant; 2],
-    errors: &mut Vec<ShutdownError>,
-) {
+    /// From then on those who are asked have no more time.
+    urge_at: Instant,
+    until: Instant,
+}
+
+impl Turn {
+    fn of(kind: Kind, from: Instant, time: Duration) -> Self {
+        let at = |tenths| from + time * tenths / 10;
+        let until = at(tenths(kind));
+        Self { kind, urge_at: if kind == Kind::Process { at(URGE_TENTHS) } else { until }, until }
+    }
+}
+
+/// Has all of a kind end.
+fn end(registry: &Registry, those: &[One], turn: &Turn, errors: &mut Vec<ShutdownError>) {
+    let Turn { kind, urge_at, until } = *turn;
     // What belongs to a run when it is not the turn of runs any more need not wait for anybody out of reach.
     ask(those, if kind == Kind::Process { Wish::ShutDown } else { Wish::ShutDownNow });
     for one in those {
@@ -269,17 +286,11 @@ fn next(queue: &Mutex<std::vec::IntoIter<(usize, Closer)>>) -> Option<(usize, Cl
 }
 
 /// Says who has ended and who has not.
-fn take_stock(registry: &Registry, those: Vec<One>, kind: Kind, report: &mut Shutdown) {
+fn take_stock(registry: &Registry, those: &[One], report: &mut Shutdown) {
     for one in those {
-        let has_failed = registry.has(one.key, kind);
-        let why = if has_failed {
-            Some("it was still there when its bound was over")
-        } else {
-            one.ended_badly(kind).then_some("it has ended, and whether nobody is left of it is not known")
-        };
-        let count = one.resources.len();
-        let side = if why.is_some() { &mut report.failed } else { &mut report.cleaned };
-        side.add(kind, count);
-        report.errors.extend(why.map(|why| one.error(why.to_owned())));
+        let failure = one.failure(registry);
+        let side = if failure.is_some() { &mut report.failed } else { &mut report.cleaned };
+        side.add(one.resource.kind, 1);
+        report.errors.extend(failure.map(|why| one.error(why)));
     }
 }

@@ -364,20 +364,28 @@ impl Case {
         if self.rung == Rung::Running && next != Rung::Running {
             self.common.make(Move::Stop);
         }
-        if next != self.rung {
-            if let Some(spans) = &self.spans {
-                spans.climbed(next);
-            }
-        }
         if !is_bounded(self.rung) && is_bounded(next) {
             // A hold that keeps the grace has killed them when that was over.
             let now = Instant::now();
             let killed = self.grace_over.filter(|over| *over < now).unwrap_or(now);
             self.deadline = Some(killed + KILL_BOUND);
         }
+        let is_higher = next != self.rung;
         self.rung = next;
-        for step in steps {
+        // A look may find that nobody is left, and that is the next rung. Everything else is done before it is told: nobody's
+        // kill waits for a subscriber.
+        let (acts, last_look) = match steps {
+            [acts @ .., look @ Step::Look] => (acts, Some(look)),
+            acts => (acts, None),
+        };
+        for step in acts {
             self.take_step(*step, happening);
+        }
+        if let Some(spans) = self.spans.as_ref().filter(|_| is_higher) {
+            spans.climbed(next);
+        }
+        if let Some(look) = last_look {
+            self.take_step(*look, happening);
         }
         if next == Rung::Gone && self.ending().settled.is_none() {
             self.ending().settled = Some(Instant::now());

@@ -18,6 +18,7 @@ use crate::state::{Move, State};
 #[derive(Clone, Default)]
 struct Puppet {
     panics_when_asked: bool,
+    ends_when_killed: bool,
     /// What it says of the leader's end.
     by_itself: Option<bool>,
     /// Has an output that is open as long as this is.
@@ -46,6 +47,7 @@ impl Hold for Puppet {
 
     fn kill(&mut self) {
         self.killed.store(true, Ordering::SeqCst);
+        self.ended.fetch_or(self.ends_when_killed, Ordering::SeqCst);
     }
 
     fn release(&mut self) -> LeaderEnd {
@@ -71,7 +73,7 @@ impl Hold for Puppet {
 }
 
 fn open(mailbox: &Arc<Mailbox>, puppet: &Puppet, grace: Duration) -> (Door, Arc<Common>) {
-    open_for(&Arc::default(), mailbox, puppet, grace)
+    open_for(&Arc::default(), mailbox, puppet, grace, |_| {})
 }
 
 fn open_for(
@@ -79,6 +81,7 @@ fn open_for(
     mailbox: &Arc<Mailbox>,
     puppet: &Puppet,
     grace: Duration,
+    before_the_supervisor_knows: impl FnOnce(&RunEntry),
 ) -> (Door, Arc<Common>) {
     let about =
         About { description: "a puppet".into(), metadata: Box::new([]), created_at: Location::caller() };
@@ -86,6 +89,7 @@ fn open_for(
     assert!(registry.enrol(&common));
     common.make(Move::Start);
     let door = Door::new(Arc::clone(mailbox), common.entry.key());
+    common.entry.open(door.clone());
     let stdout = match &puppet.stdout {
         Some(held) => {
             let token = Source::Stdout.token(door.key());
@@ -107,7 +111,9 @@ fn open_for(
         spans: None,
     });
     common.begin(4711, case.parts());
+    before_the_supervisor_knows(&common.entry);
     mailbox.send(Message::Watch(Box::new(case)));
+    common.entry.repeat_asking();
     (door, common)
 }
 
@@ -138,7 +144,7 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let before = Instant::now();
     let registry = Arc::default();
     let minder = Minder::from_registry(&registry);
-    let (door, events) = open_for(&registry, &mailbox, &puppet, Duration::ZERO);
+    let (door, events) = open_for(&registry, &mailbox, &puppet, Duration::ZERO, |_| {});
     let board = Arc::clone(&events);
     door.stop(Wish::Cancel);
     let outcome = outcome(events);
@@ -171,6 +177,34 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     }
     drop(handle);
     mailbox.close();
+}
+
+#[test]
+fn what_a_shutdown_wants_of_a_run_that_is_being_started_is_repeated_and_so_is_that_it_has_no_time() {
+    for (wish, is_killed) in [(Wish::ShutDown, false), (Wish::ShutDownNow, true)] {
+        let mailbox = own_supervisor();
+        let puppet = Puppet { ends_when_killed: true, ..Puppet::default() };
+        let long = Duration::from_secs(600);
+        let (door, common) = open_for(&Arc::default(), &mailbox, &puppet, long, |entry| entry.ask(wish));
+        let board = Arc::clone(&common);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while board.board.state() == State::Running {
+            assert!(Instant::now() < deadline, "nobody stopped it");
+            thread::yield_now();
+        }
+        if !is_killed {
+            assert!(!puppet.killed.load(Ordering::SeqCst), "it has its grace");
+            door.stop(Wish::ShutDownNow);
+        }
+        // Its end has no descriptor that would wake anybody.
+        while !puppet.killed.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "nobody killed it");
+            thread::yield_now();
+        }
+        let outcome = outcome(common);
+        assert_eq!(outcome.ended, Ended::Stopped(Reason::ShutDown));
+        mailbox.close();
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod scene;
 mod scopes;
 mod stage;
 mod starts;
+mod table;
 
 use childminder::Containment;
 

@@ -137,7 +137,7 @@ async fn a_shutdown_kills_whoever_does_not_hear_in_time_for_its_bound() {
     let mut run =
         start(sh("trap '' TERM; echo ready; while :; do sleep 60; done").minder(&minder).grace(LONG_GRACE));
     lines(&mut run, 1).await;
-    let report = within(minder.shutdown(Duration::from_secs(2))).await;
+    let report = within(minder.shutdown(Duration::from_secs(5))).await;
     assert!(report.is_clean(), "{report}");
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.ended, Ended::Stopped(Reason::ShutDown));
@@ -230,7 +230,7 @@ async fn what_goes_wrong_in_a_shutdown_is_told_and_hinders_nobody() {
         closing.await;
         drop(ends);
     });
-    let report = within(minder.shutdown(Duration::from_secs(1))).await;
+    let report = within(minder.shutdown(Duration::from_secs(5))).await;
     within(ending).await.expect("it did not panic");
     assert_eq!((report.cleaned.all(), report.cleaned.signal_handler), (1, 1), "{report}");
     let failed = Totals::clone(&report.failed);
@@ -318,4 +318,90 @@ async fn the_states_of_a_run_are_told_each_in_its_turn() {
         }
         assert_eq!(seen, all);
     }
+}
+
+/// Whatever comes at the same time as a shutdown, from whatever thread: it is refused, or it is ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_is_begun_at_the_same_time_as_a_shutdown_is_refused_or_ended() {
+    for round in 0..10 {
+        let minder = Minder::new();
+        let workers: Vec<_> = (0..3).map(|_| tokio::spawn(begin_all_kinds(minder.clone()))).collect();
+        // At another moment in each round; that moment is what is tried.
+        tokio::time::sleep(Duration::from_micros(round * 500)).await;
+        // No time for anybody's grace.
+        let now = minder.shutdown(Duration::ZERO);
+        let rest = minder.shutdown(LONG_GRACE);
+        for worker in workers {
+            within(worker).await.expect("nothing was wrong");
+        }
+        drop(within(now).await);
+        let report = within(rest).await;
+        assert!(report.is_clean(), "{report}");
+        let stats = minder.stats();
+        assert_eq!(stats.resources.all(), 0, "{:?}", minder.resources());
+        assert_eq!((stats.starts, stats.failed_ends), (stats.ends.all(), 0));
+    }
+}
+
+/// Begins things until it is refused, but not many, and waits for the end of all of them.
+async fn begin_all_kinds(minder: Minder) {
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        // So that somebody hears when the time for the shutdown has come.
+        tokio::task::yield_now().await;
+        let task = minder.spawn("for ever", std::future::pending::<()>());
+        let timer = tokio::spawn(minder.timer("for ever", LONG_GRACE));
+        let registration = minder.register(Kind::SignalHandler, "a handler");
+        let (say, said) = tokio::sync::oneshot::channel();
+        let called = registration.on_shutdown(move || say.send(()).map_err(|()| "nobody waits for it"));
+        called.expect("somebody waits for it");
+        let handler = tokio::spawn(async move {
+            said.await.expect("it is called");
+            drop(registration);
+        });
+        childminder::Command::new("/nowhere/at/all").minder(&minder).start().expect_err("it is not there");
+        let mut deaf = sh("trap '' TERM; exec sleep 600");
+        deaf.minder(&minder).grace(LONG_GRACE).stdout(Output::Null).stderr(Output::Null);
+        let started = deaf.start();
+        let is_refused = matches!(started, Err(StartError::ShutDown));
+        ends.push((task, timer, handler, started.ok()));
+        if is_refused {
+            break;
+        }
+    }
+    for (task, timer, handler, run) in ends {
+        assert!(within(task).await.expect_err("it was aborted").is_cancelled());
+        assert_eq!(within(timer).await.expect("it did not panic"), Rang::ShutDown);
+        within(handler).await.expect("it did not panic");
+        if let Some(mut run) = run {
+            assert_eq!(within(run.wait()).await.ended, Ended::Stopped(Reason::ShutDown));
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_watches_a_run_from_ever_new_tasks_leaves_nothing_behind_at_it() {
+    let run = start(&mut sh("exec sleep 60"));
+    let mut states = run.states();
+    for _ in 0..3 {
+        within(states.next()).await;
+    }
+    let waker = std::sync::Arc::new(Nobody);
+    for _ in 0..100 {
+        let task = std::task::Waker::from(std::sync::Arc::new(Nobody));
+        let mut own = states.clone();
+        let mut next = std::pin::pin!(own.next());
+        assert!(next.as_mut().poll(&mut std::task::Context::from_waker(&task)).is_pending());
+        let again = std::task::Waker::from(std::sync::Arc::clone(&waker));
+        assert!(std::pin::pin!(states.next()).poll(&mut std::task::Context::from_waker(&again)).is_pending());
+    }
+    assert_eq!(std::sync::Arc::strong_count(&waker), 2, "one waits, and no more");
+    drop(states);
+    assert_eq!(std::sync::Arc::strong_count(&waker), 1);
+}
+
+struct Nobody;
+
+impl std::task::Wake for Nobody {
+    fn wake(self: std::sync::Arc<Self>) {}
 }

@@ -18,6 +18,7 @@ enum Nature {
     HasAChild,
     ReadsItsInput,
     Writes,
+    KillsItself,
     IsNotThere,
 }
 
@@ -30,7 +31,6 @@ enum Happening {
     CloseStdin,
     WaitABit,
     ShutDown,
-    Kill,
     Drop,
 }
 
@@ -42,6 +42,7 @@ fn child() -> impl Strategy<Value = Nature> {
         Nature::HasAChild,
         Nature::ReadsItsInput,
         Nature::Writes,
+        Nature::KillsItself,
         Nature::IsNotThere,
     ])
 }
@@ -54,7 +55,6 @@ fn events() -> impl Strategy<Value = Vec<Happening>> {
         Happening::CloseStdin,
         Happening::WaitABit,
         Happening::ShutDown,
-        Happening::Kill,
         Happening::Drop,
     ]);
     prop::collection::vec(event, 0..6)
@@ -68,6 +68,7 @@ fn command(child: Nature, minder: &Minder) -> Command {
         Nature::HasAChild => sh("sleep 600 & sleep 600"),
         Nature::ReadsItsInput => sh("read line"),
         Nature::Writes => sh("exec yes"),
+        Nature::KillsItself => sh("sleep 600 & kill -KILL $$"),
         Nature::IsNotThere => Command::new("/nowhere/at/all"),
     };
     command.minder(minder).stdin(Input::Piped).stdout(Output::Streamed).grace(Duration::from_millis(5));
@@ -75,11 +76,18 @@ fn command(child: Nature, minder: &Minder) -> Command {
     command
 }
 
+/// When a process was started: another one with its number would have another time.
+fn birth(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+}
+
 /// What lives has somebody who knows of it. Found out without stopping the world: it may end between two looks, but not
 /// live again.
-fn has_an_owner(pid: u32, minder: &Minder) -> bool {
-    let is_known = || minder.resources().iter().any(|one| one.kind == Kind::Process && one.pid == Some(pid));
-    !is_alive(pid) || is_known() || !is_alive(pid)
+fn has_an_owner((pid, born): &(u32, Option<String>), minder: &Minder) -> bool {
+    let is_known = || minder.resources().iter().any(|one| one.kind == Kind::Process && one.pid == Some(*pid));
+    let lives = || is_alive(*pid) && birth(*pid) == *born;
+    born.is_none() || !lives() || is_known() || !lives()
 }
 
 async fn happen(event: Happening, run: &mut Option<Run>, minder: &Minder) {
@@ -96,16 +104,6 @@ async fn happen(event: Happening, run: &mut Option<Run>, minder: &Minder) {
         Happening::CloseStdin => drop(there.stdin()),
         Happening::WaitABit => _ = tokio::time::timeout(Duration::from_millis(2), there.wait()).await,
         Happening::ShutDown => drop(minder.shutdown(LONG_GRACE)),
-        // The child is not reaped while it is on the registry, and a shell can kill whom it does not know.
-        Happening::Kill => {
-            if let Some(pid) = there.pid() {
-                let kill = format!("kill -KILL {pid}");
-                let _ = std::process::Command::new("sh")
-                    .args(["-c", &kill])
-                    .stderr(std::process::Stdio::null())
-                    .status();
-            }
-        }
         Happening::Drop => *run = None,
     }
 }
@@ -127,10 +125,12 @@ async fn live_through(child: Nature, events: Vec<Happening>) {
         }
     };
     let there = run.as_ref().expect("it was started");
-    let (mut states, pid) = (there.states(), there.pid());
+    let mut states = there.states();
+    // Of one that was reaped since its start nothing is to be seen.
+    let child = there.pid().map(|pid| (pid, birth(pid))).filter(|_| there.pid().is_some());
     for event in events {
         happen(event, &mut run, &minder).await;
-        assert!(pid.is_none_or(|pid| has_an_owner(pid, &minder)), "{:?}", minder.resources());
+        assert!(child.as_ref().is_none_or(|child| has_an_owner(child, &minder)), "{:?}", minder.resources());
     }
     drop(run);
     let mut before = State::Idle;
@@ -146,7 +146,7 @@ async fn live_through(child: Nature, events: Vec<Happening>) {
     let stats = minder.stats();
     assert_eq!((stats.starts, stats.ends.all(), stats.failed_ends), (1, 1, 0));
     assert_eq!(stats.resources.all(), 0, "{:?}", minder.resources());
-    assert!(pid.is_none_or(|pid| !is_alive(pid)));
+    assert!(child.is_none_or(|(pid, born)| !is_alive(pid) || birth(pid) != born));
 }
 
 #[test]
