@@ -82,6 +82,37 @@ fn list_is_one_json_document() {
 }
 
 #[test]
+fn zoo_is_one_json_document_and_its_exit_code_says_whether_all_is_as_meant() {
+    let output =
+        headcount(&["zoo", "--animal", "panics-at-a-second-cancel", "--cases", "40", "--format", "json"]);
+    let document: Value = serde_json::from_str(&stdout(&output)).expect("one JSON document");
+    assert_eq!(document["schema"], 1);
+    let [animal] = document["animals"].as_array().expect("a list of animals").as_slice() else {
+        panic!("the one that was asked for: {document}");
+    };
+    assert_eq!(
+        (&animal["name"], &animal["rule"], &animal["caught"]),
+        (&Value::from("panics-at-a-second-cancel"), &Value::from("K5"), &Value::from(true))
+    );
+    let number = |field: &str| animal[field].as_u64().unwrap_or_else(|| panic!("{field}: {animal}"));
+    assert!((1..=40).contains(&number("cases")), "{animal}");
+    assert!((2..=3).contains(&number("ops")) && (1..=3).contains(&number("nodes")), "{animal}");
+    let accusations = animal["others"].as_array().expect("a list of rules").iter();
+    let strays = accusations.filter(|other| other["level"] == "must" && other["related"].is_null()).count();
+    let is_as_meant = strays == 0 && document["control"].as_array().is_some_and(Vec::is_empty);
+    assert_eq!(output.status.code(), Some(if is_as_meant { 0 } else { 10 }), "{document}");
+}
+
+#[test]
+fn zoo_ends_with_10_where_no_generated_case_shows_an_animal() {
+    let words = ["zoo", "--animal", "zoo:leaks-a-thread", "--cases", "1", "--shrink", "not"];
+    let output = headcount(&words);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(10), "{text}");
+    assert!(text.contains("leaks-a-thread  T1") && text.contains(">1"), "{text}");
+}
+
+#[test]
 fn nothing_is_coloured_unless_it_is_asked_for() {
     for words in [["list", "--color", "auto"], ["list", "--color", "never"]] {
         assert!(!stdout(&headcount(&words)).contains('\x1b'), "{words:?}");
@@ -111,6 +142,9 @@ fn a_command_line_without_sense_is_refused_with_what_to_do() {
     refuses(&["audit", "--cases", "0"], 2, &["0"]);
     refuses(&["audit", "--budget", "fast"], 2, &["250ms"]);
     refuses(&["audit", "--tier", "t9"], 2, &["t1"]);
+    refuses(&["zoo", "--animal", "unicorn"], 2, &["no animal \"unicorn\"", "never-reaps"]);
+    refuses(&["zoo", "--animal", "no-flaw"], 2, &["no animal \"no-flaw\""]);
+    refuses(&["zoo", "--shrink", "much"], 2, &["fully"]);
     refuses(&["audit", "--subject", "nobody"], 2, &["nobody", "childminder"]);
     refuses(
         &["audit", "--promise", "speed", "--", "timeout", "1", "{fake}"],
