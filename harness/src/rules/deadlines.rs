@@ -19,7 +19,7 @@ use super::verdicts::{broken, broken_unless, together};
 use super::{Judged, Rule, as_catalogued, odd_timeouts};
 use crate::promises::{Keeps, Promises};
 use crate::scenario::{Scenario, Verb};
-use crate::trace::{Outcome, Reason};
+use crate::trace::Reason;
 use crate::verdict::{Level, Verdict};
 
 const LATE_GUARD: &str = "The slack is 250 ms or ten times the machine's measured noise; what exceeds it by less than four times the worst \
@@ -478,11 +478,6 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
         let timeout_us = micros(facts.trace.limits.timeout.ok_or("there is no timeout in force")?);
         if run.root().is_none() {
             return Err(facts.because("the root never said hello"));
-        }
-        if let (true, Some((_, Outcome { reason: Reason::Error(why), .. }))) =
-            (facts.promises().tells_reason, run.ended)
-        {
-            return Err(format!("the wrapper ended the run for a reason of its own, and no timeout: {why}"));
         }
         let told_so =
             run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
@@ -1016,14 +1011,6 @@ mod tests {
         assert_verdict(&hanging_pair(), judge_d2, Vacuous, "no timeout in force");
         let silent_api = hanging_pair().timeout(100).gone(105, "root").ended(106, because(Reason::Unsaid));
         assert_verdict(&silent_api, judge_d2, Kept, "");
-        let own_reason = |tells_reason| {
-            let error = because(Reason::Error("nobody is logged in".to_owned()));
-            let hand = hanging_pair().timeout(100).signalled(30, "root", Signal::Term);
-            let hand = hand.gone(31, "root").ended(32, error);
-            hand.with(|trace| trace.subject.promises.tells_reason = tells_reason)
-        };
-        assert_verdict(&own_reason(true), judge_d2, Vacuous, "a reason of its own");
-        assert_verdict(&own_reason(false), judge_d2, Broken, "the timeout was 100 ms");
     }
 
     fn exit_while_held() -> Hand {
