@@ -82,6 +82,37 @@ fn list_is_one_json_document() {
 }
 
 #[test]
+fn zoo_is_one_json_document_and_its_exit_code_says_whether_all_is_as_meant() {
+    let output =
+        headcount(&["zoo", "--animal", "panics-at-a-second-cancel", "--cases", "40", "--format", "json"]);
+    let document: Value = serde_json::from_str(&stdout(&output)).expect("one JSON document");
+    assert_eq!(document["schema"], 1);
+    let [animal] = document["animals"].as_array().expect("a list of animals").as_slice() else {
+        panic!("the one that was asked for: {document}");
+    };
+    assert_eq!(
+        (&animal["name"], &animal["rule"], &animal["caught"]),
+        (&Value::from("panics-at-a-second-cancel"), &Value::from("K5"), &Value::from(true))
+    );
+    let number = |field: &str| animal[field].as_u64().unwrap_or_else(|| panic!("{field}: {animal}"));
+    assert!((1..=40).contains(&number("cases")), "{animal}");
+    assert!((2..=3).contains(&number("ops")) && (1..=3).contains(&number("nodes")), "{animal}");
+    let accusations = animal["others"].as_array().expect("a list of rules").iter();
+    let strays = accusations.filter(|other| other["level"] == "must" && other["related"].is_null()).count();
+    let is_as_meant = strays == 0 && document["control"].as_array().is_some_and(Vec::is_empty);
+    assert_eq!(output.status.code(), Some(if is_as_meant { 0 } else { 10 }), "{document}");
+}
+
+#[test]
+fn zoo_ends_with_10_where_no_generated_case_shows_an_animal() {
+    let words = ["zoo", "--animal", "zoo:leaks-a-thread", "--cases", "1", "--shrink", "not"];
+    let output = headcount(&words);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(10), "{text}");
+    assert!(text.contains("leaks-a-thread  T1") && text.contains(">1"), "{text}");
+}
+
+#[test]
 fn nothing_is_coloured_unless_it_is_asked_for() {
     for words in [["list", "--color", "auto"], ["list", "--color", "never"]] {
         assert!(!stdout(&headcount(&words)).contains('\x1b'), "{words:?}");
@@ -111,6 +142,9 @@ fn a_command_line_without_sense_is_refused_with_what_to_do() {
     refuses(&["audit", "--cases", "0"], 2, &["0"]);
     refuses(&["audit", "--budget", "fast"], 2, &["250ms"]);
     refuses(&["audit", "--tier", "t9"], 2, &["t1"]);
+    refuses(&["zoo", "--animal", "unicorn"], 2, &["no animal \"unicorn\"", "never-reaps"]);
+    refuses(&["zoo", "--animal", "no-flaw"], 2, &["no animal \"no-flaw\""]);
+    refuses(&["zoo", "--shrink", "much"], 2, &["fully"]);
     refuses(&["audit", "--subject", "nobody"], 2, &["nobody", "childminder"]);
     refuses(
         &["audit", "--promise", "speed", "--", "timeout", "1", "{fake}"],
@@ -221,6 +255,68 @@ fn a_case_that_broke_a_rule_is_saved_and_its_trace_judged_again_says_the_same() 
     assert_eq!(replayed.status.code(), Some(0), "{}{}", stdout(&replayed), stderr(&replayed));
     let other = headcount(&["replay", scenario, "--subject", "childminder"]);
     assert_eq!(other.status.code(), Some(0), "{}{}", stdout(&other), stderr(&other));
+}
+
+/// A wrapper that never reaps: quick cases, and nobody is left.
+const NEVER_REAPS: &str = "zoo:never-reaps";
+
+#[test]
+fn a_failure_is_shrunk_in_its_place_and_the_line_that_is_printed_replays_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = scenario_file(folder.path(), |it| {
+        it["script"] =
+            serde_json::json!([{"write": {"to": "stdout", "bytes": 300}}, {"emit": "ready"}, {"exit": 3}]);
+        it["ops"] = serde_json::json!([{"do": "run"}, {"do": "wait"}, {"do": "run"}, {"do": "wait"}]);
+    });
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).expect("its mode can be set");
+    let link = folder.path().join("link.json");
+    std::os::unix::fs::symlink(&file, &link).expect("the folder can be written");
+    let link = link.to_str().expect("a plain path");
+    let output = headcount(&["shrink", link, "--rule", "Z1", "--subject", NEVER_REAPS]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(std::fs::symlink_metadata(link).expect("it is there").is_symlink());
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o640);
+    let kept: Value = serde_json::from_slice(&std::fs::read(&file).expect("it is there")).expect("JSON");
+    assert!(!kept.to_string().contains("write"), "{kept}");
+    assert_eq!((&kept["found"]["rule"], &kept["expect"]["verdicts"]["Z1"]), (&"Z1".into(), &"broken".into()));
+    assert!(file.with_extension("trace.json").exists());
+    // The live round trip: what was saved fails again in the same way, and a wrapper that reaps passes.
+    let text = stdout(&output);
+    let line = text.lines().last().expect("a line that replays it");
+    let words = line.strip_prefix("headcount ").expect("the command").split(' ').collect::<Vec<_>>();
+    let replayed = headcount(&words);
+    assert_eq!(replayed.status.code(), Some(0), "{line}: {}{}", stdout(&replayed), stderr(&replayed));
+    assert!(stdout(&replayed).starts_with("met"), "{}", stdout(&replayed));
+    let good = headcount(&["replay", link, "--subject", "childminder"]);
+    assert_eq!(good.status.code(), Some(0), "{}{}", stdout(&good), stderr(&good));
+}
+
+#[test]
+fn shrink_says_what_it_needs_and_why_nothing_could_be_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = scenario_file(folder.path(), |_| {});
+    let file = path.to_str().expect("a plain path");
+    refuses(&["shrink", file], 2, &["--rule"]);
+    refuses(&["shrink", file, "--rule", "S99"], 2, &["no rule"]);
+    refuses(&["shrink", "missing.json", "--rule", "S1"], 65, &["missing.json"]);
+    let before = std::fs::read(&path).expect("it is there");
+    // Who reaps its child cannot be told of a command.
+    let output = headcount(&["shrink", file, "--rule", "Z1", "--", "timeout", "9", "{fake}"]);
+    assert_eq!(output.status.code(), Some(12), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("not known: no case"), "{}", stdout(&output));
+    assert_eq!(std::fs::read(&path).expect("it is there"), before);
+}
+
+#[test]
+fn schemas_are_json_and_what_has_none_is_refused() {
+    for (name, field) in [("scenario", "script"), ("trace", "moments"), ("audit", "subjects")] {
+        let output = headcount(&["schema", name]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
+        let schema: Value = serde_json::from_str(&stdout(&output)).expect("one JSON document");
+        assert!(schema["properties"][field].is_object(), "{name}: {schema}");
+    }
+    refuses(&["schema", "nothing"], 2, &["scenario"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use headcount::rules::{self, Judged, Rule};
 use headcount::subject::SubjectSpec;
 use headcount::trace::{CaseEnd, Trace};
 use headcount::verdict::{Verdict, VerdictKind};
-use headcount::zoo::survey::{self, Control, Entry, Plan};
+use headcount::zoo::survey::{self, Control, Entry, Plan, Shrink};
 use headcount::zoo::{ANIMALS, Animal};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -199,6 +199,8 @@ fn check_table() -> Result<(), Failed> {
 #[derive(Default)]
 struct Benches {
     free: Mutex<Vec<Bench>>,
+    /// What is known of the keeper without a flaw.
+    control: Control,
     /// Held for reading by those who share the machine, for writing by one who wants it alone.
     machine: RwLock<()>,
 }
@@ -220,7 +222,7 @@ impl Benches {
             // In a crowd lateness proves little: whoever was not seen there is tried again alone.
             let shared = (attempt == 0).then(|| self.machine.read().unwrap_or_else(PoisonError::into_inner));
             let alone = (attempt > 0).then(|| self.machine.write().unwrap_or_else(PoisonError::into_inner));
-            let entry = self.at_one(|bench| bench.look_at(animal, offset))?;
+            let entry = self.at_one(|bench| bench.look_at(animal, offset, &self.control))?;
             drop((shared, alone));
             if entry.is_as_meant() {
                 return Ok(());
@@ -235,11 +237,10 @@ impl Benches {
     }
 }
 
-/// Wardens, started when the first test needs them, and what is known of the keeper without a flaw.
+/// Wardens, started when the first test needs them.
 #[derive(Default)]
 struct Bench {
     crew: Option<Crew>,
-    control: Control,
 }
 
 impl Bench {
@@ -250,11 +251,20 @@ impl Bench {
         Ok(crew.as_mut().expect("it was just started"))
     }
 
-    fn look_at(&mut self, animal: &'static Animal, index: usize) -> Result<Entry, Failed> {
+    fn look_at(&mut self, animal: &'static Animal, index: usize, control: &Control) -> Result<Entry, Failed> {
         // Nothing generated: who is caught here is caught for certain, or by its own chance alone.
-        let plan = Plan { animals: vec![animal], cases: 0, budget: None, seed: 1, every: EVERY, from: index };
-        let crew = Self::crew(&mut self.crew)?;
-        let mut survey = survey::run(&plan, &mut self.control, crew, &mut (), &AtomicBool::new(false));
+        let plan = Plan {
+            animals: vec![animal],
+            cases: 0,
+            budget: None,
+            seed: 1,
+            every: EVERY,
+            from: index,
+            shrink: Shrink::Not,
+            compare_plain: false,
+        };
+        let crews = std::slice::from_mut(Self::crew(&mut self.crew)?);
+        let mut survey = survey::run(&plan, control, crews, &mut (), &AtomicBool::new(false));
         match (survey.fault, survey.control.as_slice(), survey.animals.pop()) {
             (Some(fault), ..) => Err(fault.into()),
             (None, [], Some(entry)) => Ok(entry),

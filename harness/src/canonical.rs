@@ -1,19 +1,22 @@
 //! The canonical form of a trace: what of it is the same whenever the same happens.
 //!
 //! Left out are pids, inodes, clocks and what they order among processes that do not wait for each other. What stays, line by line:
-//! which ops were done and how they were answered, how each run ended, what each node did in its own order, and who was left.
+//! which ops were done and how they were answered, how each run ended, what each node that ended by itself did in its own order, and who
+//! was left. How far a node is that is killed, and whether it is there yet, depends on when: of such a node only that stays for which
+//! an op waited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fake_cli::control::Report;
 use fake_cli::script::Signal;
 
+use crate::scenario::Scenario;
 use crate::trace::{CaseEnd, Outcome, Stage, Status, Trace, What};
 
 /// The canonical form of a trace, in an order of its own.
 pub fn canonical(trace: &Trace) -> Vec<String> {
     let mut ops = Vec::new();
-    let mut nodes: BTreeMap<(u32, &str), Vec<String>> = BTreeMap::new();
+    let mut nodes: BTreeMap<(u32, &str), Vec<Said>> = BTreeMap::new();
     let mut ends = Vec::new();
     for moment in &trace.moments {
         match &moment.what {
@@ -27,17 +30,24 @@ pub fn canonical(trace: &Trace) -> Vec<String> {
             What::HostGone { status } => ends.push(format!("host: {}", told(*status))),
             What::GaveUp => ends.push("host: silent".to_owned()),
             What::Node { run, node, said, .. } => {
-                if let Some(said) = said_canonically(said) {
-                    nodes.entry((*run, node)).or_default().push(said);
-                }
+                let said = said_canonically(node, said);
+                nodes.entry((*run, node)).or_default().extend(said);
             }
-            What::Gone { run, node } => nodes.entry((*run, node)).or_default().push("gone".to_owned()),
+            What::Gone { run, node } => {
+                nodes.entry((*run, node)).or_default().push(Said::new(node, "gone", "gone".to_owned()));
+            }
             // That an op is done is said at once or once it has an answer, which stands elsewhere.
             _ => {}
         }
     }
-    let nodes =
-        nodes.into_iter().map(|((run, node), said)| format!("node {run}:{node}: {}", said.join(", ")));
+    let waited_for = waited_for(&trace.scenario);
+    let nodes = nodes.into_iter().filter_map(|((run, node), mut said)| {
+        if !said.iter().any(|said| said.is_own_end) {
+            said.retain(|said| waited_for.contains(&said.event));
+        }
+        let said = said.into_iter().map(|said| said.text).collect::<Vec<_>>();
+        (!said.is_empty()).then(|| format!("node {run}:{node}: {}", said.join(", ")))
+    });
     let looks = trace.looks.iter().map(|look| {
         let stage = match look.stage {
             Stage::Quiesce => "quiet",
@@ -82,16 +92,80 @@ fn told(status: Status) -> String {
     }
 }
 
-/// What a node said, without numbers that differ from case to case; nothing for what only says when something was.
-fn said_canonically(said: &Report) -> Option<String> {
-    Some(match said {
-        Report::Hello(_) => "hello".to_owned(),
-        Report::Emit { name, .. } => format!("emit {name}"),
-        Report::Did { step, .. } => format!("did {step}"),
-        Report::Signal { signal, .. } => Signal::name_of(*signal).to_string(),
-        Report::Exiting { code, .. } => format!("exit {code}"),
-        Report::Reexec => "exec".to_owned(),
-        Report::Waits { event } => format!("waits for {event}"),
+/// The events that ops wait for, without the runs that they are of.
+fn waited_for(scenario: &Scenario) -> BTreeSet<String> {
+    let gates = scenario.ops.iter().filter_map(|op| op.after.as_ref());
+    gates.map(|event| event.of_a_run().map_or(event.as_str(), |(_, event)| event).to_owned()).collect()
+}
+
+/// What a node said.
+struct Said {
+    text: String,
+    /// What gates call it.
+    event: String,
+    /// Whether it ends by itself.
+    is_own_end: bool,
+}
+
+impl Said {
+    fn new(node: &str, event: &str, text: String) -> Self {
+        Self { text, event: format!("{node}.{event}"), is_own_end: false }
+    }
+}
+
+/// Without numbers that differ from case to case; nothing for what only says when something was, and for what is said on another
+/// connection than what comes after it.
+fn said_canonically(node: &str, said: &Report) -> Option<Said> {
+    let (event, text) = match said {
+        Report::Hello(_) => ("hello".to_owned(), "hello".to_owned()),
+        Report::Emit { name, .. } => (name.to_string(), format!("emit {name}")),
+        Report::Did { step, .. } => (format!("did-{step}"), format!("did {step}")),
+        Report::Signal { signal, .. } => {
+            (Signal::name_of(*signal).to_string(), Signal::name_of(*signal).to_string())
+        }
+        Report::Exiting { code, .. } => ("exiting".to_owned(), format!("exit {code}")),
+        Report::Waits { event } => ("waits".to_owned(), format!("waits for {event}")),
         _ => return None,
-    })
+    };
+    let is_own_end = matches!(said, Report::Exiting { .. });
+    Some(Said { is_own_end, ..Said::new(node, &event, text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::trace::Moment;
+
+    #[test]
+    fn how_far_a_node_was_that_is_killed_says_nothing_but_for_what_an_op_waited_for() {
+        let trace = cancelled_tree();
+        let gate = trace.scenario.ops[1].after.clone().expect("the cancel waits").to_string();
+        let (root, _) = gate.rsplit_once('.').expect("NODE.POINT");
+        let mut other = trace.clone();
+        let hello = |moment: &Moment| matches!(&moment.what, What::Node { node, said: Report::Hello(_), .. } if node == root);
+        let at = other.moments.iter().position(hello).expect("it said hello");
+        let mut step = other.moments[at].clone();
+        if let What::Node { said, .. } = &mut step.what {
+            *said = Report::Did { step: 0, at_ns: 0 };
+        }
+        other.moments.insert(at + 1, step);
+        assert_eq!(first_difference(&canonical(&trace), &canonical(&other)), None);
+        // Of one that ends by itself it does.
+        let ends = |trace: &Trace| {
+            let mut trace = trace.clone();
+            let mut last = trace.moments[at].clone();
+            if let What::Node { said, .. } = &mut last.what {
+                *said = Report::Exiting { code: 0, at_ns: 0 };
+            }
+            trace.moments.push(last);
+            canonical(&trace)
+        };
+        assert!(first_difference(&ends(&trace), &ends(&other)).is_some());
+        let point = gate.rsplit('.').next().expect("NODE.POINT").to_owned();
+        other.moments.retain(
+            |moment| !matches!(&moment.what, What::Node { said: Report::Emit { name, .. }, .. } if *name == point),
+        );
+        assert!(first_difference(&canonical(&trace), &canonical(&other)).is_some());
+    }
 }

@@ -15,6 +15,7 @@ mod parts;
 mod tree;
 
 use fake_cli::script::{Event, ROOT, Signal};
+use fake_cli::span::Span;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -24,7 +25,7 @@ use self::ops::ops;
 use self::parts::{Ending, Parts};
 use self::tree::Tree;
 use crate::promises::Keeps;
-use crate::scenario::{HostState, Limits, Op, SCHEMA, Scenario, Verb};
+use crate::scenario::{HostState, LARGEST_TIMEOUT, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
 /// Most levels of nodes in a generated script, the root included.
@@ -61,6 +62,8 @@ impl Shape {
     }
 }
 
+/// A grace that is longer than any slack.
+const LONG_GRACE: Span = Span::from_millis(700);
 /// Above so many nodes no more than two runs are under way at once, and no call is written down.
 const FEW_NODES: usize = 8;
 
@@ -125,11 +128,7 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
     let tree = Tree::of(parts);
     let ops = ops(parts, &tree, shape);
     let stop = ops.iter().position(|op| op.verb.stops() || op.verb == Verb::Together);
-    let limits = Limits {
-        // A timeout stands in the way of every other ending.
-        timeout: parts.limits.timeout.filter(|_| parts.ending.needs_timeout()),
-        ..parts.limits
-    };
+    let limits = Limits { timeout: parts.timeout(shape), grace: Some(parts.grace()), ..parts.limits };
     Scenario {
         schema_url: None,
         schema: SCHEMA,
@@ -155,7 +154,22 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
 impl Parts {
     /// What the wrapper writes by itself; nothing where ops do.
     fn input(&self) -> Option<u64> {
-        self.rare.input.filter(|_| !self.ending.writes())
+        match self.ending {
+            Ending::Exchange(_, bytes) => Some(bytes),
+            _ => self.rare.input.filter(|_| !self.ending.writes()),
+        }
+    }
+
+    /// A timeout that comes stands in the way of every ending but its own.
+    fn timeout(&self, shape: Shape) -> Option<Span> {
+        let never = (shape.timeout && self.rare.never).then_some(LARGEST_TIMEOUT);
+        if self.ending.needs_timeout() { self.limits.timeout } else { never }
+    }
+
+    /// Long where whoever sits it out shows, which is more often where a stop may have to wait for another's.
+    fn grace(&self) -> Span {
+        let part = if matches!(self.ending, Ending::Several(..)) { 33 } else { 4 };
+        if self.rare.haste < part { LONG_GRACE } else { self.limits.grace.unwrap_or_default() }
     }
 
     /// Whether somebody gets the root's pid: a run that is waited for, and nothing after it, has a root that is reaped.

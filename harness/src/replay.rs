@@ -444,6 +444,30 @@ mod tests {
     }
 
     #[test]
+    fn a_racy_failure_is_run_as_often_as_its_rate_asks_for_until_it_is_seen() {
+        let subject = SubjectSpec::here("childminder");
+        let rules = RULES.iter().collect::<Vec<_>>();
+        let expects = |verdict: &str| {
+            format!(
+                r#", "expect": {{"subject": "childminder", "verdicts": {{"S1": "{verdict}"}}}}, "found": {{"rule": "S1",
+                "rate": {{"broken": 10, "of": 20}}, "when": "2026-11-23", "tier": "t3", "case": "a", "version": "0"}}"#
+            )
+        };
+        let cases = |name: &str, verdict: &str, times, stop: bool| {
+            let files = [file(name, &expects(verdict)), file("fine", "")];
+            let plan = Plan { files: &files, subject: &subject, times, rules: &rules };
+            let replayed = run(&plan, &mut PaperCrew, &AtomicBool::new(stop)).unwrap();
+            replayed.iter().map(|replayed| (replayed.cases, replayed.is_met())).collect::<Vec<_>>()
+        };
+        assert_eq!(cases("broken", "broken", None, false), [(1, true), (1, true)]);
+        assert_eq!(cases("broken", "broken", Some(7), false), [(7, true), (7, true)]);
+        // Not seen is told when it would have been; so is that what was mended stays so.
+        assert_eq!(cases("fine-now", "broken", None, false), [(20, false), (1, true)]);
+        assert_eq!(cases("mended", "kept", None, false), [(20, true), (1, true)]);
+        assert_eq!(cases("broken", "broken", None, true), []);
+    }
+
+    #[test]
     fn without_an_expectation_no_must_rule_may_be_broken() {
         assert!(replay("fine", "", 3).is_met());
         assert_eq!(replay("fine", "", 3).cases, 3);

@@ -148,6 +148,9 @@ fn play_as(file: PlayFile, program: Option<Program>, resume: Option<Resume>, fol
     sys::set_handler_forks(resume.handler_forks);
     let mut node = Node::new(&file, program, resume, folder);
     begin(&mut node, &name, Origin::Executed);
+    if name != ROOT {
+        node.remove_script_file();
+    }
     children.into_iter().for_each(sys::remember_child);
     match first {
         None => node.play(&[Step::Hang], 0),
@@ -190,10 +193,15 @@ fn refuse(problem: &str) -> ! {
     give_up(code::REFUSED, problem)
 }
 
-/// Says why on standard error, without control characters that a path or a script may have brought along.
 fn give_up(code: u8, problem: &str) -> ! {
+    complain(problem);
+    sys::exit(code)
+}
+
+/// Says on standard error what is wrong, without control characters that a path or a script may have brought along.
+pub(super) fn complain(problem: &str) {
     let plain: String =
         problem.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    // Where stderr is closed nobody can be told.
     let _ = writeln!(std::io::stderr(), "fake-cli: {plain}");
-    sys::exit(code)
 }

@@ -1,9 +1,9 @@
 //! A node and its steps.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use nix::libc::{self, POLLIN};
 use serde::{Deserialize, Serialize};
 
 use super::describe::{self, Origin};
-use super::entry::Program;
+use super::entry::{Program, complain};
 use super::link::{self, report};
 use super::signals::LateWrite;
 use super::sys::{self, Action, Signals, only};
@@ -156,6 +156,14 @@ impl Node {
         CString::new(path.into_os_string().into_vec()).map_err(|error| error.to_string())
     }
 
+    /// The script file by which it may have been started is not needed any more: whoever reads it has it open.
+    pub(super) fn remove_script_file(&self) {
+        if let Ok(path) = self.file_path("script", &self.name) {
+            // Most nodes have none.
+            let _ = std::fs::remove_file(OsStr::from_bytes(path.as_bytes()));
+        }
+    }
+
     /// Plays a script from one of its steps to its end, then exits with 0.
     pub(super) fn play(&mut self, script: &[Step], first: usize) -> ! {
         for (index, step) in script.iter().enumerate().skip(first) {
@@ -178,6 +186,9 @@ impl Node {
             match done {
                 Ok(()) if reports_itself(step) => {}
                 Ok(()) => self.did(index),
+                Err(why) if self.control.is_none() => {
+                    complain(&format!("{}: step {index} failed: {why}", self.name));
+                }
                 Err(why) => report(&Report::Failed { step: index, why }),
             }
         }

@@ -49,6 +49,30 @@ fn a_list_of_steps_is_played() {
 }
 
 #[test]
+fn a_step_that_fails_is_told() {
+    let ended = play(r#"[{"lock-file": "a"}, {"lock-file": "a"}, {"exit": 4}]"#);
+    assert_eq!(ended.status.code(), Some(4));
+    assert_eq!(errors(&ended), "fake-cli: root: step 1 failed: another process has the lock a\n");
+}
+
+#[test]
+fn a_shells_script_file_is_gone_when_its_node_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"[{"start": {"node": "n1", "holds": ["stdout"], "as": {"shell": {"by": "sh", "shape": "script-file"}},
+        "script": [{"write": {"to": "stdout", "bytes": 32}}]}}, "hang"]"#;
+    let file = script_file(folder.path(), &format!(r#"{{"ttl": "10s", "script": {script}}}"#));
+    // A second time, because what is left would stand in the way.
+    for _ in 0..2 {
+        let mut child = Command::new(FAKE).arg(&file).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 32]).unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [file.file_name().unwrap()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_play_file_is_played_without_its_control_socket() {
     let ended = play(r#"{"control": "/nowhere", "ttl": "40ms", "script": ["hang"]}"#);
     assert_eq!(ended.status.code(), Some(75));

@@ -16,9 +16,6 @@ use crate::report::{human, json};
 use crate::trace::Tier;
 use crate::{audit, replay, rules};
 
-/// How many cases at a time where most of them only wait.
-const MANY: usize = 32;
-
 /// The subject whose verdict is the exit code of an audit without a subject.
 const REFERENCE: &str = "childminder";
 
@@ -81,30 +78,30 @@ enum TierChoice {
 }
 
 impl CrewArguments {
+    /// How many cases at a time are asked for.
+    pub(super) fn jobs(&self) -> Option<usize> {
+        Some(self.jobs).filter(|jobs| *jobs > 0)
+    }
+
     /// With this many cases at a time where nothing is asked for.
     pub(super) fn or_jobs(&self, jobs: usize) -> Self {
-        Self { jobs: if self.jobs == 0 { jobs } else { self.jobs }, tier: self.tier }
+        self.with_jobs(self.jobs().unwrap_or(jobs))
+    }
+
+    /// With this many cases at a time.
+    pub(super) fn with_jobs(&self, jobs: usize) -> Self {
+        Self { jobs, tier: self.tier }
     }
 
     /// Starts the crew, and says which stronger tier is lacking.
     pub(super) fn start(&self) -> Result<Crew, Failure> {
-        self.start_with(self.jobs)
-    }
-
-    /// The same with more at a time where no number is asked for, for subjects that leave somebody behind in most cases: these are
-    /// waited for, which costs nothing but time.
-    pub(super) fn start_many(&self) -> Result<Crew, Failure> {
-        self.start_with(if self.jobs > 0 { self.jobs } else { MANY })
-    }
-
-    fn start_with(&self, jobs: usize) -> Result<Crew, Failure> {
         let tier = match self.tier {
             TierChoice::Auto => None,
             TierChoice::T1 => Some(Tier::T1),
             TierChoice::T2 => Some(Tier::T2),
             TierChoice::T3 => Some(Tier::T3),
         };
-        let crew = Crew::start(&CrewOptions { jobs, tier })?;
+        let crew = Crew::start(&CrewOptions { jobs: self.jobs, tier })?;
         for probe in crew.fallback() {
             let why = probe.lacks.as_deref().unwrap_or("it does not work");
             terminal::complain(&format!(

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::audit::Observer;
 use crate::report::escape::for_terminal;
+use crate::zoo::survey::{Onlooker, Reached};
 
 /// The line.
 pub(super) struct Progress {
@@ -16,11 +17,7 @@ pub(super) struct Progress {
 impl Progress {
     /// A line that is drawn only where a person sees it.
     pub(super) fn new() -> Self {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        };
-        Self { bar: ProgressBar::with_draw_target(None, target), subject: String::new() }
+        Self { bar: bar(), subject: String::new() }
     }
 
     /// Removes the line.
@@ -57,4 +54,38 @@ impl Observer for Progress {
         self.bar.reset();
         self.bar.set_message(format!("{}  shrinking what breaks {rule}", for_terminal(subject)));
     }
+}
+
+/// The line of a survey of the zoo.
+pub(super) struct SurveyProgress(ProgressBar);
+
+impl SurveyProgress {
+    /// A line that is drawn only where a person sees it.
+    pub(super) fn new() -> Self {
+        let bar = bar();
+        let template = "{pos} of {len} animals  {msg} cases  {elapsed}";
+        bar.set_style(ProgressStyle::with_template(template).expect("a legal template"));
+        Self(bar)
+    }
+
+    /// Removes the line.
+    pub(super) fn finish(self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Onlooker for SurveyProgress {
+    fn reached(&mut self, reached: Reached) {
+        self.0.set_length(reached.of as u64);
+        self.0.set_position(reached.animals as u64);
+        self.0.set_message(reached.cases.to_string());
+    }
+}
+
+fn bar() -> ProgressBar {
+    let target = match std::io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    };
+    ProgressBar::with_draw_target(None, target)
 }

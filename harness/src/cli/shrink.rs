@@ -100,8 +100,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Format::Human => {
             let mut text = describe(&failing, &minimal, &kept, begun);
             if minimal.is_confirmed() {
-                let line = format!("{}\n", replay_line_of(&arguments.file, &subject));
-                text.push_str(&for_terminal(&line));
+                text.push_str(&for_terminal(&replay_line_of(&arguments.file, &subject)));
+                text.push('\n');
             }
             text
         }

@@ -64,44 +64,52 @@ fn rare(shape: Shape) -> impl Strategy<Value = Rare> {
         let all = [&all, more].concat();
         prop_oneof![19 => Just(Vec::new()), 1 => subsequence(all, 1..=6)]
     };
-    let input = prop_oneof![9 => Just(None), 1 => fed().prop_map(Some)];
+    let input = prop_oneof![7 => Just(None), 1 => fed().prop_map(Some)];
     let child = select(vec!["root.hello", "root.ready", "root.gone", "run.ended"]);
-    let child = prop_oneof![9 => Just(None), 1 => child.prop_map(Some)];
-    let beside = (prop::bool::weighted(0.1), child);
-    let asks = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.03));
-    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks, state());
-    drawn.prop_map(
-        move |((bystanders, child), blocks, ignores, input, (asks_again, polls, ledger), state)| {
-            let (umask, open_files, terminal, stranger) = state;
-            Rare {
-                bystanders,
-                bystander_child: child.filter(|_| shape.handle),
-                blocks,
-                ignores,
-                umask,
-                open_files,
-                // Those who stand beside the host are no part of a session with a terminal.
-                terminal: terminal && !bystanders,
-                stranger: stranger && shape.handle,
-                input: input.filter(|_| shape.handle),
-                asks_again: asks_again && shape.handle,
-                polls: polls && shape.handle,
-                ledger: (ledger || stranger) && shape.handle,
-            }
-        },
-    )
+    let child = prop_oneof![8 => Just(None), 1 => child.prop_map(Some)];
+    let beside = (prop::bool::weighted(0.15), child);
+    let asks = (prop::bool::weighted(0.2), prop::bool::weighted(0.15), prop::bool::weighted(0.05));
+    let time = (0..100_u8, prop::bool::weighted(0.04));
+    let drawn = (beside, signals(&[]), signals(&[Signal::Chld]), input, asks, state(), time);
+    drawn.prop_map(move |((bystanders, child), blocks, ignores, input, asks, state, (haste, never))| {
+        let (asks_again, polls, ledger) = asks;
+        let (umask, open_files, (terminal, takes_terminal), stranger) = state;
+        Rare {
+            bystanders,
+            bystander_child: child.filter(|_| shape.handle),
+            blocks,
+            ignores,
+            umask,
+            open_files,
+            // Those who stand beside the host are no part of a session with a terminal.
+            terminal: terminal && !bystanders,
+            takes_terminal: takes_terminal && terminal && !bystanders,
+            stranger: stranger && shape.handle,
+            input: input.filter(|_| shape.handle),
+            asks_again: asks_again && shape.handle,
+            polls: polls && shape.handle,
+            ledger: (ledger || stranger) && shape.handle,
+            haste,
+            never,
+        }
+    })
 }
 
 /// What few hosts have: a mask for files, a bound on open ones, a terminal; and a stranger with the root's pid.
-fn state() -> impl Strategy<Value = (Option<u32>, Option<u64>, bool, bool)> {
+fn state() -> impl Strategy<Value = (Option<u32>, Option<u64>, (bool, bool), bool)> {
     let umask = prop_oneof![19 => Just(None), 1 => select(vec![0, 0o022, 0o027, 0o077]).prop_map(Some)];
     let open_files = prop_oneof![29 => Just(None), 1 => select(vec![512, 4096]).prop_map(Some)];
-    (umask, open_files, prop::bool::weighted(0.03), prop::bool::weighted(0.02))
+    let terminal = (prop::bool::weighted(0.05), any::<bool>());
+    (umask, open_files, terminal, prop::bool::weighted(0.02))
+}
+
+fn more_than_a_pipe() -> impl Strategy<Value = u64> {
+    65_537..=200_000_u64
 }
 
 /// How many bytes are written to a child: none, few, or more than a pipe holds.
 fn fed() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => Just(0), 3 => 1..=4096_u64, 2 => 65_537..=200_000_u64]
+    prop_oneof![2 => Just(0), 3 => 1..=4096_u64, 2 => more_than_a_pipe()]
 }
 
 fn node(style: Style) -> impl Strategy<Value = Node> {
@@ -206,12 +214,13 @@ fn extra(style: Style) -> impl Strategy<Value = Extra> {
         Message::Plain,
     ]);
     one_of!(style,
-        3 => Just(Extra::ReportsEnvironment),
+        8 => Just(Extra::ReportsEnvironment),
         3 => Just(Extra::ClearsEnvironment),
         3 => Just(Extra::ExecsFromThread),
         3 => Just(Extra::LeavesMainThread),
         1 => unexecutable.prop_map(Extra::FailsExec),
         3 => stdio.prop_map(Extra::Closes),
+        2 => Just(Extra::ClosesOutput),
         2 => (1..=4096_u64).prop_map(Extra::Buffers),
         2 => message.prop_map(Extra::Says),
         2 => (1..=200_u32).prop_map(Extra::HogsDescriptors),
@@ -253,10 +262,10 @@ fn life(style: Style) -> impl Strategy<Value = Life> {
     one_of!(style,
         40 => Just(Life::Hangs),
         6 => on_grid(&[1, 2, 5, 10]).prop_map(Life::Streams),
-        2 => Just(Life::Floods),
+        2 => flood(style).prop_map(Life::Floods),
         4 => (on_grid(&[1, 2, 5]), 2..=12_u32).prop_map(|(every, most)| Life::ForksAtRate(every, most)),
         4 => (1..=3_u32).prop_map(Life::LeavesZombies),
-        2 => Just(Life::StopsItself),
+        4 => Just(Life::StopsItself),
         2 => Just(Life::ReadsStdin),
         2 => Just(Life::Busy),
         2 => on_grid(&[1, 5, 20]).prop_map(Life::SleepsInChunks),
@@ -269,10 +278,10 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
     let exit = || exit(style);
     let eighths = || 0..8_u8;
     let mut endings = vec![
-        (36, Just(Ending::Cancel).boxed()),
-        (30, eighths().prop_map(Ending::CancelTwice).boxed()),
-        (10, (3..=6_u8).prop_map(Ending::ManyCancels).boxed()),
-        (28, exit().prop_map(Ending::ByItself).boxed()),
+        (18, Just(Ending::Cancel).boxed()),
+        (18, eighths().prop_map(Ending::CancelTwice).boxed()),
+        (6, (3..=6_u8).prop_map(Ending::ManyCancels).boxed()),
+        (22, exit().prop_map(Ending::ByItself).boxed()),
         (6, exit().prop_map(Ending::CancelAtExit).boxed()),
         (8, Just(Ending::KillHost).boxed()),
         (8, host_signal.prop_map(Ending::SignalHost).boxed()),
@@ -282,10 +291,10 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
         endings.push((3, Just(Ending::AtOnce(Verb::Cancel)).boxed()));
     }
     if shape.timeout {
-        endings.push((30, Just(Ending::Timeout).boxed()));
+        endings.push((20, Just(Ending::Timeout).boxed()));
     }
     if shape.handle {
-        let how = select(vec![HostEnd::Panic, HostEnd::Exit, HostEnd::Abort]);
+        let how = select(vec![HostEnd::Panic, HostEnd::Panic, HostEnd::Exit, HostEnd::Abort]);
         let then =
             select(vec![Verb::Drop, Verb::Drop, Verb::Drop, Verb::KillHost, Verb::Poll, Verb::CloseStdin]);
         let late = select(vec![
@@ -298,15 +307,16 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
         ]);
         let pause = on_grid(&[0, 5, 20, 100]);
         endings.extend([
-            (28, Just(Ending::Drop).boxed()),
+            (14, Just(Ending::Drop).boxed()),
             (12, (then, eighths()).prop_map(|(verb, eighths)| Ending::InGrace(verb, eighths)).boxed()),
-            (8, (exit(), late).prop_map(|(exit, verb)| Ending::AfterEnd(exit, verb)).boxed()),
-            (8, Just(Ending::CancelRepeatedly).boxed()),
-            (6, how.prop_map(Ending::EndHost).boxed()),
-            (4, (exit(), hindrance(style)).prop_map(|(exit, by)| Ending::HinderedStarts(exit, by)).boxed()),
-            (8, (2..=4_u32, any::<bool>()).prop_map(|(count, last)| Ending::Several(count, last)).boxed()),
-            (8, callers().prop_map(Ending::Together).boxed()),
+            (10, (exit(), late).prop_map(|(exit, verb)| Ending::AfterEnd(exit, verb)).boxed()),
+            (12, repeats(style).prop_map(Ending::CancelRepeatedly).boxed()),
+            (12, how.prop_map(Ending::EndHost).boxed()),
+            (10, (exit(), hindrance(style)).prop_map(|(exit, by)| Ending::HinderedStarts(exit, by)).boxed()),
+            (12, (2..=4_u32, any::<bool>()).prop_map(|(count, last)| Ending::Several(count, last)).boxed()),
+            (12, callers().prop_map(Ending::Together).boxed()),
             (5, (exit(), fed()).prop_map(|(exit, bytes)| Ending::Fed(exit, bytes)).boxed()),
+            (9, exchange(style).prop_map(|(exit, bytes)| Ending::Exchange(exit, bytes)).boxed()),
             (4, fed().prop_map(Ending::FedAndCancelled).boxed()),
             (3, pause.prop_map(Ending::StopHost).boxed()),
             (2, Just(Ending::StopAndKillHost).boxed()),
@@ -324,11 +334,12 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
             let in_drain = select(vec![Verb::Cancel, Verb::Drop, Verb::Poll]);
             endings.push((3, at_once.prop_map(Ending::AtOnce).boxed()));
             endings
-                .push((5, (exit(), in_drain).prop_map(|(exit, verb)| Ending::InDrain(exit, verb)).boxed()));
+                .push((9, (exit(), in_drain).prop_map(|(exit, verb)| Ending::InDrain(exit, verb)).boxed()));
         }
     }
     if shape.handle && shape.timeout {
         endings.push((4, exit().prop_map(Ending::ByItselfAtTimeout).boxed()));
+        endings.push((6, hindrance(style).prop_map(Ending::HinderedStart).boxed()));
     }
     one_of(style, endings)
 }
@@ -379,10 +390,26 @@ fn exit(style: Style) -> impl Strategy<Value = Exit> {
         1 => any::<u8>().prop_map(How::Unflushed),
         1 => unexecutable().prop_map(How::FailedExec),
     );
-    let burst = one_of!(style, 5 => Just(0), 3 => 1..=8192_u64, 2 => 65_537..=200_000_u64);
+    let burst = one_of!(style, 5 => Just(0), 3 => 1..=8192_u64, 2 => more_than_a_pipe());
     (how, delay(style), any::<bool>(), burst, any::<bool>()).prop_map(
         |(how, after, leaves_others, burst, reads)| Exit { how, after, leaves_others, burst, reads },
     )
+}
+
+/// How a root ends that writes more than a pipe holds while as much is written to it.
+fn exchange(style: Style) -> impl Strategy<Value = (Exit, u64)> {
+    let both = (more_than_a_pipe(), more_than_a_pipe());
+    (exit(style), both).prop_map(|(exit, (burst, bytes))| (Exit { burst, ..exit }, bytes))
+}
+
+/// How many runs one after the other: enough to see something grow.
+fn repeats(style: Style) -> impl Strategy<Value = u32> {
+    one_of!(style, 1 => 2..=5_u32, 1 => 6..=8_u32)
+}
+
+/// How many bytes to each stream: much, or so much that whoever keeps it shows.
+fn flood(style: Style) -> impl Strategy<Value = u64> {
+    one_of!(style, 3 => Just(2 << 20), 1 => Just(20 << 20))
 }
 
 fn gate(style: Style) -> impl Strategy<Value = Gate> {
@@ -400,16 +427,20 @@ fn gate(style: Style) -> impl Strategy<Value = Gate> {
     }
 }
 
-/// No delay half of the time, else log-uniform; of a plain style any up to a bound.
+/// No delay half of the time, else log-uniform, and now and then long enough to see what is done meanwhile; of a plain style any up
+/// to a bound.
 fn delay(style: Style) -> BoxedStrategy<Span> {
     match style {
-        Style::Plain => (0..=100_u64).prop_map(Span::from_millis).boxed(),
-        Style::Keen => prop_oneof![1 => Just(Span::ZERO), 1 => on_grid(&[1, 2, 5, 10, 20, 50])].boxed(),
+        Style::Plain => (0..=400_u64).prop_map(Span::from_millis).boxed(),
+        Style::Keen => {
+            prop_oneof![14 => Just(Span::ZERO), 14 => on_grid(&[1, 2, 5, 10, 20, 50]), 1 => on_grid(&[400])]
+                .boxed()
+        }
     }
 }
 
 fn limits(style: Style) -> impl Strategy<Value = Limits> {
-    let timeout = one_of!(style, 1 => on_grid(&[1, 5]), 9 => on_grid(&[20, 30, 50, 75, 100, 150]));
+    let timeout = one_of!(style, 1 => Just(Span::ZERO), 1 => on_grid(&[1, 5]), 9 => on_grid(&[20, 30, 50, 75, 100, 150]));
     let grace = on_grid(&[5, 10, 20, 50, 100]);
     let drain = on_grid(&[50, 100, 200]);
     (timeout, grace, drain).prop_map(|(timeout, grace, drain)| Limits {

@@ -19,6 +19,7 @@ impl Ending {
             | Self::InDrain(exit, _)
             | Self::InWait(exit, _)
             | Self::Fed(exit, _)
+            | Self::Exchange(exit, _)
             | Self::ByItselfAtTimeout(exit)
             | Self::HinderedStarts(exit, _) => Some(*exit),
             _ => None,
@@ -29,7 +30,8 @@ impl Ending {
     pub(super) fn runs(&self, nodes: usize) -> u32 {
         match self {
             Self::HinderedStarts(..) => 4,
-            Self::CancelRepeatedly => 3,
+            Self::CancelRepeatedly(_) if nodes > FEW_NODES => 3,
+            Self::CancelRepeatedly(count) => *count,
             Self::Several(..) if nodes > FEW_NODES => 2,
             Self::Several(count, _) => *count,
             _ => 1,
@@ -37,7 +39,7 @@ impl Ending {
     }
 
     pub(super) const fn needs_timeout(&self) -> bool {
-        matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_))
+        matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_) | Self::HinderedStart(_))
     }
 
     pub(super) fn describe(&self) -> String {
@@ -69,12 +71,16 @@ impl Ending {
             Self::HangUp => "its owner's controller gone".to_owned(),
             Self::StopHost(_) => "its owner stopped for a time, then cancelled".to_owned(),
             Self::StopAndKillHost => "its owner stopped, then killed".to_owned(),
-            Self::CancelRepeatedly => "run and cancelled three times".to_owned(),
+            Self::CancelRepeatedly(count) => format!("run and cancelled {count} times"),
             Self::Several(count, _) => format!("{count} runs at once, cancelled one after the other"),
             Self::Together(_) => "cancelled, and used by several callers at once".to_owned(),
             Self::Fed(_, bytes) => format!("ending by itself when it has read {bytes} bytes"),
+            Self::Exchange(_, bytes) => {
+                format!("ending by itself, {bytes} bytes and more written both ways")
+            }
             Self::FedAndCancelled(bytes) => format!("fed {bytes} bytes, then cancelled"),
             Self::ByItselfAtTimeout(_) => "ending by itself when its timeout is nearly over".to_owned(),
+            Self::HinderedStart(hindrance) => format!("started in spite of {}", hindrance.told()),
             Self::HinderedStarts(_, hindrance) => {
                 format!("ending by itself, then started three times in spite of {}", hindrance.told())
             }
@@ -109,7 +115,7 @@ pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     let mut ops = ops_of_ending(parts, tree, shape);
     let ends_in_wait = ops.last().is_some_and(|op| op.verb == Verb::Wait);
     // A run that never was has no outcome to ask for.
-    let started = !matches!(parts.ending, Ending::HinderedStarts(..));
+    let started = !matches!(parts.ending, Ending::HinderedStarts(..) | Ending::HinderedStart(_));
     if parts.rare.asks_again && ends_in_wait && started {
         ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
     }
@@ -133,7 +139,10 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     let inside_grace = |verb, eighths| inside_grace(verb, eighths, parts, tree, shape);
     let wait_after = |verb| (!matches!(verb, Verb::Drop) && !Verb::ends_host(verb)).then(wait);
     match &parts.ending {
-        Ending::Timeout | Ending::ByItself(_) | Ending::ByItselfAtTimeout(_) => vec![run(), wait()],
+        Ending::Timeout | Ending::ByItself(_) | Ending::ByItselfAtTimeout(_) | Ending::Exchange(..) => {
+            vec![run(), wait()]
+        }
+        Ending::HinderedStart(hindrance) => vec![Op { hindered_by: Some(*hindrance), ..run() }, wait()],
         Ending::HinderedStarts(_, hindrance) => {
             let hindered = || Op { hindered_by: Some(*hindrance), ..run() };
             [run(), wait()].into_iter().chain((0..3).flat_map(|_| [hindered(), wait()])).collect()
@@ -175,7 +184,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             vec![run(), gated(Verb::StopHost), go_on, Op::new(Verb::Cancel), wait()]
         }
         Ending::StopAndKillHost => vec![run(), gated(Verb::StopHost), Op::new(Verb::KillHost)],
-        Ending::CancelRepeatedly => (0..parts.ending.runs(tree.nodes.len()))
+        Ending::CancelRepeatedly(_) => (0..parts.ending.runs(tree.nodes.len()))
             .flat_map(|_| [run(), gated(Verb::Cancel), wait()])
             .collect(),
         Ending::Several(_, last_first) => {
@@ -213,7 +222,7 @@ fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shap
     if keen && shape.asks && sure && eighths % 2 == 1 && root.manner.reports() && !root.late {
         return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
-    let grace = parts.limits.grace.map_or_else(Default::default, Span::get);
+    let grace = parts.grace().get();
     Op { delay: nonzero(Span::from(grace * u32::from(eighths) / 8)), ..Op::new(verb) }
 }
 

@@ -34,12 +34,18 @@ pub(super) struct Rare {
     pub(super) umask: Option<u32>,
     pub(super) open_files: Option<u64>,
     pub(super) terminal: bool,
+    /// The root takes that terminal, if it has it.
+    pub(super) takes_terminal: bool,
     /// Somebody else gets the root's pid once it is free.
     pub(super) stranger: bool,
     pub(super) input: Option<u64>,
     pub(super) asks_again: bool,
     pub(super) polls: bool,
     pub(super) ledger: bool,
+    /// From 0 to 99; of the lowest, the grace is one that nobody who is in a hurry sits out.
+    pub(super) haste: u8,
+    /// No timeout at all, said as the largest one.
+    pub(super) never: bool,
 }
 
 /// One node, as it was drawn. What the case's swarm does not allow becomes the plain variant.
@@ -87,6 +93,7 @@ pub(super) enum Extra {
     LeavesMainThread,
     FailsExec(Unexecutable),
     Closes(Stdio),
+    ClosesOutput,
     Buffers(u64),
     Says(Message),
     HogsDescriptors(u32),
@@ -113,7 +120,8 @@ pub(super) enum Taking {
 pub(super) enum Life {
     Hangs,
     Streams(Span),
-    Floods,
+    /// So many bytes to each stream.
+    Floods(u64),
     ForksAtRate(Span, u32),
     LeavesZombies(u32),
     StopsItself,
@@ -161,17 +169,22 @@ pub(super) enum Ending {
     StopHost(Span),
     /// Its host stopped, then killed.
     StopAndKillHost,
-    CancelRepeatedly,
+    /// So many runs, each cancelled before the next.
+    CancelRepeatedly(u32),
     /// So many runs at once, cancelled one after the other, the last started first or last.
     Several(u32, bool),
     /// These calls at once by callers on threads of their own, beside one who cancels.
     Together(Vec<Vec<Call>>),
     /// So many bytes written to it and its input closed, which it reads before it exits.
     Fed(Exit, u64),
+    /// By itself, when more than a pipe holds has been written both ways, if it reads what it is given: so many bytes.
+    Exchange(Exit, u64),
     /// So many bytes written to it, whatever it does about them, then cancelled.
     FedAndCancelled(u64),
     /// By itself, when its timeout is nearly over.
     ByItselfAtTimeout(Exit),
+    /// Started with this in the way, and stopped by its timeout where that does not hinder it.
+    HinderedStart(Hindrance),
     /// By itself, and then three more starts that are hindered.
     HinderedStarts(Exit, Hindrance),
 }

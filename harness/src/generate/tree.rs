@@ -2,16 +2,14 @@
 
 use fake_cli::content::{Content, Output};
 use fake_cli::script::{
-    Event, ExitSlowly, ForkAtRate, Message, Name, Place, ROOT, Reaction, Say, Shape, Shell, Signal,
-    SleepInChunks, SlowStream, Start, Stdio, Step, Then, Write,
+    Event, ExitSlowly, ForkAtRate, Message, Name, Place, ROOT, Reaction, ReportEnvironment, Say, Shape,
+    Shell, Signal, SleepInChunks, SlowStream, Start, Stdio, Step, Then, Write,
 };
 use fake_cli::span::Span;
 
 use super::parts::{Behaviour, Ending, Exit, Extra, How, Life, Manner, Node, Parts, Swarm, Taking};
 use super::{MOST_LEVELS, Style, event};
 
-/// Bytes of a flood to each stream.
-const FLOOD: u64 = 2 * 1024 * 1024;
 /// What all nodes of a tree together may ask for in all runs: less than a scenario may.
 const MOST_PROCESSES: u64 = 220;
 const MOST_BYTES: u64 = 48 * 1024 * 1024;
@@ -29,7 +27,9 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn of(parts: &Parts) -> Self {
-        let mut nodes = vec![parts.root.plain_where_forbidden(parts.swarm)];
+        let mut root = parts.root.plain_where_forbidden(parts.swarm);
+        root.extras.extend(parts.rare.takes_terminal.then_some(Extra::TakesTerminal));
+        let mut nodes = vec![root];
         let mut parents = vec![0];
         let mut levels = vec![1];
         for drawn in &parts.others {
@@ -63,7 +63,8 @@ impl Tree {
 
     /// Takes out what contradicts something else, or is more than all nodes together may have.
     fn settle(&mut self, parts: &Parts) {
-        let mut left = Budget::of_one_in(parts.ending.runs(self.nodes.len()).into());
+        let runs = parts.ending.runs(self.nodes.len());
+        let mut left = Budget::of_one_in(runs.into());
         for index in 0..self.nodes.len() {
             let is_leaf = self.children(index).next().is_none();
             let has_other_vfork = (0..index).any(|other| {
@@ -74,6 +75,10 @@ impl Tree {
             let under_ending_root = self.parents[index] == 0 && parts.ending.exit().is_some();
             let closed_above = self.nodes[self.parents[index]].closed();
             let node = &mut self.nodes[index];
+            // Only so can it be told which run's it is.
+            if runs > 1 && node.content == Content::Records {
+                node.content = Content::Marked;
+            }
             node.holds.retain(|stdio| !closed_above.contains(stdio));
             if node.place == Place::Vfork
                 && (has_other_vfork || parent_borrows || under_ending_root || index == 0)
@@ -107,7 +112,7 @@ impl Tree {
         // Where the tree ends by itself the stop may wait for that.
         let late = stop.filter(|_| node.late && parts.ending.exit().is_none());
         let mut steps = Vec::new();
-        steps.extend(node.extras.iter().filter_map(|extra| extra.early_step()));
+        steps.extend(node.extras.iter().flat_map(|extra| extra.early_steps()));
         if late.is_none() {
             steps.extend(node.manner.step(node.to));
         }
@@ -246,12 +251,15 @@ impl Node {
         if is_fed {
             self.extras.retain(|extra| *extra != Extra::Closes(Stdio::Stdin));
         }
+        if self.extras.contains(&Extra::ClosesOutput) {
+            self.extras.retain(|extra| !matches!(extra, Extra::Closes(Stdio::Stdout | Stdio::Stderr)));
+        }
         let closed = self.closed();
         if closed.contains(&Stdio::Stdin) && self.life == Life::ReadsStdin {
             self.life = Life::Hangs;
         }
         if closed.iter().any(|stdio| *stdio != Stdio::Stdin) {
-            if matches!(self.life, Life::Streams(_) | Life::Floods | Life::Talks { .. }) {
+            if matches!(self.life, Life::Streams(_) | Life::Floods(_) | Life::Talks { .. }) {
                 self.life = Life::Hangs;
             }
             if let Manner::WritesLater(..) = self.manner {
@@ -277,7 +285,7 @@ impl Node {
         let is_kept = match self.life {
             Life::ForksAtRate(_, most) => take(&mut left.processes, most.into()),
             Life::LeavesZombies(count) => take(&mut left.processes, count.into()),
-            Life::Floods => take(&mut left.bytes, 2 * FLOOD),
+            Life::Floods(most) => take(&mut left.bytes, 2 * most),
             Life::Busy => take(&mut left.busy, 1),
             _ => true,
         };
@@ -293,8 +301,7 @@ impl Node {
 
     /// The standard descriptors that it closes.
     fn closed(&self) -> Vec<Stdio> {
-        let closes = |extra: &Extra| if let Extra::Closes(stdio) = extra { Some(*stdio) } else { None };
-        self.extras.iter().filter_map(closes).collect()
+        self.extras.iter().flat_map(|extra| extra.closes()).collect()
     }
 }
 
@@ -360,7 +367,7 @@ impl Extra {
             Self::ExecsFromThread => Behaviour::ExecsFromThread,
             Self::LeavesMainThread => Behaviour::LeavesMainThread,
             Self::FailsExec(_) => Behaviour::FailsExec,
-            Self::Closes(_) => Behaviour::Closes,
+            Self::Closes(_) | Self::ClosesOutput => Behaviour::Closes,
             Self::Buffers(_) => Behaviour::Buffers,
             Self::Says(_) => Behaviour::Talks,
             Self::HogsDescriptors(_) | Self::HogsMemory(_) => Behaviour::Hogs,
@@ -375,17 +382,28 @@ impl Extra {
         }
     }
 
+    /// The standard descriptors that are closed by it.
+    fn closes(self) -> Vec<Stdio> {
+        match self {
+            Self::Closes(stdio) => vec![stdio],
+            Self::ClosesOutput => vec![Stdio::Stdout, Stdio::Stderr],
+            _ => Vec::new(),
+        }
+    }
+
     /// What it does before it sets its reactions, for some of these take them away.
-    fn early_step(self) -> Option<Step> {
-        Some(match self {
-            Self::ReportsEnvironment => Step::ReportEnvironment(Default::default()),
+    fn early_steps(self) -> Vec<Step> {
+        let step = match self {
+            Self::ReportsEnvironment => Step::ReportEnvironment(ReportEnvironment {
+                variables: ["HOME", "TMPDIR"].map(str::to_owned).to_vec(),
+            }),
             Self::ClearsEnvironment => Step::ClearEnvironment,
             Self::ExecsFromThread => Step::ExecFromThread,
             Self::LeavesMainThread => Step::LeaveMainThread,
             Self::FailsExec(how) => Step::FailExec(how),
-            Self::Closes(stdio) => Step::Close(stdio),
-            _ => return None,
-        })
+            _ => return self.closes().into_iter().map(Step::Close).collect(),
+        };
+        vec![step]
     }
 
     /// How it takes another signal than TERM.
@@ -420,7 +438,7 @@ impl Life {
     const fn behaviour(self) -> Option<Behaviour> {
         Some(match self {
             Self::Hangs => return None,
-            Self::Streams(_) | Self::Floods => Behaviour::Output,
+            Self::Streams(_) | Self::Floods(_) => Behaviour::Output,
             Self::ForksAtRate(..) => Behaviour::ForksAtRate,
             Self::LeavesZombies(_) => Behaviour::Zombies,
             Self::StopsItself => Behaviour::Stops,
@@ -440,7 +458,7 @@ impl Life {
             Self::Streams(every) => {
                 vec![Step::SlowStream(SlowStream { to, chunk: 64, every, times: 200 })]
             }
-            Self::Floods => vec![Step::Flood { most: FLOOD }],
+            Self::Floods(most) => vec![Step::Flood { most }],
             Self::ForksAtRate(every, most) => vec![Step::ForkAtRate(ForkAtRate {
                 node: Name::try_from(format!("{name}-fork")).expect("a legal name"),
                 every,

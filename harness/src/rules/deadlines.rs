@@ -482,7 +482,7 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
         let told_so =
             run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
         let by_timeout = ended_by(facts, run, Cause::TimedOut);
-        let asked = asked_by_wrapper(run);
+        let asked = asked_by_wrapper(facts, run);
         let Some(first_us) = [told_so, asked].into_iter().flatten().min() else {
             // Nothing was seen of the timeout but its effect, and that came late enough.
             return by_timeout.map(|_| Verdict::Kept);
@@ -491,11 +491,21 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
     })
 }
 
-/// When a node was first asked to end by TERM from somebody, before the caller had done anything.
-fn asked_by_wrapper(run: &Run<'_>) -> Option<u64> {
+/// When a node was first asked to end by TERM from somebody, before the caller had done anything. What is asked of others once the
+/// root has ended is the end of what it left; who was told of its death may have been told late.
+fn asked_by_wrapper(facts: &Facts<'_>, run: &Run<'_>) -> Option<u64> {
     let caller_us = run.stops.first().map_or(u64::MAX, |stop| stop.at_us);
-    let asked = |node: &Node<'_>| node.reported(Signal::Term).filter(|(_, sender)| *sender > 0);
-    run.nodes.iter().filter_map(asked).map(|(at_us, _)| at_us).filter(|at_us| *at_us < caller_us).min()
+    let told_late_us = facts.starved_us().max(TICK_US);
+    let over_us = run.root().and_then(|root| {
+        let exiting_us = root.exiting().map(|(at_us, _)| at_us);
+        exiting_us.or(root.gone_us.map(|gone_us| gone_us.saturating_sub(told_late_us)))
+    });
+    let over_us = over_us.unwrap_or(u64::MAX);
+    let asked = |node: &Node<'_>| {
+        let (at_us, _) = node.reported(Signal::Term).filter(|(_, sender)| *sender > 0)?;
+        (at_us < caller_us && (node.name == ROOT || at_us < over_us)).then_some(at_us)
+    };
+    run.nodes.iter().filter_map(asked).min()
 }
 
 fn not_early(elapsed_us: u64, timeout_us: u64) -> Verdict {
@@ -638,7 +648,7 @@ impl<'f, 'a> Asking<'f, 'a> {
         }
         // A node that got no processor during the whole grace cannot have reported TERM. Where no grace is promised there is none to be
         // starved in: whatever was sent, it was killed before it could react.
-        let starved = self.facts.trace.noise.max_us.saturating_mul(4) >= self.grace_us;
+        let starved = self.facts.starved_us() >= self.grace_us;
         if !too_early && starved && self.facts.promises().grace != Keeps::Not {
             return Verdict::Unknown(format!("{sentence}, or the machine gave it no time to say so"));
         }
@@ -981,6 +991,20 @@ mod tests {
     }
 
     #[test]
+    fn d2_takes_no_clean_up_of_what_the_root_left_for_a_timeout() {
+        let script = r#"[{"start": {"node": "left", "script": ["log-signals", "hang"]}}, {"exit": 0}]"#;
+        let left = || {
+            let up = case(steps(script)).timeout(100).run(0).hello(1, "root").hello(2, "left");
+            up.did(2, "left", 0)
+        };
+        let ended = |hand: Hand| hand.gone(50, "left").ended(51, because(Reason::Itself));
+        let cleaned_up = left().exiting(30, "root", 0).gone(31, "root").signalled(32, "left", Signal::Term);
+        assert_verdict(&ended(cleaned_up), judge_d2, Vacuous, "ended by itself");
+        let asked_before = left().signalled(20, "left", Signal::Term).exiting(30, "root", 0).gone(31, "root");
+        assert_verdict(&ended(asked_before), judge_d2, Broken, "20 ms");
+    }
+
+    #[test]
     fn d2_is_vacuous_when_nothing_timed_out() {
         let exited = hanging_pair().timeout(100).exiting(50, "root", 0).ended(60, because(Reason::Itself));
         assert_verdict(&exited, judge_d2, Vacuous, "ended by itself");
@@ -1172,6 +1196,16 @@ mod tests {
         let unasked = logging(r#""log""#).gone(150, "root").ended(151, because(Reason::Cancelled));
         assert_verdict(&unasked, judge_d5, Broken, "killed without having got TERM");
         assert_verdict(&noisy(unasked, 1_000, 30_000), judge_d5, Unknown, "gave it no time");
+    }
+
+    #[test]
+    fn d5_is_unknown_where_a_crowd_may_have_starved_the_node_though_sleepers_were_let_in() {
+        let crowded = |percent| {
+            let unasked = logging(r#""log""#).gone(150, "root").ended(151, because(Reason::Cancelled));
+            unasked.with(|trace| trace.noise.crowd_percent = percent)
+        };
+        assert_verdict(&crowded(1_000), judge_d5, Unknown, "gave it no time");
+        assert_verdict(&crowded(300), judge_d5, Broken, "killed without having got TERM");
     }
 
     #[test]

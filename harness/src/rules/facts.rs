@@ -17,6 +17,8 @@ pub const LEAST_SLACK_US: u64 = 250_000;
 /// Lateness that a crowd explains, for each percent of it: half a second where twice as many want a processor as there are
 /// would be too little for what was seen.
 const CROWD_US_A_PERCENT: u64 = 4_000;
+/// How long everybody's turns together may last, for each percent of a crowd: ten milliseconds a head.
+const TURN_US_A_PERCENT: u64 = 100;
 /// How much too early a wrapper may seem to be: the tick of a coarse clock at 100 Hz.
 pub const TICK_US: u64 = 10_000;
 /// With which code a fake exits when its time to live is over.
@@ -414,6 +416,13 @@ impl<'a> Facts<'a> {
             }
             _ => Lateness::Late(over_us),
         }
+    }
+
+    /// How long a process that has work to do may have waited for a processor.
+    pub fn starved_us(&self) -> u64 {
+        let noise = &self.trace.noise;
+        let turns_us = noise.crowd_percent.saturating_mul(TURN_US_A_PERCENT);
+        noise.max_us.saturating_mul(4).max(turns_us)
     }
 
     /// The grace in force, if it is known: none at all for a subject that promises none. Nothing where the subject

@@ -75,7 +75,12 @@ pub(super) fn judge_e4(facts: &Facts<'_>) -> Verdict {
         let Some(told) = run.root().and_then(environment) else {
             return Verdict::Vacuous(facts.because("the root did not tell what it was given"));
         };
-        let differs = differences(given, told, facts.is_template());
+        let mut told = told.clone();
+        if clears_before_it_tells(&facts.trace.scenario.script) {
+            // What it had been given before is not known.
+            told.variables.clear();
+        }
+        let differs = differences(given, &told, facts.is_template());
         match differs.first() {
             None => Verdict::Kept,
             Some(first) => {
@@ -92,6 +97,12 @@ fn environment<'a>(root: &Node<'a>) -> Option<&'a Environment> {
         Report::Environment(environment) => Some(environment.as_ref()),
         _ => None,
     })
+}
+
+/// Whether the root takes its variables away by itself before it tells them.
+fn clears_before_it_tells(script: &[Step]) -> bool {
+    let before = script.iter().take_while(|step| !matches!(step, Step::ReportEnvironment(_)));
+    before.into_iter().any(|step| *step == Step::ClearEnvironment)
 }
 
 fn differences(given: &Given, told: &Environment, is_template: bool) -> Vec<String> {
@@ -237,6 +248,20 @@ mod tests {
             "root",
             Report::Environment(Box::new(environment)),
         )
+    }
+
+    #[test]
+    fn e4_blames_nobody_for_variables_that_the_child_took_away_itself() {
+        let script = r#"["clear-environment", {"report-environment": {"variables": ["HOME"]}}]"#;
+        let cleared =
+            |change: fn(&mut Environment)| told(change).with(|trace| trace.scenario.script = steps(script));
+        assert_verdict(
+            &cleared(|told| drop(told.variables.insert("HOME".to_owned(), None))),
+            judge_e4,
+            Kept,
+            "",
+        );
+        assert_verdict(&cleared(|told| told.umask = 0o77), judge_e4, Broken, "umask 077");
     }
 
     #[test]

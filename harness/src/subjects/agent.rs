@@ -24,7 +24,7 @@ pub(super) struct Agents {
 /// So many runs that are refused for want of a login open the breaker, for longer than any case takes.
 const BREAKER: (u32, Duration) = (3, Duration::from_secs(600));
 
-/// What an agent is asked where the case has nothing for it to read: a prompt is never empty.
+/// What an agent is asked. It is no input of the case's: a prompt is never empty.
 const PROMPT: &str = "go on";
 
 impl Agents {
@@ -85,7 +85,7 @@ impl Subject for Agents {
             tells_cut: !self.retrying,
             captures: !self.retrying,
             status: !self.retrying,
-            feeds: true,
+            feeds: false,
             writes: false,
             answers_again: !self.retrying,
             polls: !self.retrying,
@@ -103,9 +103,7 @@ impl Subject for Agents {
     }
 
     async fn run(&self, job: Job) -> Outcome {
-        let prompt = job.input().and_then(|bytes| String::from_utf8(bytes).ok());
-        let prompt = prompt.filter(|prompt| !prompt.is_empty());
-        let mut execution = match self.agent(&job).execute(prompt.as_deref().unwrap_or(PROMPT)) {
+        let mut execution = match self.agent(&job).execute(PROMPT) {
             Ok(execution) => execution,
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|source| format!(": {source}"));

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use super::flaw::Flaw;
 use super::keeper::PROMISES;
+use super::survey::{self, Large};
+use crate::scenario::Scenario;
 
 /// A wrapper that is broken on purpose.
 #[derive(Debug)]
@@ -18,17 +20,39 @@ pub struct Animal {
     pub one_in: u32,
     /// Rules that it cannot help breaking too, and why.
     pub related: &'static [(&'static str, &'static str)],
+    /// Why no small scenario shows it.
+    pub is_large: Option<Large>,
+    /// Why a generated case need not show it.
+    pub is_hidden: Option<&'static str>,
     pub(super) promises: &'static str,
     pub(super) flaw: Flaw,
 }
 
 impl Animal {
     const fn new(name: &'static str, flaw: Flaw, rule: &'static str, sentence: &'static str) -> Self {
-        Self { name, rule: Some(rule), sentence, one_in: 1, related: &[], promises: PROMISES, flaw }
+        Self {
+            name,
+            rule: Some(rule),
+            sentence,
+            one_in: 1,
+            related: &[],
+            is_large: None,
+            is_hidden: None,
+            promises: PROMISES,
+            flaw,
+        }
     }
 
     const fn also(self, related: &'static [(&'static str, &'static str)]) -> Self {
         Self { related, ..self }
+    }
+
+    const fn large(self, large: Large) -> Self {
+        Self { is_large: Some(large), ..self }
+    }
+
+    const fn hidden(self, why: &'static str) -> Self {
+        Self { is_hidden: Some(why), ..self }
     }
 
     const fn promising(self, promises: &'static str) -> Self {
@@ -37,6 +61,11 @@ impl Animal {
 
     const fn one_in(self, one_in: u32) -> Self {
         Self { one_in, ..self }
+    }
+
+    /// Whether a scenario that shows it is no larger than it should be.
+    pub(super) fn is_small(&self, scenario: &Scenario) -> bool {
+        survey::is_small(self.is_large, scenario)
     }
 
     /// The flaw of the run that begins now.
@@ -63,6 +92,7 @@ const NO_WALK: &str = "whoever stands below a daemon, or is forked after the wal
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
+const HAS_THE_TERMINAL: &str = "there is something to take back only from a child that has the terminal";
 const TERMINAL: &str = "whoever makes no group makes no session either, and the terminal stays";
 const NO_GROUP: &str = "whoever has no group can only be walked to, and who lost its parent is not found";
 /// What output that is not what was written breaks too.
@@ -77,8 +107,29 @@ const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
 ];
 const NOT_THE_SAME: &str = "what is captured is not what was written, whichever way that is looked at";
 const NO_STATUS_AFTER_AN_ERROR: &str = "an error comes in the place of the status";
+const WHEN_IT_IS_OVER: &str = "whoever looks when the timeout is over does not return before";
 const GROWS: &str = "what one run leaves open grows with each run";
+const NEVER_READ: &str = "while the output is held the errors are not read, and nobody waits for ever";
 const MISSING_IS_MISSING: &str = "what is not captured is missing, however it is told";
+
+/// Where one more handle proves nothing, because a runtime opens some late.
+const THREE_RUNS: Large = Large {
+    ops: 6,
+    nodes: 1,
+    why: "a leak is told from a first use by three equal runs, each with its wait",
+};
+/// Where the first count is not yet settled.
+const FIVE_RUNS: Large = Large {
+    ops: 10,
+    nodes: 1,
+    why: "growth is told from what is about to go by five equal runs, each with its wait",
+};
+/// Where a pool may fill up.
+const SIX_RUNS: Large = Large {
+    ops: 12,
+    nodes: 1,
+    why: "a leak is told from a pool that fills up by six equal runs, each with its wait",
+};
 
 /// The one that has no flaw: no rule may accuse it.
 pub static CONTROL: Animal = Animal {
@@ -227,8 +278,10 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::LeaksAnEpoll,
         "F5",
         "The epoll that was made for the child stays open when the start fails.",
-    ),
-    Animal::new("forgets-its-pipes", Flaw::ForgetsItsPipes, "F5", "The pipes stay open when the start fails."),
+    )
+    .large(THREE_RUNS),
+    Animal::new("forgets-its-pipes", Flaw::ForgetsItsPipes, "F5", "The pipes stay open when the start fails.")
+        .large(THREE_RUNS),
     Animal::new(
         "hands-pipes-down",
         Flaw::HandsPipesDown,
@@ -248,14 +301,16 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("F3", "another child's input is a descriptor that nobody declared"),
         ("F4", "another child's input is another child's pipe"),
-    ]),
+    ])
+    .hidden("several runs at once, each of which reads its input to the end, are hardly ever drawn"),
     Animal::new(
         "closes-input-late",
         Flaw::ClosesInputLate,
         "F6",
         "It closes the input when the child has ended, and the child waits for the end of its input.",
     ),
-    Animal::new("leaks-a-thread", Flaw::LeaksAThread, "T1", "Each run leaves a thread that sleeps for ever."),
+    Animal::new("leaks-a-thread", Flaw::LeaksAThread, "T1", "Each run leaves a thread that sleeps for ever.")
+        .large(SIX_RUNS),
     Animal::new("busy-waits", Flaw::BusyWaits, "T3", "It asks again and again whether the child has ended."),
     Animal::new(
         "keeps-all-output",
@@ -276,7 +331,10 @@ pub static ANIMALS: &[Animal] = &[
         "D2",
         "The child is told to end with its parent, and for the kernel that is the thread that started it.",
     )
-    .also(&[("C1", "where another run is stopped meanwhile, the one that ends by that seems to be hit as well")]),
+    .also(&[
+        ("C1", "where another run is stopped meanwhile, the one that ends by that seems to be hit as well"),
+        ("X3", "where that comes when the timeout is over, an end by itself seems to be the timeout's doing"),
+    ]),
     Animal::new(
         "waits-for-the-output",
         Flaw::WaitsForTheOutput,
@@ -286,6 +344,8 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("D1", "output that is held out of reach holds it up after a timeout too"),
         ("D4", "output that is held out of reach holds it up after a cancel too"),
+        ("D7", "output that is held out of reach holds it up whatever the timeout"),
+        ("K7", "output that is held out of reach holds it up after an early cancel too"),
     ]),
     Animal::new(
         "sits-the-grace-out",
@@ -307,6 +367,9 @@ pub static ANIMALS: &[Animal] = &[
         ("D1", NEITHER_CAN_THE_DEAF),
         ("D4", NEITHER_CAN_THE_DEAF),
         ("C3", NEITHER_CAN_THE_DEAF),
+        ("S3", NEITHER_CAN_THE_DEAF),
+        ("D3", NEITHER_CAN_THE_DEAF),
+        ("K7", NEITHER_CAN_THE_DEAF),
     ]),
     Animal::new(
         "loses-the-last-burst",
@@ -361,6 +424,7 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("X1", NO_STATUS_AFTER_AN_ERROR),
         ("X2", NO_STATUS_AFTER_AN_ERROR),
+        ("D7", "with the largest timeout as without one, an error comes in the place of the status"),
         ("K5", "a cancelled child wants no more of its input either"),
     ]),
     Animal::new(
@@ -377,7 +441,8 @@ pub static ANIMALS: &[Animal] = &[
         "It adds the timeout to the present time, which the largest ones do not survive.",
     )
     .also(&[("X1", NO_STATUS_AFTER_AN_ERROR)]),
-    Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever."),
+    Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever.")
+        .large(FIVE_RUNS),
     Animal::new(
         "feeds-first",
         Flaw::FeedsFirst,
@@ -389,7 +454,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::ReadsOutputFirst,
         "O8",
         "It reads the errors when the output has ended.",
-    ),
+    )
+    .also(&[("O1", NEVER_READ), ("O2", NEVER_READ)]),
     Animal::new("flattens-codes", Flaw::FlattensCodes, "X1", "Every failure is reported as an exit with 1."),
     Animal::new("maps-signals", Flaw::MapsSignals, "X2", "A death by signal n is reported as an exit with 128+n."),
     Animal::new(
@@ -398,7 +464,11 @@ pub static ANIMALS: &[Animal] = &[
         "X3",
         "It looks when the timeout is over, and then reports one, though the child ended by itself before.",
     )
-    .also(&[("D3", "whoever looks when the timeout is over does not return before")]),
+    .also(&[
+        ("D3", WHEN_IT_IS_OVER),
+        ("D7", WHEN_IT_IS_OVER),
+        ("C3", WHEN_IT_IS_OVER),
+    ]),
     Animal::new(
         "takes-obedience-for-an-end",
         Flaw::TakesObedienceForAnEnd,
@@ -410,7 +480,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::TakesAStopForAnEnd,
         "X4",
         "A child that has stopped is reported as ended by itself.",
-    ),
+    )
+    .also(&[("X3", "whoever is killed at the timeout and had stopped before is reported in the same way")]),
     Animal::new("keeps-the-pid", Flaw::KeepsThePid, "X7", "The pid is given out after the reap, for ever."),
     Animal::new(
         "starts-by-a-shell",
@@ -426,14 +497,20 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::SignalsAfterTheReap,
         "K1",
         "The group gets one more signal when its leader is reaped: the number may be somebody else's by then.",
-    ),
+    )
+    .also(&[("K2", "whoever has the number by then gets that signal")]),
     Animal::new(
         "signals-its-session",
         Flaw::SignalsItsSession,
         "K3",
         "A stop signals everybody in its own session, with whom it has no business.",
     )
-    .also(&[("C1", OWN_OTHER_RUNS), ("K1", NOT_ITS_OWN), ("K4", NOT_ITS_OWN)]),
+    .also(&[
+        ("C1", OWN_OTHER_RUNS),
+        ("K1", NOT_ITS_OWN),
+        ("K4", NOT_ITS_OWN),
+        ("H2", "whoever leads the session of the terminal is in it, and the terminal goes with him"),
+    ]),
     Animal::new("signals-its-own-group", Flaw::SignalsItsOwnGroup, "K4", "A stop also signals its own group.")
         .also(&[("K1", NOT_ITS_OWN), ("K3", "a bystander may be in that group")]),
     Animal::new(
@@ -488,7 +565,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::SnatchesTheTerminal,
         "H3",
         "It takes the foreground of the terminal back, which stops whoever is in the background.",
-    ),
+    )
+    .also(&[("E6", HAS_THE_TERMINAL), ("H2", HAS_THE_TERMINAL)]),
     Animal::new(
         "clears-the-environment",
         Flaw::ClearsTheEnvironment,

@@ -152,7 +152,7 @@ impl Child {
     fn members(&self) -> Vec<Process> {
         let leader = self.leader.as_raw_nonzero().get();
         if self.flaw == Flaw::ForgetsItsGroup {
-            let own = Process::read(leader).filter(|process| process.state != 'Z');
+            let own = Process::read(leader).filter(Process::is_alive);
             return descendants(self.leader).into_iter().chain(own).collect();
         }
         if self.flaw == Flaw::KillsWhomItSawFirst
@@ -162,7 +162,7 @@ impl Child {
         }
         let only_leader = self.flaw == Flaw::KillsOnlyTheLeader;
         let is_member = |process: &Process| {
-            process.pgid == leader && process.state != 'Z' && (process.pid == leader || !only_leader)
+            process.pgid == leader && process.is_alive() && (process.pid == leader || !only_leader)
         };
         processes().filter(is_member).collect()
     }
@@ -174,7 +174,11 @@ impl Child {
             Flaw::KillsOnlyTheLeader => {
                 let _ = kill_process(self.leader, signal);
             }
-            Flaw::ForgetsItsGroup => self.members().iter().for_each(|member| member.signal(signal)),
+            Flaw::ForgetsItsGroup => {
+                // The walk needs descriptors, the child itself does not.
+                descendants(self.leader).iter().for_each(|process| process.signal(signal));
+                let _ = kill_process(self.leader, signal);
+            }
             Flaw::KillsWhomItSawFirst => {
                 let seen = self.walked.get_or_init(|| self.members());
                 seen.iter().for_each(|member| member.signal(signal));
@@ -291,7 +295,7 @@ fn spawn(flaw: Flaw, program: &Path, ends: &Ends<'_>) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = match flaw {
         Flaw::ForgetsItsGroup => PosixSpawnFlags::empty(),
-        Flaw::KeepsTheTerminal => PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
+        Flaw::KeepsTheTerminal | Flaw::SnatchesTheTerminal => PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
         // A group of its own comes with a session of its own, which has no terminal. nix has no name for that flag.
         _ => PosixSpawnFlags::from_bits_retain(nix::libc::POSIX_SPAWN_SETSID.into()),
     };
@@ -369,6 +373,7 @@ struct Process {
     ppid: i32,
     pgid: i32,
     sid: i32,
+    threads: i32,
     /// When it was started: with the number, who it is.
     start: u64,
 }
@@ -385,8 +390,14 @@ impl Process {
             ppid: number(1)?,
             pgid: number(2)?,
             sid: number(3)?,
+            threads: number(17)?,
             start: fields.get(19)?.parse().ok()?,
         })
+    }
+
+    /// Whose first thread has ended looks like a zombie, and is none while it has others.
+    fn is_alive(&self) -> bool {
+        self.state != 'Z' || self.threads > 1
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -395,7 +406,7 @@ impl Process {
 
     /// What is said of it now, while it is alive and its number not somebody else's.
     fn again(&self) -> Option<Self> {
-        Self::read(self.pid).filter(|now| now.start == self.start && now.state != 'Z')
+        Self::read(self.pid).filter(|now| now.start == self.start && now.is_alive())
     }
 
     /// Signals it, unless it has gone: an animal harms nobody but its own.
@@ -414,7 +425,7 @@ fn processes() -> impl Iterator<Item = Process> {
 
 /// Whoever is found by a walk from a process down over the children.
 fn descendants(root: Pid) -> Vec<Process> {
-    let mut strangers: Vec<Process> = processes().filter(|process| process.state != 'Z').collect();
+    let mut strangers: Vec<Process> = processes().filter(Process::is_alive).collect();
     let mut found: Vec<Process> = Vec::new();
     loop {
         let is_child = |process: &mut Process| {

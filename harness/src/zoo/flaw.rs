@@ -131,7 +131,7 @@ pub(super) enum Flaw {
     ForgetsItsGroup,
     /// The child gets a group of its own and stays in its starter's session, with its terminal.
     KeepsTheTerminal,
-    /// The foreground of the terminal is taken back without a thought of what that does to who is in the background.
+    /// The child stays in its starter's session, and the foreground of the terminal is taken back without a thought of what that does to who is in the background.
     SnatchesTheTerminal,
     /// The child gets no environment.
     ClearsTheEnvironment,
