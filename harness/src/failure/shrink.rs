@@ -51,7 +51,12 @@ impl Reference {
     /// Whether a simplification with this rate has lost nothing that chance does not explain.
     fn holds(self, scenario: &Scenario, rate: Rate) -> bool {
         let reckoned = self.rate.value().unwrap_or_default();
-        rate.broken > 0 && !rate.is_materially_below(self.expected(scenario, reckoned), self.rate.of)
+        !rate.is_materially_below(self.expected(scenario, reckoned), self.rate.of)
+    }
+
+    /// Whether so many tries tell anything: one that was never broken may be as rare as expected, if it was tried a few times only.
+    fn is_told(self, scenario: &Scenario, rate: Rate) -> bool {
+        rate.of > 0 && (rate.broken > 0 || !self.holds(scenario, rate))
     }
 }
 
@@ -206,7 +211,7 @@ impl Shrinking {
             self.reference.rate = self.reference.rate.and(more.rate);
         }
         let tried = count(bench, scenario, tries, a_part_of(deadline))?;
-        Ok((tried.rate.of > 0).then_some(tried))
+        Ok(self.reference.is_told(scenario, tried.rate).then_some(tried))
     }
 
     /// Tries what is simpler in one way and takes the first that can be taken, with what was found meanwhile. Nothing where nothing
@@ -279,14 +284,14 @@ impl Shrinking {
                 simpler::weight(both) < now && !is_lossy && (can_end(both) || !can_end(&self.scenario))
             });
             if let Some(both) = both {
-                let is_new = accepted.iter().all(|(_, result, _)| *result != both);
-                let tried = match is_new {
-                    true => {
+                let same = accepted.iter().position(|(_, result, _)| *result == both);
+                let tried = match same {
+                    None => {
                         self.tries += 1;
                         let terms = vec![self.terms(&both, look.estimate, look.miss)];
                         bench.try_all(vec![both.clone()], Until::Decided(terms), deadline, None)?.remove(0)
                     }
-                    false => accepted.remove(0).2,
+                    Some(index) => accepted.swap_remove(index).2,
                 };
                 if tried.decided == Some(true) {
                     return self.take(bench, both, tried, deadline).map(Some);
@@ -321,7 +326,11 @@ impl Shrinking {
         }
         self.reference = Reference { rate: afresh.rate, runs: runs(&self.scenario) };
         self.given = self.scenario.clone();
-        Ok(if afresh.trace.is_some() { afresh } else { tried })
+        let known = if afresh.trace.is_some() { afresh } else { tried };
+        // What came before it broke the rule more rarely, and is nothing to go back to.
+        self.base = Step { scenario: self.scenario.clone(), tried: known.clone() };
+        self.steps.clear();
+        Ok(known)
     }
 }
 

@@ -192,10 +192,14 @@ fn expected(of: &Scenario) -> Scenario {
     Scenario::from_json(&text).unwrap()
 }
 
-/// Generated cases that break the rule on paper and are not small.
+/// Generated cases that break the rule on paper and are not small. They have one run: a race is a chance of each run, but of each case on
+/// paper.
 fn failing(count: usize) -> Vec<Scenario> {
     let generator = Generator::new(5);
-    let large = |scenario: &Scenario| loses_sessions(scenario) && nodes(&scenario.script).len() > 1;
+    let runs = |scenario: &Scenario| scenario.ops.iter().filter(|op| op.verb == Verb::Run).count();
+    let large = |scenario: &Scenario| {
+        loses_sessions(scenario) && nodes(&scenario.script).len() > 1 && runs(scenario) == 1
+    };
     (0..).map(|index| generator.scenario(index)).filter(large).take(count).collect()
 }
 
