@@ -375,6 +375,7 @@ pub static ANIMALS: &[Animal] = &[
         ("S3", NEITHER_CAN_THE_DEAF),
         ("D3", NEITHER_CAN_THE_DEAF),
         ("K7", NEITHER_CAN_THE_DEAF),
+        ("O8", NEITHER_CAN_THE_DEAF),
     ]),
     Animal::new(
         "loses-the-last-burst",
@@ -571,7 +572,11 @@ pub static ANIMALS: &[Animal] = &[
         "H3",
         "It takes the foreground of the terminal back, which stops whoever is in the background.",
     )
-    .also(&[("E6", HAS_THE_TERMINAL), ("H2", HAS_THE_TERMINAL)]),
+    .also(&[
+        ("E6", HAS_THE_TERMINAL),
+        ("H2", HAS_THE_TERMINAL),
+        ("D4", "whoever is stopped does not return"),
+    ]),
     Animal::new(
         "clears-the-environment",
         Flaw::ClearsTheEnvironment,
