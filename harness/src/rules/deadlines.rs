@@ -482,7 +482,7 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
         let told_so =
             run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
         let by_timeout = ended_by(facts, run, Cause::TimedOut);
-        let asked = asked_by_wrapper(facts, run);
+        let asked = asked_by_wrapper(run);
         let Some(first_us) = [told_so, asked].into_iter().flatten().min() else {
             // Nothing was seen of the timeout but its effect, and that came late enough.
             return by_timeout.map(|_| Verdict::Kept);
@@ -492,18 +492,13 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
 }
 
 /// When a node was first asked to end by TERM from somebody, before the caller had done anything. What is asked of others once the
-/// root has ended is the end of what it left; who was told of its death may have been told late.
-fn asked_by_wrapper(facts: &Facts<'_>, run: &Run<'_>) -> Option<u64> {
+/// root has ended is the end of what it left, so others count only as long as the root shows by its own clock that it lives.
+fn asked_by_wrapper(run: &Run<'_>) -> Option<u64> {
     let caller_us = run.stops.first().map_or(u64::MAX, |stop| stop.at_us);
-    let told_late_us = facts.starved_us().max(TICK_US);
-    let over_us = run.root().and_then(|root| {
-        let exiting_us = root.exiting().map(|(at_us, _)| at_us);
-        exiting_us.or(root.gone_us.map(|gone_us| gone_us.saturating_sub(told_late_us)))
-    });
-    let over_us = over_us.unwrap_or(u64::MAX);
+    let root_lives_us = run.root().and_then(|root| root.reports.iter().map(|heard| heard.own_us).max());
     let asked = |node: &Node<'_>| {
         let (at_us, _) = node.reported(Signal::Term).filter(|(_, sender)| *sender > 0)?;
-        (at_us < caller_us && (node.name == ROOT || at_us < over_us)).then_some(at_us)
+        (at_us < caller_us && (node.name == ROOT || Some(at_us) < root_lives_us)).then_some(at_us)
     };
     run.nodes.iter().filter_map(asked).min()
 }

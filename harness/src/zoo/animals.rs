@@ -107,6 +107,8 @@ const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
 ];
 const NOT_THE_SAME: &str = "what is captured is not what was written, whichever way that is looked at";
 const NO_STATUS_AFTER_AN_ERROR: &str = "an error comes in the place of the status";
+const GIVEN_UP: &str =
+    "nobody asks any more for the status of a child that was taken for ended, nor looks after what it leaves";
 const WHEN_IT_IS_OVER: &str = "whoever looks when the timeout is over does not return before";
 const GROWS: &str = "what one run leaves open grows with each run";
 const NEVER_READ: &str = "while the output is held the errors are not read, and nobody waits for ever";
@@ -120,15 +122,15 @@ const THREE_RUNS: Large = Large {
 };
 /// Where the first count is not yet settled.
 const FIVE_RUNS: Large = Large {
-    ops: 10,
+    ops: 15,
     nodes: 1,
-    why: "growth is told from what is about to go by five equal runs, each with its wait",
+    why: "growth is told from what is about to go by five equal runs, each with its stop and wait",
 };
 /// Where a pool may fill up.
 const SIX_RUNS: Large = Large {
-    ops: 12,
+    ops: 18,
     nodes: 1,
-    why: "a leak is told from a pool that fills up by six equal runs, each with its wait",
+    why: "a leak is told from a pool that fills up by six equal runs, each with its stop and wait",
 };
 
 /// The one that has no flaw: no rule may accuse it.
@@ -211,7 +213,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::TakesClosedOutputForTheEnd,
         "S1",
         "When both streams are closed it returns, whoever is still alive.",
-    ),
+    )
+    .also(&[("S3", GIVEN_UP), ("Z1", GIVEN_UP), ("X1", GIVEN_UP), ("X2", GIVEN_UP)]),
     Animal::new(
         "drop-does-nothing",
         Flaw::DropDoesNothing,
@@ -220,6 +223,7 @@ pub static ANIMALS: &[Animal] = &[
     )
     .also(&[
         ("S1", "a cancel whose handle is dropped within the grace is given up"),
+        ("S11", "a cancel whose handle is dropped within the grace is given up, and the deaf stay"),
         ("Z1", "whoever is dropped is not reaped when it dies"),
     ]),
     Animal::new(
@@ -345,6 +349,7 @@ pub static ANIMALS: &[Animal] = &[
         ("D1", "output that is held out of reach holds it up after a timeout too"),
         ("D4", "output that is held out of reach holds it up after a cancel too"),
         ("D7", "output that is held out of reach holds it up whatever the timeout"),
+        ("O8", "output that is held out of reach holds it up however much there is"),
         ("K7", "output that is held out of reach holds it up after an early cancel too"),
     ]),
     Animal::new(
@@ -370,6 +375,7 @@ pub static ANIMALS: &[Animal] = &[
         ("S3", NEITHER_CAN_THE_DEAF),
         ("D3", NEITHER_CAN_THE_DEAF),
         ("K7", NEITHER_CAN_THE_DEAF),
+        ("O8", NEITHER_CAN_THE_DEAF),
     ]),
     Animal::new(
         "loses-the-last-burst",
@@ -566,7 +572,11 @@ pub static ANIMALS: &[Animal] = &[
         "H3",
         "It takes the foreground of the terminal back, which stops whoever is in the background.",
     )
-    .also(&[("E6", HAS_THE_TERMINAL), ("H2", HAS_THE_TERMINAL)]),
+    .also(&[
+        ("E6", HAS_THE_TERMINAL),
+        ("H2", HAS_THE_TERMINAL),
+        ("D4", "whoever is stopped does not return"),
+    ]),
     Animal::new(
         "clears-the-environment",
         Flaw::ClearsTheEnvironment,
