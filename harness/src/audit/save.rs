@@ -226,6 +226,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The same with the mode that the file has, or such as this other file has.
+#[cfg(feature = "cli")]
 pub(crate) fn replace_whole(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
     let mode = fs::metadata(path).or_else(|_| fs::metadata(like))?.permissions().mode();
     write_with_mode(path, bytes, mode & 0o777)
