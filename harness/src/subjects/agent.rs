@@ -9,8 +9,8 @@ use childminder::agent::{
 use childminder::{Containment, Ended, LineEnd, OutputStream, StreamEnd};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::childminder::OWNER_DEATH;
-use crate::promises::{Keeps, Leftovers, Promises, Reach};
+use super::childminder::Minded;
+use crate::promises::Promises;
 use crate::subject::{Job, Subject};
 use crate::trace::{Captured, Outcome, Polled, Reason, RunState};
 
@@ -23,6 +23,9 @@ pub(super) struct Agents {
 
 /// So many runs that are refused for want of a login open the breaker, for longer than any case takes.
 const BREAKER: (u32, Duration) = (3, Duration::from_secs(600));
+
+/// What holds each attempt, and so what it promises beside what is said here.
+const CONTAINMENT: Containment = Containment::Nanny;
 
 /// What an agent is asked. It is no input of the case's: a prompt is never empty.
 const PROMPT: &str = "go on";
@@ -56,7 +59,7 @@ impl Agents {
         }
         let drain = job.drain();
         builder = builder.configure(move |command| {
-            command.require(Containment::Nanny);
+            command.require(CONTAINMENT);
             if let Some(drain) = drain {
                 command.drain(drain);
             }
@@ -74,27 +77,18 @@ impl Agents {
 
 impl Subject for Agents {
     fn promises(&self) -> Promises {
+        let is_one_child = !self.retrying;
         Promises {
-            timeout: Keeps::AsAsked,
-            grace: Keeps::AsAsked,
-            drain: Keeps::AsAsked,
-            reach: Reach::Tree,
-            leftovers: Leftovers::Clean,
-            owner_death: Some(OWNER_DEATH.into()),
-            tells_reason: !self.retrying,
-            tells_cut: !self.retrying,
-            captures: !self.retrying,
-            status: !self.retrying,
+            tells_reason: is_one_child,
+            tells_cut: is_one_child,
+            captures: is_one_child,
+            status: is_one_child,
             feeds: false,
             writes: false,
-            answers_again: !self.retrying,
-            polls: !self.retrying,
-            gives_pid: !self.retrying,
-            hands_down_signals: false,
-            own_group: true,
-            own_session: false,
-            own_environment: false,
-            output_limit: None,
+            answers_again: is_one_child,
+            polls: is_one_child,
+            gives_pid: is_one_child,
+            ..Minded(CONTAINMENT).promises()
         }
     }
 

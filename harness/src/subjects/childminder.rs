@@ -18,7 +18,7 @@ use crate::trace::{Captured, Outcome, Polled, Reason, RunState};
 pub(super) struct Minded(pub(super) Containment);
 
 /// The bound for the end of everybody after the owner's. No one waits for a grace then.
-pub(super) const OWNER_DEATH: Duration = Duration::from_secs(1);
+const OWNER_DEATH: Duration = Duration::from_secs(1);
 
 impl Subject for Minded {
     fn promises(&self) -> Promises {
