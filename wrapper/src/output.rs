@@ -59,7 +59,7 @@ pub enum OutputStream {
 
 /// The most that is read of one stream before it is everybody else's turn: a flood must not keep others from their
 /// deadlines.
-const READ_A_TURN: usize = 256 * 1024;
+const READ_A_TURN: u64 = 256 * 1024;
 
 /// A stream that has brought this much is a flood, and worth a larger pipe.
 const FLOOD: u64 = 1024 * 1024;
@@ -88,8 +88,8 @@ enum Fate {
 
 /// Whether one read was the last for now.
 enum After {
-    /// So much was read, and there may be more.
-    More(usize),
+    /// There may be more.
+    More,
     Dry,
 }
 
@@ -142,20 +142,25 @@ impl Intake {
     /// anything.
     pub(crate) fn take(&mut self, room: &mut Room) -> bool {
         let before = self.total;
-        let mut read = 0;
-        while read < READ_A_TURN && !self.held_up {
-            let After::More(count) = self.read_room(room) else { break };
-            read += count;
-            self.make_room_for_a_flood();
-            let Fate::Sent { flow, .. } = &self.fate else { continue };
-            if let Some(end) = &mut self.end {
-                if flow.must_stop() {
-                    self.held_up = true;
-                    end.pause();
-                }
+        while !self.held_up && self.total - before < READ_A_TURN {
+            let after = self.read_room(room);
+            self.pause_if_enough_is_on_its_way();
+            if let After::Dry = after {
+                break;
             }
+            self.make_room_for_a_flood();
         }
         self.total > before
+    }
+
+    /// After every read, also one that found less than it had room for: a child that is read as fast as it writes is a flood
+    /// as well.
+    fn pause_if_enough_is_on_its_way(&mut self) {
+        let Fate::Sent { flow, .. } = &self.fate else { return };
+        if let Some(end) = self.end.as_mut().filter(|_| flow.must_stop()) {
+            self.held_up = true;
+            end.pause();
+        }
     }
 
     fn make_room_for_a_flood(&mut self) {
@@ -230,7 +235,7 @@ impl Intake {
             }
         }
         self.pass_on(room, filled);
-        if dry { After::Dry } else { After::More(filled) }
+        if dry { After::Dry } else { After::More }
     }
 
     fn ends(&mut self, room: &mut Room, filled: usize, finish: StreamEnd) -> After {

@@ -2,6 +2,7 @@
 
 use childminder::agent::{Agent, Dialect, End, Fault, Kind};
 
+use crate::scene::{eventually, is_held_up};
 use crate::stage::{all, execute, kinds, next, perl, shell};
 
 const MIB: usize = 1024 * 1024;
@@ -49,13 +50,15 @@ async fn a_line_that_is_no_utf_8_or_has_a_zero_byte_or_is_half_an_object_comes_a
 const FLOOD: u64 = 200_000;
 
 #[tokio::test]
-async fn none_of_a_flood_is_lost_of_which_the_rest_is_taken_after_its_first_message() {
+async fn a_flood_is_held_up_while_nobody_takes_it_and_none_of_it_is_lost() {
     let script = format!(
         r#"print qq({{"type":"status"}}\n); print qq({{"type":"stream","text":"$_"}}\n) for 1..{FLOOD}; print qq({{"type":"result"}}\n)"#
     );
     let agent = perl(&script).build();
     let mut execution = execute(&agent);
     assert_eq!(next(&mut execution).await.kind, Kind::Status);
+    let pid = execution.pid().expect("it runs");
+    eventually("it is held up", || is_held_up(pid));
     let mut number = 0;
     while let Some(message) = crate::scene::within(execution.next_message()).await {
         if message.kind == Kind::Text {

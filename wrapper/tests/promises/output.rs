@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use childminder::{Cut, Ended, Event, Input, Output, StreamEnd};
+use childminder::{Cut, Ended, Event, Input, Output, State, StreamEnd};
 use tokio::io::AsyncWriteExt;
 
 use crate::scene::{LONG_GRACE, eventually, is_held_up, lines, perl, pids, run, sh, start, within};
@@ -121,6 +121,30 @@ async fn a_flood_that_nobody_takes_does_not_fill_the_memory() {
     assert!(written.parse::<usize>().expect("a number") < 2 * MIB, "{written} bytes were written");
     run.cancel();
     within(run.wait()).await;
+}
+
+#[tokio::test]
+async fn a_child_whose_every_piece_is_read_before_the_next_is_held_up_as_well() {
+    // It writes on only when its pipe is empty (FIONREAD), so that no read ever finds more than one piece. When its last
+    // piece was left unread for a second, it says by its exit code how many were read before.
+    let mut run = start(&mut perl(
+        "for $read (0..200) {
+             syswrite(STDOUT, 'x' x 16_384);
+             for ($looks = 0; ; $looks++) {
+                 ioctl(STDOUT, 0x541B, $left = pack('i', 0));
+                 last if !unpack('i', $left);
+                 exit $read if $looks > 1000;
+                 select(undef, undef, undef, 0.001);
+             }
+         }
+         exit 255",
+    ));
+    // Nobody takes anything before it has ended, which its state tells.
+    let mut states = run.states();
+    while within(states.next()).await.expect("it ends") != State::Terminated {}
+    let read = within(run.wait()).await.exit.and_then(|exit| exit.code()).expect("it exits by itself");
+    // 512 KiB, and what was read at the moment when it was enough.
+    assert!(read <= 36, "{read} pieces of 16 KiB were read, and none was taken");
 }
 
 #[tokio::test]
