@@ -71,7 +71,7 @@ async fn what_is_in_the_pipe_at_the_exit_is_not_lost_because_nobody_took_what_ca
     // F_SETPIPE_SZ.
     let script = "fcntl(STDOUT, 1031, 1048576) or die; syswrite(STDOUT, 'x' x 900_000)";
     let mut run = start(perl(script).drain(Duration::ZERO));
-    eventually("the run is over", || run.state() == childminder::State::Terminated);
+    eventually("the run is over", || run.state() == State::Terminated);
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.stdout.total, 900_000);
 }
@@ -190,7 +190,7 @@ async fn a_dozen_floods_do_not_keep_another_run_from_its_deadline() {
     assert!(slowest < Duration::from_secs(2), "asked after {slowest:?}");
     for flood in floods {
         let mut flood = flood.expect("it starts");
-        assert_eq!(flood.state(), childminder::State::Running);
+        assert_eq!(flood.state(), State::Running);
         flood.cancel();
         let outcome = within(flood.wait()).await;
         assert!(outcome.stdout.total > 0, "it was no flood");
