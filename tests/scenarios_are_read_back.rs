@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use headcount::generate::Generator;
+use headcount::replay::{self, ScenarioFile};
 use headcount::rules::{self, Judged};
 use headcount::scenario::Scenario;
 use serde_json::{Value, json};
@@ -11,15 +12,19 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
 
+/// Those of the folder and below it, as an audit may have saved them there.
+fn stored() -> Vec<ScenarioFile> {
+    replay::read(&[folder()]).unwrap()
+}
+
 /// Directed, stored and generated ones.
 fn scenarios() -> Vec<Scenario> {
     let directed = rules::all().iter().flat_map(|rule| match &rule.judged {
         Judged::Trace { directed, .. } => directed(),
         Judged::Suite(_) | Judged::NotBuilt(_) => Vec::new(),
     });
-    let stored =
-        std::fs::read_dir(folder()).unwrap().map(|entry| Scenario::read(&entry.unwrap().path()).unwrap());
     let generator = Generator::new(7);
+    let stored = stored().into_iter().map(|file| file.scenario);
     directed.chain(stored).chain((0..500).map(|index| generator.scenario(index))).collect()
 }
 
@@ -53,9 +58,7 @@ fn a_newer_schema_is_refused_even_when_nothing_else_is_known() {
 #[test]
 fn each_file_is_named_for_what_it_holds_and_says_why() {
     let mut count = 0;
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let path = entry.unwrap().path();
-        let scenario = Scenario::read(&path).unwrap();
+    for ScenarioFile { path, scenario } in stored() {
         assert_eq!(path.file_stem().unwrap().to_str(), Some(scenario.name.as_str()));
         assert!(
             scenario.why.ends_with('.') && scenario.why.len() > 30,
@@ -96,8 +99,8 @@ fn a_hindrance_reads_as_people_write_it_and_is_refused_where_it_cannot_be() {
 
 #[test]
 fn a_scenario_is_no_longer_than_a_person_reads_at_once() {
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let text = Scenario::read(&entry.unwrap().path()).unwrap().to_json();
+    for file in stored() {
+        let text = file.scenario.to_json();
         assert!(text.lines().count() <= 40, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100 || line.contains("\"why\"")), "{text}");
     }

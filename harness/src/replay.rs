@@ -16,7 +16,7 @@ use crate::crew::{CrewError, Source};
 use crate::promises::Promises;
 use crate::rules::Rule;
 use crate::rules::facts::Facts;
-use crate::scenario::{Refused, Scenario, Verb};
+use crate::scenario::{Expect, Refused, Scenario, Verb};
 use crate::subject::SubjectSpec;
 use crate::trace::{CaseEnd, Trace, What};
 use crate::verdict::{Level, Verdict, VerdictKind};
@@ -41,12 +41,25 @@ pub struct ScenarioFile {
     pub scenario: Scenario,
 }
 
-/// The scenarios of files and folders: of a folder every `*.json` in it and below, in the order of their names, traces left out.
+/// The scenarios of files and folders: see [`files`].
 ///
 /// # Errors
 ///
 /// The first file that is refused; a folder without scenarios.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Refused> {
+    files(paths)?
+        .into_iter()
+        .map(|path| Scenario::read(&path).map(|scenario| ScenarioFile { path, scenario }))
+        .collect()
+}
+
+/// The scenario files of these files and folders: of a folder every `*.json` in it and below, in the order of their names, traces left
+/// out. None of them is read.
+///
+/// # Errors
+///
+/// A folder that cannot be read, is too large or holds none.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Refused> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -59,10 +72,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Refused> {
             files.push(path.clone());
         }
     }
-    files
-        .into_iter()
-        .map(|path| Scenario::read(&path).map(|scenario| ScenarioFile { path, scenario }))
-        .collect()
+    Ok(files)
 }
 
 fn collect(folder: &Path, levels: usize, files: &mut Vec<PathBuf>) -> Result<(), Refused> {
@@ -162,6 +172,9 @@ pub struct Plan<'a> {
     pub times: Option<u32>,
     /// The rules to judge.
     pub rules: &'a [&'static Rule],
+    /// Where a file expects something of this subject: from which level on no other rule may be broken. Nothing: what others say is no
+    /// matter.
+    pub others: Option<Level>,
 }
 
 /// Replays scenarios and tells of each whether it is as expected, in the order of the files. Of those that were not run as often as they
@@ -174,7 +187,10 @@ pub fn run(plan: &Plan<'_>, crew: &mut dyn RunsCases, stop: &AtomicBool) -> Resu
     let mut source = ReplaySource::new(plan, stop);
     crew.run(plan.subject, &mut source)?;
     let ReplaySource { files, queue, .. } = source;
-    let is_done = |(index, file): &(usize, FileState<'_>)| file.is_satisfied(plan) || !queue.contains(index);
+    // What was given out and did not come back was put back, and is in no queue.
+    let is_done = |(index, file): &(usize, FileState<'_>)| {
+        file.is_satisfied(plan) || (file.under_way == 0 && !queue.contains(index))
+    };
     Ok(files.into_iter().enumerate().filter(is_done).map(|(_, file)| file.finish(plan)).collect())
 }
 
@@ -259,20 +275,26 @@ impl Source for ReplaySource<'_> {
 
 impl FileState<'_> {
     fn times(&self, plan: &Plan<'_>) -> u32 {
-        let by_rate = || self.expected(plan).map_or(1, |_| times_not_to_miss(&self.file.scenario));
-        plan.times.unwrap_or_else(by_rate)
+        let is_judged = self.judged(plan).next().is_some();
+        plan.times.unwrap_or_else(|| if is_judged { times_not_to_miss(&self.file.scenario) } else { 1 })
     }
 
     /// Whether another case could change nothing, where nobody asked for more.
     fn is_satisfied(&self, plan: &Plan<'_>) -> bool {
-        let is_broken = |(rule, expected): (&String, &VerdictKind)| {
-            let index = plan.rules.iter().position(|candidate| candidate.id == rule);
-            *expected == VerdictKind::Broken
-                && index.is_some_and(|index| self.tallies[index].combined() == VerdictKind::Broken)
+        let is_broken = |(index, expected): (usize, VerdictKind)| {
+            expected == VerdictKind::Broken && self.tallies[index].combined() == VerdictKind::Broken
         };
-        let expected = self.expected(plan).map(|expected| &expected.verdicts);
-        plan.times.is_none()
-            && expected.is_some_and(|verdicts| !verdicts.is_empty() && verdicts.iter().all(is_broken))
+        let mut judged = self.judged(plan).peekable();
+        plan.times.is_none() && judged.peek().is_some() && judged.all(is_broken)
+    }
+
+    /// The rules that are judged of which something is expected, by their place in the plan, with what. Of those that nobody asked for
+    /// no case tells anything.
+    fn judged<'a>(&'a self, plan: &'a Plan<'_>) -> impl Iterator<Item = (usize, VerdictKind)> + 'a {
+        let verdicts = self.expected(plan).into_iter().flat_map(|expected| &expected.verdicts);
+        verdicts.filter_map(|(rule, &expected)| {
+            Some((plan.rules.iter().position(|candidate| candidate.id == rule)?, expected))
+        })
     }
 
     /// Whether what is expected could not be told, because the machine was busy or the harness failed.
@@ -301,17 +323,29 @@ impl FileState<'_> {
     }
 
     /// What the file expects of this subject. What it expects of another says nothing of this one.
-    fn expected(&self, plan: &Plan<'_>) -> Option<&crate::scenario::Expect> {
-        self.file.scenario.expect.as_ref().filter(|expect| expect.subject == plan.subject.name)
+    fn expected(&self, plan: &Plan<'_>) -> Option<&Expect> {
+        let is_of_it = |expect: &&Expect| expect.subject == plan.subject.name && !expect.verdicts.is_empty();
+        self.file.scenario.expect.as_ref().filter(is_of_it)
     }
 
     fn finish(mut self, plan: &Plan<'_>) -> Replayed {
         let unmet = match self.expected(plan).cloned() {
             Some(expect) => {
                 let wanted = expect.verdicts.iter();
-                wanted.filter_map(|(rule, &expected)| self.compare(plan, rule, expected)).collect()
+                let unmet = wanted.filter_map(|(rule, &expected)| self.compare(plan, rule, expected));
+                let mut unmet = unmet.collect::<Vec<_>>();
+                if let Some(least) = plan.others {
+                    unmet.extend(self.broken(plan, least, |rule| !expect.verdicts.contains_key(rule.id)));
+                }
+                unmet
             }
-            None => self.must_rules_broken(plan),
+            None => {
+                let mut unmet = self.broken(plan, plan.others.unwrap_or(Level::Must), |_| true);
+                if self.cases == 0 || !(self.had_children || may_have_no_child(&self.file.scenario)) {
+                    unmet.push(self.nothing_ran());
+                }
+                unmet
+            }
         };
         let found = plan.rules.iter().zip(&self.tallies).map(|(rule, tally)| Found {
             rule: rule.id.to_owned(),
@@ -328,18 +362,15 @@ impl FileState<'_> {
         }
     }
 
-    fn must_rules_broken(&mut self, plan: &Plan<'_>) -> Vec<Unmet> {
-        let weighs = |rule: &&&'static Rule| rule.level_for(&self.promises) == Level::Must;
+    /// The rules among these that weigh at least so much and are broken.
+    fn broken(&mut self, plan: &Plan<'_>, least: Level, among: impl Fn(&Rule) -> bool) -> Vec<Unmet> {
+        let weighs = |rule: &&&'static Rule| among(rule) && rule.level_for(&self.promises) >= least;
         let ids = plan.rules.iter().filter(weighs).map(|rule| rule.id).collect::<Vec<_>>();
         let broken = ids.into_iter().filter_map(|id| {
             let unmet = self.compare(plan, id, VerdictKind::Kept)?;
             (unmet.found == VerdictKind::Broken).then_some(unmet)
         });
-        let mut unmet = broken.collect::<Vec<_>>();
-        if self.cases == 0 || !(self.had_children || may_have_no_child(&self.file.scenario)) {
-            unmet.push(self.nothing_ran());
-        }
-        unmet
+        broken.collect()
     }
 
     fn nothing_ran(&self) -> Unmet {
@@ -363,7 +394,7 @@ impl FileState<'_> {
                 rule: rule.to_owned(),
                 expected,
                 found: VerdictKind::NotRun,
-                detail: Some("there is no such rule, or it was not asked for".to_owned()),
+                detail: Some("it was not asked for".to_owned()),
                 trace: None,
             });
         };
@@ -400,7 +431,6 @@ mod tests {
     use crate::audit::tally::tests::RULES;
     use crate::crew::Effort;
     use crate::report::timeline::tests::cancelled_tree;
-
     use crate::trace::Tier;
 
     /// Answers each scenario with a hand-made trace.
@@ -439,7 +469,7 @@ mod tests {
         let subject = SubjectSpec::here("childminder");
         let files = [file(name, expect)];
         let rules = RULES.iter().collect::<Vec<_>>();
-        let plan = Plan { files: &files, subject: &subject, times: Some(times), rules: &rules };
+        let plan = Plan { files: &files, subject: &subject, times: Some(times), rules: &rules, others: None };
         run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap().remove(0)
     }
 
@@ -455,7 +485,7 @@ mod tests {
         };
         let cases = |name: &str, verdict: &str, times, stop: bool| {
             let files = [file(name, &expects(verdict)), file("fine", "")];
-            let plan = Plan { files: &files, subject: &subject, times, rules: &rules };
+            let plan = Plan { files: &files, subject: &subject, times, rules: &rules, others: None };
             let replayed = run(&plan, &mut PaperCrew, &AtomicBool::new(stop)).unwrap();
             replayed.iter().map(|replayed| (replayed.cases, replayed.is_met())).collect::<Vec<_>>()
         };
@@ -465,6 +495,81 @@ mod tests {
         assert_eq!(cases("fine-now", "broken", None, false), [(20, false), (1, true)]);
         assert_eq!(cases("mended", "kept", None, false), [(20, true), (1, true)]);
         assert_eq!(cases("broken", "broken", None, true), []);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_run_once_and_of_the_rest_as_often_as_is_needed() {
+        let subject = SubjectSpec::here("childminder");
+        let expects = |verdicts: &str| {
+            format!(
+                r#", "expect": {{"subject": "childminder", "verdicts": {{{verdicts}}}}}, "found": {{"rule": "S1",
+                "rate": {{"broken": 10, "of": 20}}, "when": "2026-11-23", "tier": "t3", "case": "a", "version": "0"}}"#
+            )
+        };
+        let d1 = RULES.iter().filter(|rule| rule.id == "D1").collect::<Vec<_>>();
+        let replayed = |name: &str, verdicts: &str| {
+            let files = [file(name, &expects(verdicts))];
+            let plan = Plan { files: &files, subject: &subject, times: None, rules: &d1, others: None };
+            let replayed = run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap().remove(0);
+            (replayed.cases, replayed.unmet.len())
+        };
+        assert_eq!(replayed("broken", r#""S1": "broken""#), (1, 1));
+        assert_eq!(replayed("broken", r#""S1": "broken", "D1": "broken""#), (1, 1));
+        assert_eq!(replayed("fine", r#""S1": "broken", "D1": "broken""#), (20, 2));
+    }
+
+    /// As a crew does when it is stopped while a case waits for its turn: what was put back does not come back.
+    struct StoppedCrew<'a> {
+        stop: &'a AtomicBool,
+        lost: &'a str,
+    }
+
+    impl RunsCases for StoppedCrew<'_> {
+        fn tier(&self) -> Tier {
+            Tier::T3
+        }
+
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, _subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+            while let Some(scenario) = source.next() {
+                if scenario.name == self.lost {
+                    self.stop.store(true, Ordering::Relaxed);
+                } else {
+                    source.take(Trace { scenario, ..cancelled_tree() });
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_what_was_interrupted_before_its_case_ran_nothing_is_told() {
+        let (subject, stop) = (SubjectSpec::here("childminder"), AtomicBool::new(false));
+        let expect = r#", "expect": {"subject": "childminder", "verdicts": {"S1": "kept"}}"#;
+        let files = ["first", "put-back", "never-given"].map(|name| file(name, expect));
+        let rules = RULES.iter().collect::<Vec<_>>();
+        let plan = Plan { files: &files, subject: &subject, times: None, rules: &rules, others: None };
+        let told = run(&plan, &mut StoppedCrew { stop: &stop, lost: "put-back" }, &stop).unwrap();
+        assert_eq!(told.iter().map(|replayed| replayed.name.as_str()).collect::<Vec<_>>(), ["first"]);
+    }
+
+    #[test]
+    fn beside_what_is_expected_other_rules_count_where_that_is_asked_for() {
+        let subject = SubjectSpec::here("childminder");
+        let files =
+            [file("broken", r#", "expect": {"subject": "childminder", "verdicts": {"S1": "broken"}}"#)];
+        let rules = RULES.iter().collect::<Vec<_>>();
+        let unmet = |others| {
+            let plan = Plan { files: &files, subject: &subject, times: None, rules: &rules, others };
+            let replayed = run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap().remove(0);
+            replayed.unmet.into_iter().map(|unmet| unmet.rule).collect::<Vec<_>>()
+        };
+        assert_eq!(unmet(None), Vec::<String>::new());
+        assert_eq!(unmet(Some(Level::Must)), ["D1"]);
+        assert_eq!(unmet(Some(Level::Info)), ["D1", "P1"]);
     }
 
     #[test]
@@ -509,7 +614,12 @@ mod tests {
         assert!(replay("fine", &expect("S1", "kept", "childminder"), 1).is_met());
         let unmet = replay("fine", &expect("S1", "broken", "childminder"), 1).unmet;
         assert_eq!((unmet[0].expected, unmet[0].found), (VerdictKind::Broken, VerdictKind::Kept));
-        assert!(!replay("fine", &expect("X99", "kept", "childminder"), 1).is_met());
+        // Of a rule that nobody asked for nothing is known, however often it is run.
+        let unmet = replay("fine", &expect("O1", "broken", "childminder"), 1).unmet;
+        assert_eq!((unmet[0].expected, unmet[0].found), (VerdictKind::Broken, VerdictKind::NotRun));
+        // Who expects nothing of any rule is held to what everyone is held to.
+        let nothing = r#", "expect": {"subject": "childminder", "verdicts": {}}"#;
+        assert_eq!(replay("broken", nothing, 1).unmet[0].rule, "S1");
         // What is expected of another subject is not expected of this one.
         assert!(replay("fine", &expect("S1", "broken", "tokio"), 1).is_met());
     }

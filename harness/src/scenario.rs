@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::rate::Rate;
 use crate::layout;
+use crate::rules;
 use crate::syscalls::{self, Hold};
 use crate::trace::Tier;
 use crate::verdict::VerdictKind;
@@ -599,6 +600,11 @@ impl Scenario {
             }
             nodes.push(STRANGER.to_owned());
         }
+        let mut expected = self.expect.iter().flat_map(|expect| expect.verdicts.keys());
+        if let Some(rule) = expected.find(|rule| rules::find(rule).is_none()) {
+            let problem = format!("there is no rule {rule:?}; `headcount list` names them all");
+            return refuse(&format!("expect.verdicts.{rule}"), problem);
+        }
         check_awaits(&self.script, "script", &nodes, &self.ops)?;
         check_holds(&self.holds, &nodes, &self.ops)?;
         if self.input.is_some() && self.writes() {
@@ -883,6 +889,21 @@ mod tests {
             let refused = with(hold).unwrap_err();
             assert_eq!(refused.place, place, "{refused}");
             assert!(refused.problem.contains(word), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_expected_of_no_rule_is_refused_with_its_place() {
+        let with = |rule: &str| {
+            read(&format!(
+                r#""ops": [{{"do": "run"}}], "expect": {{"subject": "a", "verdicts": {{"S4": "kept", "{rule}": "broken"}}}}"#
+            ))
+        };
+        with("S1").unwrap();
+        for rule in ["S44", "s1", ""] {
+            let refused = with(rule).unwrap_err();
+            assert_eq!(refused.place, format!("expect.verdicts.{rule}"));
+            assert!(refused.problem.contains("headcount list"), "{refused}");
         }
     }
 

@@ -26,27 +26,24 @@
 //!
 //! `cargo test --test leaks -- rule::S` runs the survivor rules alone; filters, `--list` and nextest work as with any test.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::audit::tally::Tally;
-use crate::crew::{Crew, CrewOptions};
+use crate::crew::{Crew, CrewError, CrewOptions};
 use crate::generate::Generator;
 use crate::reentry::{self, Subjects};
-use crate::replay;
+use crate::replay::{self, Replayed};
 use crate::rules::facts::Facts;
 use crate::rules::{self, Judged, Rule};
-use crate::scenario::Scenario;
+use crate::scenario::{Refused, Scenario};
 use crate::subject::{Subject, SubjectSpec};
 use crate::trace::{CaseEnd, Trace};
 use crate::verdict::{Level, Verdict, VerdictKind};
 
-/// How many cases of a racy failure are run at a time once the first did not show it.
-const BATCH: u32 = 8;
 /// Seed of the generated cases: fixed, so that a test says the same thing tomorrow.
 const SEED: u64 = 1;
 
@@ -71,7 +68,8 @@ impl<S: Subject, F: FnOnce() -> S> Suite<F> {
         Self { name: name.to_owned(), subject, scenarios: None, generated: 100, strict: false }
     }
 
-    /// Replays the scenario files of a folder too, each as a test of its own.
+    /// Replays the scenario files of a folder and those below it too, each as a test of its own, before everything else. A folder that
+    /// holds none ends the tests with 65.
     #[must_use]
     pub fn scenarios(mut self, folder: impl Into<PathBuf>) -> Self {
         self.scenarios = Some(folder.into());
@@ -102,23 +100,35 @@ impl<S: Subject, F: FnOnce() -> S> Suite<F> {
         let arguments = Arguments::from_args();
         let spec = SubjectSpec::here(&name);
         let bench = Arc::new(Bench { crew: Mutex::new(None), spec, strict });
-        // What was found once comes first.
-        let mut trials = match scenarios.as_deref().map(files).transpose() {
-            Ok(files) => {
-                files.into_iter().flatten().map(|file| trial_of_file(&bench, file)).collect::<Vec<_>>()
-            }
+        let trials = match trials(&bench, scenarios.as_deref(), generated) {
+            Ok(trials) => trials,
             Err(why) => {
                 eprintln!("headcount: {why}");
                 return ExitCode::from(65);
             }
         };
-        trials.extend(trials_of_rules(&bench));
-        trials.push(trial("generated", &bench, move |bench| bench.check_generated(generated)));
         let conclusion = libtest_mimic::run(&arguments, trials);
         // The wardens end before the process does.
         drop(bench);
         conclusion.exit_code()
     }
+}
+
+/// All the tests, in the order in which they run: what was found once comes first.
+fn trials(bench: &Arc<Bench>, scenarios: Option<&Path>, generated: u32) -> Result<Vec<Trial>, Refused> {
+    let mut trials = Vec::new();
+    if let Some(folder) = scenarios {
+        if !folder.is_dir() {
+            let problem = "there is no such folder".to_owned();
+            return Err(Refused { file: Some(folder.to_owned()), place: String::new(), problem });
+        }
+        for file in replay::files(&[folder.to_owned()])? {
+            trials.push(trial_of_file(bench, folder, file));
+        }
+    }
+    trials.extend(trials_of_rules(bench));
+    trials.push(trial("generated", bench, move |bench| bench.check_generated(generated)));
+    Ok(trials)
 }
 
 fn trial(
@@ -138,20 +148,9 @@ fn trials_of_rules(bench: &Arc<Bench>) -> Vec<Trial> {
         .collect()
 }
 
-fn trial_of_file(bench: &Arc<Bench>, file: PathBuf) -> Trial {
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    trial(&format!("scenario::{stem}"), bench, move |bench| bench.check_file(&file))
-}
-
-/// The scenario files of a folder, by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    files.sort();
-    Ok(files)
+fn trial_of_file(bench: &Arc<Bench>, folder: &Path, file: PathBuf) -> Trial {
+    let name = file.strip_prefix(folder).unwrap_or(&file).with_extension("");
+    trial(&format!("scenario::{}", name.display()), bench, move |bench| bench.check_file(&file))
 }
 
 /// What the tests share: wardens, started when the first test needs them.
@@ -194,92 +193,163 @@ impl Bench {
         Ok(())
     }
 
-    /// A racy failure is run as often as its rate asks for until it is seen.
+    /// What `headcount replay` says of a file, and that no other rule is broken in its cases.
     fn check_file(&self, file: &Path) -> Result<(), Failed> {
-        let scenario = Scenario::read(file).map_err(|refused| Failed::from(refused.to_string()))?;
-        let expected = scenario.expect.clone().filter(|expect| expect.subject == self.spec.name);
-        let Some(expected) = expected.map(|expect| expect.verdicts) else {
-            let traces = self.run(vec![scenario])?;
-            return traces.iter().try_for_each(|trace| self.check_others(trace, &BTreeMap::new()));
+        let files = replay::read(&[file.to_owned()])?;
+        let rules = rules::all().iter().collect::<Vec<_>>();
+        let plan = replay::Plan {
+            files: &files,
+            subject: &self.spec,
+            times: None,
+            rules: &rules,
+            others: Some(self.least()),
         };
-        let wanted = |rule: &&Rule| expected.contains_key(rule.id);
-        let mut seen =
-            rules::all().iter().filter(wanted).map(|rule| (rule, Tally::default(), None)).collect::<Vec<_>>();
-        let mut left = replay::times_not_to_miss(&scenario);
-        let mut batch = 1;
-        while left > 0 {
-            for trace in self.run(vec![scenario.clone(); batch.min(left) as usize])? {
-                self.check_others(&trace, &expected)?;
-                for (rule, tally, other) in &mut seen {
-                    let verdict = rule.judge(&Facts::of(&trace));
-                    tally.add(&verdict);
-                    if verdict.kind() != expected[rule.id] {
-                        other.get_or_insert_with(|| (trace.clone(), verdict));
-                    }
-                }
-            }
-            let is_shown = |(rule, tally, _): &(&Rule, Tally, _)| {
-                expected[rule.id] == VerdictKind::Broken && tally.combined() == VerdictKind::Broken
-            };
-            if seen.iter().all(is_shown) {
-                break;
-            }
-            left -= batch.min(left);
-            batch = BATCH;
+        let replayed = self.with_crew(|crew| replay::run(&plan, crew, &AtomicBool::new(false)))?;
+        match replayed.first() {
+            Some(replayed) => as_test(replayed),
+            None => Err(Failed::from(format!("{}: it was not replayed", file.display()))),
         }
-        let unmet = seen.into_iter().find(|(rule, tally, _)| tally.combined() != expected[rule.id]);
-        match unmet {
-            Some((rule, _, Some((trace, verdict)))) => {
-                Err(self.complaint(rule, &trace, &verdict, expected[rule.id].name()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The rules of which a scenario expects nothing of its own.
-    fn check_others(&self, trace: &Trace, expected: &BTreeMap<String, VerdictKind>) -> Result<(), Failed> {
-        rules::all()
-            .iter()
-            .filter(|rule| !expected.contains_key(rule.id))
-            .try_for_each(|rule| self.demand(rule, trace))
     }
 
     /// A rule that weighs must not be broken, and the harness must have done its part.
     fn demand(&self, rule: &Rule, trace: &Trace) -> Result<(), Failed> {
-        let least = if self.strict { Level::Should } else { Level::Must };
         let verdict = rule.judge(&Facts::of(trace));
-        let broken =
-            verdict.kind() == VerdictKind::Broken && rule.level_for(&trace.subject.promises) >= least;
-        if broken { Err(self.complaint(rule, trace, &verdict, "kept")) } else { Ok(()) }
+        let weighs = rule.level_for(&trace.subject.promises) >= self.least();
+        if weighs && verdict.kind() == VerdictKind::Broken {
+            return Err(complaint(rule, &trace.scenario, verdict.detail().unwrap_or("")));
+        }
+        Ok(())
     }
 
-    fn complaint(&self, rule: &Rule, trace: &Trace, verdict: &Verdict, wanted: &str) -> Failed {
-        let (kind, detail) = (verdict.kind().name(), verdict.detail().unwrap_or(""));
-        let scenario = &trace.scenario;
-        Failed::from(format!(
-            "{}: {}\n  {kind}, not {wanted}, in {}: {detail}\n  to replay it, save this as scenarios/{}.json:\n{}",
-            rule.id,
-            rule.sentence,
-            scenario.name,
-            scenario.name,
-            scenario.to_json(),
-        ))
+    fn least(&self) -> Level {
+        if self.strict { Level::Should } else { Level::Must }
     }
 
     fn run(&self, scenarios: Vec<Scenario>) -> Result<Vec<Trace>, Failed> {
-        let mut crew = self.crew.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if crew.is_none() {
-            *crew =
-                Some(Crew::start(&CrewOptions::default()).map_err(|error| Failed::from(error.to_string()))?);
-        }
-        let crew = crew.as_mut().expect("it was just started");
-        let traces = crew.run_each(&self.spec, scenarios).map_err(|error| Failed::from(error.to_string()))?;
+        let traces = self.with_crew(|crew| crew.run_each(&self.spec, scenarios))?;
         match traces.iter().find_map(|trace| match &trace.end {
             CaseEnd::OurFault(why) => Some(format!("{}: the harness failed: {why}", trace.scenario.name)),
             _ => None,
         }) {
             Some(fault) => Err(Failed::from(fault)),
             None => Ok(traces),
+        }
+    }
+
+    fn with_crew<T>(&self, work: impl FnOnce(&mut Crew) -> Result<T, CrewError>) -> Result<T, Failed> {
+        let mut crew = self.crew.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if crew.is_none() {
+            *crew =
+                Some(Crew::start(&CrewOptions::default()).map_err(|error| Failed::from(error.to_string()))?);
+        }
+        let crew = crew.as_mut().expect("it was just started");
+        Ok(work(crew)?)
+    }
+}
+
+/// What became of a scenario file, as the end of a test.
+fn as_test(replayed: &Replayed) -> Result<(), Failed> {
+    let told = replayed.unmet.iter().map(|unmet| {
+        let sentence = rules::find(&unmet.rule).map_or("", |rule| rule.sentence);
+        format!(
+            "{}: {sentence}\n  {}, not {}: {}",
+            unmet.rule,
+            unmet.found.name(),
+            unmet.expected.name(),
+            unmet.detail.as_deref().unwrap_or("")
+        )
+    });
+    let told = told.collect::<Vec<_>>().join("\n");
+    if replayed.is_met() {
+        return Ok(());
+    }
+    Err(Failed::from(format!("{told}\n  in {} cases of {}", replayed.cases, replayed.file.display())))
+}
+
+fn complaint(rule: &Rule, scenario: &Scenario, detail: &str) -> Failed {
+    Failed::from(format!(
+        "{}: {}\n  broken, not kept, in {}: {detail}\n  to replay it, save this as scenarios/{}.json:\n{}",
+        rule.id,
+        rule.sentence,
+        scenario.name,
+        scenario.name,
+        scenario.to_json(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::{Found, Unmet};
+
+    struct Nobody;
+
+    impl Subject for Nobody {
+        fn promises(&self) -> crate::promises::Promises {
+            crate::promises::Promises::default()
+        }
+
+        async fn run(&self, _: crate::subject::Job) -> crate::trace::Outcome {
+            std::future::pending().await
+        }
+    }
+
+    /// The tests of a wrapper with these scenario files, by name.
+    fn names(folder: &Path) -> Result<Vec<String>, Refused> {
+        let suite = Suite::new("nobody", || Nobody).scenarios(folder);
+        let bench =
+            Arc::new(Bench { crew: Mutex::new(None), spec: SubjectSpec::here("nobody"), strict: false });
+        let trials = trials(&bench, suite.scenarios.as_deref(), suite.generated)?;
+        Ok(trials.iter().map(|trial| trial.name().to_owned()).collect())
+    }
+
+    #[test]
+    fn what_was_found_comes_first_also_below_and_traces_are_no_scenarios() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("nobody");
+        std::fs::create_dir(&below).unwrap();
+        // As an audit saves them.
+        for file in ["a.json", "a.trace.json", "nobody/generated-1-7.json", "nobody/generated-1-7.trace.json"]
+        {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        let names = names(folder.path()).unwrap();
+        assert_eq!(names[..3], ["scenario::a", "scenario::nobody/generated-1-7", "rule::S1"]);
+        assert_eq!(names.last().map(String::as_str), Some("generated"));
+    }
+
+    #[test]
+    fn a_folder_without_scenarios_is_refused_and_so_is_one_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(names(folder.path()).unwrap_err().to_string().contains("holds no scenario"));
+        assert!(names(&folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_test_passes_only_if_what_is_expected_was_found() {
+        let unmet = |found| Unmet {
+            rule: "S4".to_owned(),
+            expected: VerdictKind::Broken,
+            found,
+            detail: Some("nothing came to the point".to_owned()),
+            trace: None,
+        };
+        let replayed = |unmet| Replayed {
+            file: "a.json".into(),
+            name: "a".to_owned(),
+            subject: "nobody".to_owned(),
+            cases: 7,
+            verdicts: vec![Found { rule: "S4".to_owned(), verdict: VerdictKind::Kept, broken: 0 }],
+            unmet,
+        };
+        assert!(as_test(&replayed(Vec::new())).is_ok());
+        for found in [VerdictKind::Kept, VerdictKind::Unknown, VerdictKind::Vacuous, VerdictKind::NotRun] {
+            let failed = as_test(&replayed(vec![unmet(found)])).unwrap_err();
+            let said = failed.message().unwrap();
+            let sentence = rules::find("S4").unwrap().sentence;
+            for part in [sentence, found.name(), "not broken", "nothing came", "7 cases of a.json"] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
         }
     }
 }

@@ -92,8 +92,8 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn run(&self, crew: &mut Crew, stop: &std::sync::atomic::AtomicBool) -> Result<Vec<Replayed>, Failure> {
-        let plan = Plan { files: self.files, subject: self.subject, times: self.times, rules: self.rules };
-        Ok(replay::run(&plan, crew, stop)?)
+        let Self { subject, files, rules, times } = *self;
+        Ok(replay::run(&Plan { files, subject, times, rules, others: None }, crew, stop)?)
     }
 }
 
