@@ -120,7 +120,7 @@ impl Minimal {
         if plain == self.scenario {
             return Ok(());
         }
-        let again = replay(bench, &plain, deadline, None)?;
+        let again = replay(bench, &plain, REPLAYS, deadline, None)?;
         if let Some(trace) = again.trace {
             self.scenario = plain;
             self.rate = if self.is_measured { self.rate.and(again.rate) } else { self.rate };
@@ -168,7 +168,7 @@ impl Failure<'_> {
     pub fn confirm(&self, crew: &mut dyn RunsCases, bounds: &Bounds<'_>) -> Result<Minimal, CrewError> {
         let deadline = Instant::now() + bounds.budget;
         let mut bench = self.bench(crew, bounds);
-        let tried = replay(&mut bench, &self.directed(), deadline, None)?;
+        let tried = replay(&mut bench, &self.directed(), REPLAYS, deadline, None)?;
         Ok(Minimal {
             scenario: self.scenario.clone(),
             ..Minimal::confirmed(self.directed(), tried, bench.cases)
@@ -192,7 +192,7 @@ impl Failure<'_> {
         let mut bench = self.bench(crew, bounds);
         let scenario = self.directed();
         let mut traces = Traces::default();
-        let confirmed = replay(&mut bench, &scenario, part(30), Some(&mut traces))?;
+        let confirmed = replay(&mut bench, &scenario, REPLAYS, part(30), Some(&mut traces))?;
         let mut minimal = Minimal::confirmed(scenario.clone(), confirmed, bench.cases);
         if !minimal.is_confirmed() {
             minimal.scenario = self.scenario.clone();
@@ -254,13 +254,15 @@ pub fn value_at(scenario: &Scenario, place: &str) -> Option<String> {
     Some(whole.pointer(&pointer)?.to_string())
 }
 
+/// Replays a case at least so often, and as often as a race asks for.
 fn replay(
     bench: &mut Bench<'_>,
     scenario: &Scenario,
+    least: u64,
     deadline: Instant,
     traces: Option<&mut Traces>,
 ) -> Result<Tried, CrewError> {
-    let until = Until::Counted { least: REPLAYS, most: MOST_REPLAYS, broken: ENOUGH_BROKEN };
+    let until = Until::Counted { least, most: MOST_REPLAYS, broken: ENOUGH_BROKEN };
     Ok(bench.try_all(vec![scenario.clone()], until, deadline, traces)?.remove(0))
 }
 

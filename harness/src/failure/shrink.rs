@@ -320,7 +320,7 @@ impl Shrinking {
         if !tried.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
-        let afresh = super::replay(bench, &self.scenario, deadline, None)?;
+        let afresh = super::replay(bench, &self.scenario, super::REPLAYS, deadline, None)?;
         if !afresh.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
