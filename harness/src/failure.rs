@@ -17,14 +17,18 @@ use crate::trace::{Tier, Trace};
 use crate::verdict::VerdictKind;
 
 mod explain;
+mod known;
 mod promote;
 pub mod rate;
 mod shrink;
 mod simpler;
 mod tries;
 
+#[cfg(feature = "cli")]
+pub(crate) use known::dropped;
+pub(crate) use known::{does_the_same, kept_over};
 use rate::Rate;
-use shrink::Shrinking;
+use shrink::{Pace, Shrinking};
 use tries::{Bench, Traces, Tried, Until};
 
 /// How often a failure is replayed at least.
@@ -218,8 +222,8 @@ impl Failure<'_> {
             progress(&minimal);
         })?;
         if shrinking.measured().is_none() {
-            // However slow the cases are, a first few are tried.
-            shrinking.keep_what_holds(&mut bench, part(90).max(Instant::now() + SOON))?;
+            let deadline = part(90).max(Instant::now() + SOON);
+            shrinking.keep_what_holds(&mut bench, Pace::LastChance, deadline)?;
             if let Some(measured) = shrinking.measured() {
                 minimal.take(&shrinking, measured);
             }
@@ -262,7 +266,7 @@ fn replay(
     deadline: Instant,
     traces: Option<&mut Traces>,
 ) -> Result<Tried, CrewError> {
-    let until = Until::Counted { least, most: MOST_REPLAYS, broken: ENOUGH_BROKEN };
+    let until = Until::Counted { least, most: MOST_REPLAYS, broken: ENOUGH_BROKEN, anyway: 0 };
     Ok(bench.try_all(vec![scenario.clone()], until, deadline, traces)?.remove(0))
 }
 

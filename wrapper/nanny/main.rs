@@ -39,7 +39,7 @@ use sys::{
     CLD_KILLED, EAGAIN, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
-use wire::{Cause, Kind, NAMED, Order, Report, Request, Step};
+use wire::{AskOrder, Cause, Kind, NAMED, Order, Report, Request, Step};
 
 const SOCKET: Fd = 0;
 const FIRST_STRAY: Fd = 3;
@@ -57,6 +57,9 @@ const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
 
 /// The pause after which a nanny gives up that cannot list its children, and has no owner.
 const LAST_BLIND_PAUSE_NS: u64 = 1024 * MS;
+
+/// For those who are asked by something else.
+const BY_NO_SIGNAL: c_int = 0;
 
 /// The exit code of a nanny that has not seen the end of everybody.
 const GIVEN_UP: c_int = 70;
@@ -270,6 +273,8 @@ struct Nanny {
     /// When to look again without an event, and the pause after that.
     look_again_ns: Option<u64>,
     pause_ns: u64,
+    /// By what everybody is asked; 0 for what is no signal.
+    signal: c_int,
     /// When those that were asked have had their time.
     grace_over_ns: Option<u64>,
     /// There may be somebody to reap of whom we will not hear again.
@@ -286,7 +291,7 @@ impl Nanny {
         let state = State::Running;
         let (look_again_ns, pause_ns) = (None, FIRST_PAUSE_NS);
         let (socket, unreaped, is_blind) = (SOCKET, false, false);
-        let grace_over_ns = None;
+        let (signal, grace_over_ns) = (SIGTERM, None);
         Self {
             state,
             leader,
@@ -298,6 +303,7 @@ impl Nanny {
             told,
             look_again_ns,
             pause_ns,
+            signal,
             grace_over_ns,
             unreaped,
             is_blind,
@@ -429,6 +435,7 @@ impl Nanny {
         let is_to_be_named = by_us && self.report.killed.count < NAMED as u64;
         let known_as = if is_to_be_named { self.bounds.number_outside(pid) } else { 0 };
         let ended = sys::reap(pid).ok()?;
+        memory::REACHED.remove(pid);
         memory::ASKED.remove(pid);
         memory::KILLED.remove(pid);
         if by_us && ended.code == CLD_KILLED && ended.status == SIGKILL as u64 {
@@ -441,29 +448,37 @@ impl Nanny {
     fn ask(&mut self, everybody: bool) {
         if self.report.asked_ns == 0 {
             self.report.asked_ns = sys::now_ns();
+        } else if everybody {
+            // As often as there is something new to ask.
+            memory::REACHED.clear();
+            self.report.not_asked = 0;
         }
-        let (report, bounds) = (&mut self.report, &self.bounds);
+        let (report, bounds, signal) = (&mut self.report, &self.bounds, self.signal);
         let listed = tree::each_child(|number| {
-            if memory::ASKED.contains(number) {
+            if memory::REACHED.contains(number) {
                 return;
             }
             // By its number, which is its own until we reap it.
-            let ask = |signal| sys::signal(number, signal);
+            let send = |signal| sys::signal(number, signal);
             let Some(child) = tree::look_at_child(number) else {
-                ask_one((number, b'?'), ask, bounds, report);
+                ask_one((number, b'?'), signal, send, bounds, report);
                 report.not_asked += u64::from(everybody);
                 return;
             };
-            ask_one((number, child.state), ask, bounds, report);
+            ask_one((number, child.state), signal, send, bounds, report);
             if everybody {
                 report.not_asked += tree::each_below(&child, &mut |member| {
-                    let ask = |signal| sys::signal_by_handle(member.handle, signal);
-                    ask_one((member.number, member.state), ask, bounds, report);
+                    let send = |signal| sys::signal_by_handle(member.handle, signal);
+                    ask_one((member.number, member.state), signal, send, bounds, report);
                 });
             }
         });
         if listed.is_err() {
             report.not_asked += 1;
+        }
+        if signal == BY_NO_SIGNAL {
+            // Nobody knows who hears it.
+            report.not_asked = 0;
         }
     }
 
@@ -582,20 +597,26 @@ impl Nanny {
     fn read_orders(&mut self) {
         loop {
             match sys::receive(self.socket) {
-                Packet::Order(order, grace_ns) if order == Order::Ask as u8 => {
+                Packet::Order(order) if order[0] == Order::Ask as u8 => {
                     // Who came first is settled here as well: it may have ended since we looked.
                     self.notice_ends();
-                    if self.state == State::Running {
+                    if matches!(self.state, State::Running | State::Asked) {
+                        let AskOrder { signal, grace_ns } = AskOrder::decode(order);
+                        self.signal = signal.into();
                         self.happen(Event::AskOrdered);
                         // From here, so that everybody has all of it.
                         self.grace_over_ns = sys::now_ns().checked_add(grace_ns);
+                        if self.signal == BY_NO_SIGNAL {
+                            // It ends their input once it knows that whoever ends from here on was asked to.
+                            self.tell();
+                        }
                     }
                 }
-                Packet::Order(order, _) if order == Order::Kill as u8 => {
+                Packet::Order([order, ..]) if order == Order::Kill as u8 => {
                     self.notice_ends();
                     self.happen(Event::KillOrdered);
                 }
-                Packet::Order(..) => {}
+                Packet::Order(_) => {}
                 Packet::NothingYet => return,
                 Packet::End => {
                     self.socket = -1;
@@ -632,23 +653,29 @@ impl Nanny {
 
 fn ask_one(
     (number, state): (c_int, u8),
-    ask: impl Fn(c_int) -> Result<(), Errno>,
+    signal: c_int,
+    send: impl Fn(c_int) -> Result<(), Errno>,
     bounds: &Bounds,
     report: &mut Report,
 ) {
     const ZOMBIE: u8 = b'Z';
     // The state of a process is a zombie's already when its first thread has ended, so it does not spare the signal.
-    if !memory::ASKED.insert(number) {
+    if !memory::REACHED.insert(number) {
         return;
     }
+    if signal == BY_NO_SIGNAL {
+        let _ = send(SIGCONT);
+        return;
+    }
+    let is_new = memory::ASKED.insert(number);
     // Before it may obey, and be gone.
-    let is_to_be_named = report.asked.count < NAMED as u64;
+    let is_to_be_named = is_new && report.asked.count < NAMED as u64;
     let known_as = if is_to_be_named { bounds.number_outside(number) } else { 0 };
-    let asked = ask(SIGTERM);
+    let asked = send(signal);
     // A stopped process would not notice.
-    let _ = ask(SIGCONT);
+    let _ = send(SIGCONT);
     match asked {
-        Ok(()) if state != ZOMBIE => report.asked.add(known_as),
+        Ok(()) if state != ZOMBIE && is_new => report.asked.add(known_as),
         Ok(()) | Err(ESRCH) => {}
         Err(_) => report.not_asked += 1,
     }

@@ -7,7 +7,10 @@ use core::ffi::{c_int, c_void};
 const NUMBERS: usize = 1 << 22;
 const BITS: usize = u64::BITS as usize;
 
-/// Who was asked to end. A bit for each number that there can be; the kernel provides only the pages that are used.
+/// Who has got what was asked last.
+pub static REACHED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
+
+/// Who was asked to end, once or more often. A bit for each number that there can be; the kernel provides only the pages that are used.
 pub static ASKED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
 
 /// Which children were killed and are not reaped. While a large tree dies there is a look at the children for each batch of
@@ -36,6 +39,13 @@ impl Numbers {
         if let Some((word, bit)) = self.place(number) {
             *word &= !bit;
         }
+    }
+
+    pub fn clear(&self) {
+        // SAFETY: there is one thread, and nobody else has a reference to it now.
+        let words = unsafe { &mut *self.0.get() };
+        // What is zero is not written: most pages of it are not there at all.
+        words.iter_mut().filter(|word| **word != 0).for_each(|word| *word = 0);
     }
 
     #[expect(clippy::mut_from_ref, reason = "there is one thread, and no caller keeps it")]

@@ -10,6 +10,8 @@ use core::ptr;
 
 use arch::nr;
 
+use crate::wire::ORDER_BYTES;
+
 pub type Fd = c_int;
 pub type Errno = u32;
 
@@ -372,8 +374,8 @@ pub fn send_with(socket: Fd, bytes: &[u8], fd: Fd) -> Result<(), Errno> {
 
 /// What a look at the socket brought.
 pub enum Packet {
-    /// A byte, and the number that followed it, if one did.
-    Order(u8, u64),
+    /// An order; what it did not bring is zero.
+    Order([u8; ORDER_BYTES]),
     NothingYet,
     End,
 }
@@ -381,14 +383,11 @@ pub enum Packet {
 /// Takes one packet, without waiting for it.
 pub fn receive(socket: Fd) -> Packet {
     const MSG_DONTWAIT: usize = 0x40;
-    let mut bytes = [0u8; 9];
+    let mut bytes = [0u8; ORDER_BYTES];
     let place = bytes.as_mut_ptr() as usize;
     match call(nr::RECVFROM, [socket as usize, place, bytes.len(), MSG_DONTWAIT, 0, 0]) {
         Ok(0) => Packet::End,
-        Ok(_) => {
-            let [order, number @ ..] = bytes;
-            Packet::Order(order, u64::from_ne_bytes(number))
-        }
+        Ok(_) => Packet::Order(bytes),
         Err(EAGAIN | EINTR) => Packet::NothingYet,
         Err(_) => Packet::End,
     }

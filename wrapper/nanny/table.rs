@@ -5,6 +5,7 @@
 //! | `Running` | leader ended | `Killing` | kill |
 //! | `Running` | asked | `Asked` | ask everybody |
 //! | `Running` | killed, owner gone | `Killing` | kill |
+//! | `Asked` | asked | `Asked` | ask everybody |
 //! | `Asked` | leader ended, child ended | `Asked` | ask newcomers |
 //! | `Asked` | time passed | `Asked` | ask newcomers, tell |
 //! | `Asked` | grace over, killed, owner gone | `Killing` | kill |
@@ -16,7 +17,7 @@
 //! the dead one's children over to the nanny, and the next kill reaches those. To *kill everybody* goes down the tree
 //! as well, which is dear and is needed only when a death is long in coming. Where the run has a control group, everybody
 //! in it is killed at once before that; whoever has left the group is reached as always. Newcomers are children that were not asked
-//! yet: they were orphaned since. Whoever was forked since by a parent that is still alive is that parent's business.
+//! yet, as everybody was asked last: they were orphaned since. Whoever was forked since by a parent that is still alive is that parent's business.
 //! The owner is told late rather than twice: mostly nobody is left a moment after the leader has ended.
 
 /// What the nanny is at.
@@ -72,7 +73,7 @@ pub(crate) fn turn(state: State, event: Event) -> (State, &'static [Act]) {
         (S::Empty, _) => (S::Empty, &[]),
         (_, E::NobodyLeft) => (S::Empty, &[Act::Tell]),
         (S::Running, E::LeaderEnded) => (S::Killing, &[Act::Kill]),
-        (S::Running, E::AskOrdered) => (S::Asked, &[Act::AskEverybody]),
+        (S::Running | S::Asked, E::AskOrdered) => (S::Asked, &[Act::AskEverybody]),
         (S::Asked, E::LeaderEnded | E::ChildEnded) => (S::Asked, &[Act::AskNewcomers]),
         (S::Asked, E::TimePassed) => (S::Asked, &[Act::AskNewcomers, Act::Tell]),
         (S::Running | S::Asked, E::KillOrdered | E::OwnerGone) => (S::Killing, &[Act::Kill]),

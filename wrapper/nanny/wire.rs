@@ -1,7 +1,7 @@
 //! What the nanny and its owner say to each other. Compiled into both, so there is one version of it.
 //!
 //! One packet each, in the byte order of the machine that both run on. The owner sends one request, with descriptors
-//! and then orders, of one byte or nine. The nanny sends reports, each of which holds everything it knows: a later one
+//! and then orders, of one byte or ten. The nanny sends reports, each of which holds everything it knows: a later one
 //! replaces an earlier one, and one that is lost is no loss. The first report of a nanny that is the first of a pid namespace
 //! brings a handle of that nanny along. All numbers of processes are those of the owner's pid namespace.
 
@@ -25,11 +25,38 @@ pub(crate) enum Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Order {
-    /// Ask everybody to end, and kill them when the grace is over, which follows as nanoseconds in eight bytes. It counts
-    /// from when they are asked, so that on a crowded machine nobody gets less of it.
+    /// Ask everybody to end, also those who were asked before; what follows is an [`AskOrder`].
     Ask = b'a',
     /// Kill everybody.
     Kill = b'k',
+}
+
+/// How everybody is to be asked, and when they are to be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AskOrder {
+    /// The number of the signal. 0 if they are asked by something else than a signal.
+    pub(crate) signal: u8,
+    /// It counts from when they are asked, so that on a crowded machine nobody gets less of it. When it is too large for
+    /// the clock they are not killed before that is ordered.
+    pub(crate) grace_ns: u64,
+}
+
+/// How many bytes an order takes at most.
+pub(crate) const ORDER_BYTES: usize = 10;
+
+impl AskOrder {
+    #[cfg(not(nanny))]
+    pub(crate) fn encode(self) -> [u8; ORDER_BYTES] {
+        let mut order = [Order::Ask as u8; ORDER_BYTES];
+        order[1] = self.signal;
+        order[2..].copy_from_slice(&self.grace_ns.to_ne_bytes());
+        order
+    }
+
+    #[cfg(any(nanny, test))]
+    pub(crate) fn decode([_, signal, grace_ns @ ..]: [u8; ORDER_BYTES]) -> Self {
+        Self { signal, grace_ns: u64::from_ne_bytes(grace_ns) }
+    }
 }
 
 /// What a report is sent for.
@@ -344,6 +371,12 @@ impl Step {
 #[cfg(all(test, not(nanny)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_owner_orders_is_what_the_nanny_reads() {
+        let order = AskOrder { signal: 15, grace_ns: 0x0102_0304_0506_0708 };
+        assert_eq!(AskOrder::decode(order.encode()), order);
+    }
 
     #[test]
     fn what_the_nanny_writes_is_what_the_owner_reads() {

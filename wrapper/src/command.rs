@@ -13,6 +13,7 @@ use crate::input::Input;
 use crate::minder::{About, Minder, RunEntry, note};
 use crate::outcome::Outcome;
 use crate::output::{Output, Overflow};
+use crate::plan::StopPlan;
 use crate::run::Run;
 use crate::start::{StartError, start};
 use crate::supervise::Limits;
@@ -55,6 +56,7 @@ pub struct Command {
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
     pub(crate) limits: Limits,
+    pub(crate) stop_plan: StopPlan,
     pub(crate) capture_limit: usize,
     pub(crate) overflow: Overflow,
     pub(crate) line_limit: usize,
@@ -89,6 +91,7 @@ impl Command {
             stdout: Output::default(),
             stderr: Output::default(),
             limits: Limits { timeout: None, idle: None, grace: DEFAULT_GRACE, drain: DEFAULT_DRAIN },
+            stop_plan: StopPlan::default(),
             capture_limit: DEFAULT_CAPTURE_LIMIT,
             overflow: Overflow::default(),
             line_limit: DEFAULT_LINE_LIMIT,
@@ -221,11 +224,22 @@ impl Command {
         self
     }
 
-    /// How long everybody has to end after being asked to, before being killed. Default: 5 s.
+    /// How long everybody has to end after being asked to, before being killed; with several requests in the
+    /// [plan](Self::stop_plan), after the last of them. Default: 5 s.
     ///
     /// A tree that ends sooner is not waited for. With a grace of zero everybody is still asked first.
     pub fn grace(&mut self, grace: Duration) -> &mut Self {
         self.limits.grace = grace;
+        self
+    }
+
+    /// How everybody is asked to end when the run is stopped, whatever the reason. Default: SIGTERM. The end of the ladder is
+    /// always the kill, when the [grace](Self::grace) is over.
+    ///
+    /// The library's own thread goes from one request to the next, so while the owner is stopped (SIGSTOP) nobody is asked
+    /// anew; the grace after the last is kept by the nanny, where there is one.
+    pub fn stop_plan(&mut self, plan: StopPlan) -> &mut Self {
+        self.stop_plan = plan;
         self
     }
 

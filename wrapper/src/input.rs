@@ -4,12 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 use crate::minder::{Part, Parts};
 use crate::run::Common;
+use crate::supervise::Door;
 use crate::sys::{AsyncWriteEnd, Sent, WriteEnd};
 
 /// What a child finds as its stdin.
@@ -33,12 +35,20 @@ pub enum Input {
 #[derive(Debug)]
 pub struct ChildStdin {
     common: Arc<Common>,
+    /// Somebody else closes it.
+    is_left: bool,
 }
 
 impl ChildStdin {
     pub(crate) fn new(common: &Arc<Common>, end: AsyncWriteEnd) -> Self {
         common.stdin.lock().end = Some(end);
-        Self { common: Arc::clone(common) }
+        Self { common: Arc::clone(common), is_left: false }
+    }
+
+    /// Has the supervisor close it, when it has heard what it was told before.
+    pub(crate) fn leave_to(mut self, door: &Door) {
+        self.is_left = true;
+        door.end_input(Arc::clone(&self.common));
     }
 }
 
@@ -50,6 +60,7 @@ pub(crate) struct StdinEnd(Mutex<Writing>);
 struct Writing {
     /// `None` when it is closed.
     end: Option<AsyncWriteEnd>,
+    closed: Option<Instant>,
     /// Who waits for room in the pipe. The end does not wake it when it is closed.
     waker: Option<Waker>,
 }
@@ -61,7 +72,12 @@ impl StdinEnd {
 
     /// Whether it was open.
     fn close(&self) -> bool {
-        let Writing { end, waker } = std::mem::take(&mut *self.lock());
+        let mut writing = self.lock();
+        let (end, waker) = (writing.end.take(), writing.waker.take());
+        if end.is_some() {
+            writing.closed = Some(Instant::now());
+        }
+        drop(writing);
         // Not under the lock: it runs what is somebody else's.
         if let Some(waker) = waker {
             waker.wake();
@@ -77,11 +93,23 @@ impl Common {
             self.lose(Parts::default().with(Part::Stdin));
         }
     }
+
+    /// Whether it is there and open.
+    pub(crate) fn has_stdin(&self) -> bool {
+        self.stdin.lock().end.is_some()
+    }
+
+    /// When it was closed, if it was there and is closed.
+    pub(crate) fn stdin_closed(&self) -> Option<Instant> {
+        self.stdin.lock().closed
+    }
 }
 
 impl Drop for ChildStdin {
     fn drop(&mut self) {
-        self.common.close_stdin();
+        if !self.is_left {
+            self.common.close_stdin();
+        }
     }
 }
 
@@ -110,6 +138,7 @@ impl AsyncWrite for ChildStdin {
 pub(crate) struct Feeder {
     /// `None` when there is nothing more to write.
     rest: Option<Box<Rest>>,
+    closed: Option<Instant>,
 }
 
 struct Rest {
@@ -119,11 +148,11 @@ struct Rest {
 
 impl Feeder {
     pub(crate) fn new(end: WriteEnd, bytes: Bytes) -> Self {
-        Self { rest: Some(Box::new(Rest { end, bytes })) }
+        Self { rest: Some(Box::new(Rest { end, bytes })), closed: None }
     }
 
     pub(crate) fn none() -> Self {
-        Self { rest: None }
+        Self { rest: None, closed: None }
     }
 
     pub(crate) fn has_more(&self) -> bool {
@@ -144,6 +173,13 @@ impl Feeder {
     }
 
     pub(crate) fn close(&mut self) {
-        self.rest = None;
+        if self.rest.take().is_some() {
+            self.closed = Some(Instant::now());
+        }
+    }
+
+    /// When the child's input has ended, if it was fed and has.
+    pub(crate) fn closed(&self) -> Option<Instant> {
+        self.closed
     }
 }

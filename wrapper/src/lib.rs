@@ -29,9 +29,9 @@
 //! # How a run ends
 //!
 //! "Everybody" is everybody the [`Containment`] holds, and no more: [`Containment::cannot_hold`] says who is out of its
-//! reach. To *stop* a run is to ask everybody to end (SIGTERM, and SIGCONT, so that a stopped process notices), to kill
-//! whoever is there when the grace is over, also when the child itself has ended, and not to wait for the grace when
-//! nobody is. A stopped run is [`Ended::Stopped`] with the first [`Reason`], and has a [`StopReceipt`]. In each case the
+//! reach. To *stop* a run is to ask everybody to end (as its [`StopPlan`] has it, which is mostly SIGTERM; and SIGCONT, so
+//! that a stopped process notices), to kill whoever is there when the grace is over, also when the child itself has ended,
+//! and not to wait for the grace when nobody is. A stopped run is [`Ended::Stopped`] with the first [`Reason`], and has a [`StopReceipt`]. In each case the
 //! output is kept as far as it was read, and its end is drained as said below.
 //!
 //! | what happens | what is done | outcome | shown by |
@@ -43,6 +43,9 @@
 //! | more is written than the capture limit | read, counted and not kept; a stop with [`Overflow::Stop`] only | then [`Reason::OutputLimit`] | `limits::a_child_that_writes_more_than_its_limit_is_stopped_if_that_was_asked_for`, `output::beyond_the_capture_limit_the_head_is_kept_and_the_rest_is_counted`, `limits::the_tail_is_kept_if_that_was_asked_for` |
 //! | [`Run::cancel`] is called, or the token is cancelled | a stop | [`Reason::Cancelled`] | `survivors::nobody_survives_a_cancel`, `cancel::a_token_stops_a_run_that_nobody_polls` |
 //! | [`Run::cancel`] is called a second time | everybody is killed at once | the same, and [`KillCause::AskedAgain`] | `cancel::a_second_cancel_does_not_wait_for_the_grace` |
+//! | a run with a [plan](Command::stop_plan) is stopped | its requests are made, one after the other, as long as somebody is there; then the kill | the same, and how far it came, [`StopReceipt::rung`] | `stop_plan::a_server_that_ends_with_its_input_is_asked_for_nothing_else`, `stop_plan::a_server_that_does_not_heed_the_end_of_its_input_is_asked_by_sigterm`, `stop_plan::a_server_that_heeds_nothing_is_killed_at_the_end_of_the_ladder`, `stop_plan::each_signal_of_a_plan_comes_once_and_to_everybody` |
+//! | its child ends at one request, and leaves somebody behind | the others are asked what is left of the plan | the same | `stop_plan::whoever_is_left_by_a_server_that_ended_with_its_input_is_asked_by_the_next_request` |
+//! | its stdin is not ours to close | that request is passed over | the same | `stop_plan::a_stdin_that_is_not_ours_to_close_costs_no_time`, `stop_plan::an_input_that_ended_long_ago_had_its_time` |
 //! | another reason comes during a stop | nothing: the first is kept | the same | `cancel::the_first_reason_is_kept` |
 //! | its [`Minder`] is shut down | a stop; a kill when the shutdown has no more time for the grace | [`Reason::ShutDown`] | `minder::a_shutdown_ends_every_run_and_whoever_waits_is_told`, `minder::a_shutdown_kills_whoever_does_not_hear_in_time_for_its_bound`, `minder::whatever_is_begun_at_the_same_time_as_a_shutdown_is_refused_or_ended` |
 //! | the [`Run`] is dropped | a stop, by the library's own thread; the drop does not wait for it | nobody is there to get it ([`Reason::Dropped`]) | `survivors::nobody_survives_a_drop`, `owner::a_drop_does_not_block` |
@@ -157,7 +160,8 @@ mod state;
 // The one owner of every child.
 mod supervise;
 
-// The ladder that it climbs, as a pure table.
+// The ladder that it climbs: what is asked, as data, and what is done, as a pure table.
+mod plan;
 mod stop;
 
 // What holds a run's processes together.
@@ -201,6 +205,7 @@ pub use outcome::{
     StreamEnd, Survivor, Timings, Usage, WhyAlive,
 };
 pub use output::{Output, OutputStream, Overflow};
+pub use plan::{Ask, StopPlan, StopRung, StopSignal};
 pub use run::{Canceller, Event, Run, RunId, States};
 pub use start::StartError;
 pub use state::State;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::contain::Containment;
+use crate::plan::StopRung;
 
 /// Everything that is known about a run that has ended.
 #[derive(Clone, Debug)]
@@ -80,7 +81,9 @@ pub enum Reason {
 pub struct StopReceipt {
     /// Why.
     pub reason: Reason,
-    /// When everybody was asked to end, counted from the start.
+    /// How far the [plan](crate::Command::stop_plan) was followed.
+    pub rung: StopRung,
+    /// When everybody was asked to end, the first time, counted from the start.
     pub asked_after: Duration,
     /// When everybody was killed; `None` if that was not needed.
     pub killed: Option<Kill>,
@@ -141,11 +144,11 @@ pub enum Proof {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signalled {
-    /// Who was asked to end.
+    /// Who was asked to end by a signal, counted once.
     pub asked: Processes,
     /// Who died of a kill: of a stop, or of the sweep after the child had ended.
     pub killed: Processes,
-    /// How many could not be asked: they were more than 64 generations away, or may not be signalled.
+    /// How many could not be asked when that was done last: they were more than 64 generations away, or may not be signalled.
     pub not_asked: u64,
 }
 

@@ -300,12 +300,20 @@ impl Run {
     /// the grace, two seconds for a kill that is not obeyed, and the drain window.
     pub async fn wait(&mut self) -> Outcome {
         // A child that reads its input to the end would wait for us.
-        self.stdin = None;
+        self.end_input();
         loop {
             if let Some(outcome) = &self.outcome {
                 return Outcome::clone(outcome);
             }
             std::future::poll_fn(|context| self.poll_uncounted(context)).await;
+        }
+    }
+
+    /// By the supervisor, which hears first of a stop that was wished for before: a child that ends for want of input has not
+    /// ended by itself then.
+    fn end_input(&mut self) {
+        if let Some(stdin) = self.stdin.take() {
+            stdin.leave_to(&self.door);
         }
     }
 
@@ -397,6 +405,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         if self.state().is_active() {
             self.door.stop(Wish::Drop);
+            self.end_input();
         }
         self.common.let_go();
     }

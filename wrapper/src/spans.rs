@@ -1,5 +1,5 @@
 //! What a run tells to `tracing`, with the feature of that name: a span for the run, one for its stop, and an event for
-//! each rung of the ladder. Nothing is told between the fork and the exec of a child.
+//! each rung of the ladder and for each request of the plan. Nothing is told between the fork and the exec of a child.
 //!
 //! Everything of a run goes to the subscriber that was the current one where it was started, whichever thread tells it. A
 //! subscriber is somebody else's code: what it panics with is caught, so that it cannot hurt whoever owns the children. But
@@ -20,6 +20,7 @@ mod told {
 
     use crate::contain::Containment;
     use crate::outcome::{Outcome, Reason};
+    use crate::plan::Ask;
     use crate::run::RunId;
     use crate::stop::Rung;
 
@@ -54,6 +55,10 @@ mod told {
             let mut stop = Span::none();
             say_in(&self.run, || stop = tracing::info_span!(target: "childminder", "stop", ?reason));
             self.stop = stop;
+        }
+
+        pub(crate) fn asked(&self, ask: Ask) {
+            say_in(&self.stop, || tracing::debug!(target: "childminder", %ask, "asked"));
         }
 
         pub(crate) fn climbed(&self, rung: Rung) {
@@ -102,6 +107,7 @@ mod untold {
 
     use crate::contain::Containment;
     use crate::outcome::{Outcome, Reason};
+    use crate::plan::Ask;
     use crate::run::RunId;
     use crate::stop::Rung;
 
@@ -118,6 +124,8 @@ mod untold {
         pub(crate) fn not_started(&self, _: &(dyn Error + 'static)) {}
 
         pub(crate) fn stopping(&mut self, _: Reason) {}
+
+        pub(crate) fn asked(&self, _: Ask) {}
 
         pub(crate) fn climbed(&self, _: Rung) {}
 

@@ -182,6 +182,7 @@ fn launch(
         containment,
         hold,
         limits: command.limits,
+        stop_plan: command.stop_plan.clone(),
         intakes: plumbing.intakes,
         token: command.cancel_on.clone(),
         started,

@@ -5,14 +5,19 @@
 //! |---|---|---|---|
 //! | `Running` | leader ended | `Swept` | sweep, release, look |
 //! | `Running` | stop asked | `Asked` | ask |
+//! | `Asked` | time over | `Asked` | ask |
 //! | `Asked` | leader ended | `Leaderless` | look |
 //! | `Asked` | grace over, stop urged | `Killed` | kill |
+//! | `Leaderless` | time over | `Leaderless` | ask, look |
 //! | `Leaderless` | nobody left | `Swept` | sweep, release, look |
 //! | `Leaderless` | grace over, stop urged | `Swept` | kill, release, look |
 //! | `Killed` | leader ended | `Swept` | sweep, release, look |
 //! | `Killed` | bound over | `Gone` | give up |
 //! | `Swept` | nobody left | `Gone` | – |
 //! | `Swept` | bound over | `Gone` | give up |
+//!
+//! To *ask* is to make the next request of the run's plan (`plan.rs`). Each but the last has its time; the last has the
+//! grace.
 //!
 //! Everything else changes nothing, so asking twice, too late or in the wrong order is harmless. The order within a
 //! row is the safety argument: whoever shares a number with the leader is signalled *before* the leader is released,
@@ -24,7 +29,7 @@
 pub(crate) enum Rung {
     /// The leader runs and nobody wants it to end.
     Running,
-    /// Everybody was asked to end; the grace runs.
+    /// Everybody was asked to end; the time of what was asked runs.
     Asked,
     /// The leader has ended and is not released; the others have the rest of the grace.
     Leaderless,
@@ -45,6 +50,8 @@ pub(crate) enum Happening {
     StopAsked,
     /// The caller asked once more, and does not want to wait for the grace.
     StopUrged,
+    /// What was asked had its time, and there is more to ask.
+    TimeOver,
     GraceOver,
     /// The time after the kill is over.
     BoundOver,
@@ -53,7 +60,7 @@ pub(crate) enum Happening {
 /// What the supervisor has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Ask everybody to end, and start the grace.
+    /// Make the next request to everybody, and start its time.
     Ask,
     /// Kill everybody: the request was not enough.
     Kill,
@@ -75,7 +82,9 @@ pub(crate) fn climb(rung: Rung, happening: Happening) -> (Rung, &'static [Step])
     match (rung, happening) {
         (R::Running, H::LeaderEnded) => (R::Swept, SWEEP),
         (R::Running, H::StopAsked) => (R::Asked, &[Step::Ask]),
+        (R::Asked, H::TimeOver) => (R::Asked, &[Step::Ask]),
         (R::Asked, H::LeaderEnded) => (R::Leaderless, &[Step::Look]),
+        (R::Leaderless, H::TimeOver) => (R::Leaderless, &[Step::Ask, Step::Look]),
         (R::Asked, H::GraceOver | H::StopUrged) => (R::Killed, &[Step::Kill]),
         (R::Leaderless, H::NobodyLeft) => (R::Swept, SWEEP),
         (R::Leaderless, H::GraceOver | H::StopUrged) => (R::Swept, &[Step::Kill, Step::Release, Step::Look]),
@@ -88,15 +97,21 @@ pub(crate) fn climb(rung: Rung, happening: Happening) -> (Rung, &'static [Step])
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::plan::{Ask, Ladder, StopPlan, StopSignal};
 
     const RUNGS: [Rung; 6] =
         [Rung::Running, Rung::Asked, Rung::Leaderless, Rung::Killed, Rung::Swept, Rung::Gone];
-    const HAPPENINGS: [Happening; 6] = [
+    const HAPPENINGS: [Happening; 7] = [
         Happening::LeaderEnded,
         Happening::NobodyLeft,
         Happening::StopAsked,
         Happening::StopUrged,
+        Happening::TimeOver,
         Happening::GraceOver,
         Happening::BoundOver,
     ];
@@ -215,6 +230,65 @@ mod tests {
                 let next_height = RUNGS.iter().position(|other| *other == next);
                 assert!(next_height >= Some(height), "{rung:?} on {happening:?} went to {next:?}");
             }
+        }
+    }
+
+    /// A run whose plan has `requests`, some of which are made in vain, and to which this happens.
+    fn stop(requests: &[bool], happenings: &[Happening]) -> (Vec<usize>, Vec<Step>) {
+        let ask = Ask::Signal(StopSignal::Terminate);
+        let more = requests.len() - 1;
+        let plan = (0..more).fold(StopPlan::begin(ask), |plan, _| plan.then_after(Duration::ZERO, ask));
+        let mut ladder = Ladder::new(plan, Duration::ZERO);
+        let (mut rung, mut made, mut steps, mut next) = (Rung::Running, Vec::new(), Vec::new(), 0);
+        for happening in happenings {
+            // As the supervisor tells them apart.
+            let happening = match happening {
+                Happening::TimeOver | Happening::GraceOver if ladder.is_at_its_end() => Happening::GraceOver,
+                Happening::TimeOver | Happening::GraceOver => Happening::TimeOver,
+                other => *other,
+            };
+            let (higher, todo) = climb(rung, happening);
+            rung = higher;
+            for step in todo {
+                steps.push(*step);
+                if *step == Step::Ask {
+                    ladder.climb(|_| {
+                        next += 1;
+                        requests[next - 1].then(|| made.push(next - 1))
+                    });
+                }
+            }
+        }
+        (made, steps)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_plan_is_followed_in_its_order_and_nobody_is_killed_before_its_end_unless_somebody_insists(
+            requests in prop::collection::vec(any::<bool>(), 1..5),
+            happenings in prop::collection::vec(prop::sample::select(HAPPENINGS.to_vec()), 0..12),
+        ) {
+            let (made, steps) = stop(&requests, &happenings);
+            let wanted: Vec<_> = (0..requests.len()).filter(|at| requests[*at]).collect();
+            prop_assert!(wanted.starts_with(&made), "made {made:?} of {wanted:?}");
+            let killed = steps.iter().position(|step| *step == Step::Kill);
+            let swept = steps.iter().position(|step| matches!(step, Step::Kill | Step::Sweep));
+            let asked = steps.iter().rposition(|step| *step == Step::Ask);
+            prop_assert!(swept.is_none() || asked.is_none() || asked < swept, "{steps:?}");
+            if killed.is_some() && !happenings.contains(&Happening::StopUrged) {
+                prop_assert_eq!(made, wanted, "killed before everything was asked: {:?}", steps);
+            }
+        }
+
+        #[test]
+        fn every_plan_comes_to_its_end_when_nobody_heeds_it(requests in prop::collection::vec(any::<bool>(), 1..5)) {
+            let happenings = [vec![Happening::StopAsked], vec![Happening::TimeOver; requests.len()]].concat();
+            let (made, steps) = stop(&requests, &happenings);
+            let wanted: Vec<_> = (0..requests.len()).filter(|at| requests[*at]).collect();
+            prop_assert_eq!(made, wanted);
+            prop_assert_eq!(steps.last(), Some(&Step::Kill));
         }
     }
 }

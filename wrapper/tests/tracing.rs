@@ -134,8 +134,10 @@ async fn until_ready(run: &mut Run) {
 fn story(notes: &Mutex<Notes>) -> Vec<String> {
     let told = &locked(notes).told;
     let tell = |one: &Told| {
-        let fields =
-            one.fields.iter().filter(|(name, _)| matches!(**name, "rung" | "reason" | "ended" | "escalated"));
+        let fields = one
+            .fields
+            .iter()
+            .filter(|(name, _)| matches!(**name, "rung" | "ask" | "reason" | "ended" | "escalated"));
         let fields: Vec<_> = fields.map(|(name, value)| format!(" {name}={value}")).collect();
         format!("{}: {}{}", one.within.join("."), one.what, fields.concat())
     };
@@ -160,6 +162,7 @@ async fn a_run_has_a_span_and_so_has_its_stop_with_an_event_for_each_rung() {
             ": span run",
             "run: started",
             "run: span stop reason=Cancelled",
+            "stop: asked ask=SIGTERM",
             "stop: rung rung=Asked",
             "stop: rung rung=Killed",
             "stop: rung rung=Swept",
@@ -176,7 +179,7 @@ async fn a_run_has_a_span_and_so_has_its_stop_with_an_event_for_each_rung() {
     let mut said = String::new();
     speakers.read_to_string(&mut said).expect("text");
     let own = std::process::id().to_string();
-    assert!(said.lines().count() == 8 && said.lines().all(|speaker| speaker == own), "{said:?}");
+    assert!(said.lines().count() == 9 && said.lines().all(|speaker| speaker == own), "{said:?}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining};
 use crate::outcome::{Left, Proof};
+use crate::plan::Ask;
 use crate::sys::{self, FormerGroup, Leader, LeaderFate, Member, Newborn, NotStarted, Token};
 
 const LOST: &str =
@@ -104,9 +105,9 @@ impl Hold for Group {
         self.leader().is_none_or(|leader| !matches!(leader.look(), LeaderFate::Running))
     }
 
-    fn ask(&mut self, _: Duration) -> GraceKeptBy {
+    fn ask(&mut self, ask: Ask, _: Option<Duration>) -> GraceKeptBy {
         if let Some(leader) = self.leader() {
-            leader.ask_group();
+            leader.ask_group(ask);
         }
         GraceKeptBy::Supervisor
     }

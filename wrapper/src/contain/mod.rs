@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::outcome::{KillCause, Left, Proof, Signalled, Usage};
+use crate::plan::Ask;
 #[cfg(has_nanny)]
 use crate::sys::Adoption;
 use crate::sys::{ChildEnd, CleanStart, Poller, Token};
@@ -309,6 +310,7 @@ pub(crate) enum GraceKeptBy {
     /// The supervisor kills when the grace is over.
     Supervisor,
     /// The hold does; the supervisor only if the hold does not.
+    #[cfg_attr(not(has_nanny), expect(dead_code, reason = "only a nanny keeps a grace"))]
     Hold,
 }
 
@@ -346,8 +348,14 @@ pub(crate) trait Hold: Send {
     /// Whether the leader has ended. Looks without reaping.
     fn leader_has_ended(&mut self) -> bool;
 
-    /// Asks everybody to end. Says who kills them when the grace is over.
-    fn ask(&mut self, grace: Duration) -> GraceKeptBy;
+    /// Asks everybody to end, also those who were asked otherwise before. Says who kills them when the grace is over; without
+    /// one it is the supervisor that goes on.
+    fn ask(&mut self, ask: Ask, grace: Option<Duration>) -> GraceKeptBy;
+
+    /// Whether it knows that everybody is to be asked: an end before that is an end by itself.
+    fn has_asked(&self) -> bool {
+        true
+    }
 
     /// Kills everybody.
     fn kill(&mut self);

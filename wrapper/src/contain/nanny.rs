@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining, StopTimes};
 use crate::outcome::{KillCause, Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
+use crate::plan::Ask;
 use crate::sys::{self, Cause, Cgroup, Errand, Image, Member, Nanny, NotStarted, Some8, Token, Within};
 
 const LOST: &str = "the nanny was killed; whoever was left in the child's session was killed as well, and whoever had \
@@ -94,9 +95,13 @@ impl Hold for Nursed {
         self.nanny.report().ended_ns != 0 || self.nanny.is_gone()
     }
 
-    fn ask(&mut self, grace: Duration) -> GraceKeptBy {
-        self.nanny.order_to_ask(grace);
-        GraceKeptBy::Hold
+    fn ask(&mut self, ask: Ask, grace: Option<Duration>) -> GraceKeptBy {
+        self.nanny.order_to_ask(ask, grace);
+        if grace.is_some() { GraceKeptBy::Hold } else { GraceKeptBy::Supervisor }
+    }
+
+    fn has_asked(&self) -> bool {
+        self.nanny.report().asked_ns != 0 || self.nanny.is_gone()
     }
 
     fn kill(&mut self) {

@@ -18,6 +18,7 @@ use crate::outcome::{
     Capture, Ended, Kill, KillCause, Left, Outcome, Reason, Signalled, StopReceipt, Timings, Usage,
 };
 use crate::output::{Intake, OutputStream};
+use crate::plan::{Ask, Ladder, Request, StopPlan, StopRung};
 use crate::room::Room;
 use crate::run::{Common, Event, Report};
 use crate::spans::Spans;
@@ -48,7 +49,7 @@ pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
     /// `None`: it may be silent for ever.
     pub(crate) idle: Option<Duration>,
-    /// Between asking and killing.
+    /// Between the last request and the kill.
     pub(crate) grace: Duration,
     /// How long to wait for output that a process out of reach holds.
     pub(crate) drain: Duration,
@@ -69,7 +70,9 @@ pub(crate) struct Case {
     hold: Option<Box<dyn Hold>>,
     /// The limits that are still needed when the run was started.
     idle: Option<Duration>,
-    grace: Duration,
+    ladder: Ladder,
+    /// The request that is made by closing the child's stdin, until that is done.
+    closes_stdin: Option<Request>,
     drain: Duration,
     intakes: Intakes,
     /// Those of the streams and the timers that the minder still knows to be there.
@@ -125,6 +128,7 @@ pub(crate) struct Opening {
     pub(crate) containment: Containment,
     pub(crate) hold: Box<dyn Hold>,
     pub(crate) limits: Limits,
+    pub(crate) stop_plan: StopPlan,
     pub(crate) intakes: Intakes,
     pub(crate) token: Option<CancellationToken>,
     pub(crate) started: Instant,
@@ -133,7 +137,8 @@ pub(crate) struct Opening {
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, common, containment, hold, limits, intakes, token, started, spans } = opening;
+        let Opening { door, common, containment, hold, limits, stop_plan, intakes, token, started, spans } =
+            opening;
         let Limits { timeout, idle, grace, drain } = limits;
         let parts = Self::parts_of(&intakes).with_if(timeout.is_some(), Part::Timeout);
         let parts = parts.with_if(idle.is_some(), Part::IdleTimeout);
@@ -145,7 +150,8 @@ impl Case {
             containment,
             hold: Some(hold),
             idle,
-            grace,
+            ladder: Ladder::new(stop_plan, grace),
+            closes_stdin: None,
             drain,
             intakes,
             token,
@@ -309,7 +315,10 @@ impl Case {
                 self.deadline = None;
                 self.stop_because(Reason::TimedOut);
             }
-            Rung::Asked | Rung::Leaderless => self.happen(Happening::GraceOver),
+            Rung::Asked | Rung::Leaderless if self.ladder.is_at_its_end() => {
+                self.happen(Happening::GraceOver);
+            }
+            Rung::Asked | Rung::Leaderless => self.happen(Happening::TimeOver),
             Rung::Killed | Rung::Swept => self.happen(Happening::BoundOver),
             Rung::Gone => self.end_drain(now, room),
         }
@@ -352,6 +361,7 @@ impl Case {
             // Whoever is left may still be told of, and that must be taken or it is told without end.
             Rung::Gone => _ = self.hold.as_mut().map(|hold| hold.is_done()),
         }
+        self.close_stdin_once_it_is_heard();
         let has_killed = || self.hold.as_ref().is_some_and(|hold| hold.stop_times().killed.is_some());
         if matches!(self.rung, Rung::Asked | Rung::Leaderless) && has_killed() {
             // The hold has kept the grace. What is left to wait for has a bound from here.
@@ -406,15 +416,62 @@ impl Case {
     }
 
     fn ask(&mut self) {
-        let grace = self.grace;
-        let kept_by = self.hold.as_mut().map(|hold| hold.ask(grace));
-        // Counted from here, so that nobody is killed before the grace is over.
-        self.grace_over = Instant::now().checked_add(grace);
+        self.close_stdin();
+        let Self { ladder, hold, common, intakes, .. } = self;
+        let made = ladder.climb(|request| {
+            let left = match request.ask {
+                Ask::CloseStdin => had_its_time(request.time, common, intakes)?,
+                Ask::Signal(_) => request.time,
+            };
+            let kept_by = hold.as_mut().map(|hold| hold.ask(request.ask, request.is_last.then_some(left)));
+            Some((Request { time: left, ..request }, kept_by))
+        });
+        let Some((request, kept_by)) = made else {
+            // There was nobody to ask, so everybody has had their time.
+            self.deadline = Some(Instant::now());
+            return;
+        };
+        self.give_time(request, kept_by);
+        if let Some(spans) = &self.spans {
+            spans.asked(request.ask);
+        }
+        if request.ask == Ask::CloseStdin {
+            self.closes_stdin = Some(request);
+            self.close_stdin_once_it_is_heard();
+        }
+    }
+
+    /// Counted from here, so that nobody is killed before the grace is over.
+    fn give_time(&mut self, request: Request, kept_by: Option<GraceKeptBy>) {
+        let over = Instant::now().checked_add(request.time);
+        self.grace_over = over.filter(|_| request.is_last);
         self.deadline = match kept_by {
             // It kills in time, unless it is hindered.
-            Some(GraceKeptBy::Hold) => self.grace_over.and_then(|over| over.checked_add(HINDERED)),
-            Some(GraceKeptBy::Supervisor) | None => self.grace_over,
+            Some(GraceKeptBy::Hold) => over.and_then(|over| over.checked_add(HINDERED)),
+            Some(GraceKeptBy::Supervisor) | None => over,
         };
+    }
+
+    /// Closed sooner, it could be the end of a child that nobody is known to have asked, and that would be an end by itself.
+    fn close_stdin_once_it_is_heard(&mut self) {
+        if self.hold.as_ref().is_none_or(|hold| !hold.has_asked()) {
+            return;
+        }
+        if let Some(request) = self.close_stdin().filter(|request| !request.is_last) {
+            self.give_time(request, None);
+        }
+    }
+
+    pub(super) fn is_about_to_close_stdin(&self) -> bool {
+        self.closes_stdin.is_some()
+    }
+
+    /// Ends the child's input, if that is what was asked by.
+    fn close_stdin(&mut self) -> Option<Request> {
+        let request = self.closes_stdin.take()?;
+        self.intakes.stdin.close();
+        self.common.close_stdin();
+        Some(request)
     }
 
     fn kill(&mut self, because: Happening) {
@@ -555,8 +612,13 @@ impl Case {
         let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
         let since_start = |instant| since(self.started, instant);
         let settled = ending.settled.unwrap_or(now);
+        let asked = self.ladder.asked();
         let stop = ending.stop.as_ref().map(|stop| StopReceipt {
             reason: stop.reason,
+            rung: match (stop.killed, asked) {
+                (None, Some(ask)) => StopRung::Asked(ask),
+                (Some(_), _) | (None, None) => StopRung::Killed,
+            },
             asked_after: since_start(stop.asked),
             killed: stop.killed.map(|(at, because)| Kill { after: since(stop.asked, at), because }),
             took: since(stop.asked, settled),
@@ -598,6 +660,14 @@ impl Drop for Late {
     fn drop(&mut self) {
         self.common.lose(Parts::default().with(Part::Lingering));
     }
+}
+
+/// What is left of the time after the end of a child's input, which may have ended before. `None` if it never was ours.
+fn had_its_time(time: Duration, common: &Common, intakes: &Intakes) -> Option<Duration> {
+    let closed = intakes.stdin.closed().or_else(|| common.stdin_closed());
+    let is_open = intakes.stdin.has_more() || common.has_stdin();
+    let had = closed.map(|closed| closed.elapsed()).or_else(|| is_open.then_some(Duration::ZERO))?;
+    Some(time.saturating_sub(had))
 }
 
 /// Whether everybody on this rung was killed, so that the wait for their end has a bound.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use super::{Case, Key};
+use crate::run::Common;
 use crate::sys::Poller;
 
 /// What the supervisor can be told.
@@ -19,6 +20,8 @@ pub(crate) enum Message {
     TokenRang(Key),
     /// Whoever takes a run's events has room again.
     Resume(Key),
+    /// Nobody writes to the run's stdin any more.
+    EndInput(Arc<Common>),
 }
 
 /// Who wants a run to end.
@@ -61,7 +64,7 @@ impl Mailbox {
         let must_wake = match &message {
             // Every start would cost a wake-up.
             Message::Watch(case) => case.needs_attention(),
-            Message::Stop(..) | Message::TokenRang(_) | Message::Resume(_) => true,
+            Message::Stop(..) | Message::TokenRang(_) | Message::Resume(_) | Message::EndInput(_) => true,
         };
         let mut queue = self.queue();
         if self.is_closed() {
@@ -125,6 +128,10 @@ impl Door {
 
     pub(crate) fn resume(&self) {
         self.mailbox.send(Message::Resume(self.key));
+    }
+
+    pub(crate) fn end_input(&self, common: Arc<Common>) {
+        self.mailbox.send(Message::EndInput(common));
     }
 
     /// A waker that has the supervisor ask the run's token again, so that a token needs no task and no runtime.

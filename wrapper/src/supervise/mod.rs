@@ -21,6 +21,7 @@ pub(crate) use mail::{Door, Mailbox, Message, Wish};
 
 use crate::contain;
 use crate::room::Room;
+use crate::run::Common;
 use crate::sys::{self, Token};
 
 /// Which run.
@@ -137,6 +138,7 @@ impl Supervisor {
                 Message::Stop(key, wish) => self.with(key, |case| case.wish(wish)),
                 Message::TokenRang(key) => self.with(key, Case::ask_token),
                 Message::Resume(key) => self.with(key, Case::resume_output),
+                Message::EndInput(common) => self.end_input(&common),
             }
         }
     }
@@ -152,6 +154,13 @@ impl Supervisor {
         if let Some(case) = self.cases.get_mut(&key) {
             act(case);
             self.touched.push(key);
+        }
+    }
+
+    fn end_input(&self, common: &Common) {
+        // A stop that is about to close it has its reasons to do so a moment later.
+        if self.cases.get(&common.entry.key()).is_none_or(|case| !case.is_about_to_close_stdin()) {
+            common.close_stdin();
         }
     }
 

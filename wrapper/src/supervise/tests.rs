@@ -11,6 +11,7 @@ use crate::input::Feeder;
 use crate::minder::{About, Minder, Registry, RunEntry};
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
 use crate::output::{Intake, Overflow};
+use crate::plan::{Ask, StopPlan};
 use crate::run::{Common, Event, Report};
 use crate::state::{Move, State};
 
@@ -37,7 +38,7 @@ impl Hold for Puppet {
         self.ended.load(Ordering::SeqCst)
     }
 
-    fn ask(&mut self, _: Duration) -> GraceKeptBy {
+    fn ask(&mut self, _: Ask, _: Option<Duration>) -> GraceKeptBy {
         // Without the hook that would write a message to the test's output.
         if self.panics_when_asked {
             std::panic::resume_unwind(Box::new("a fault"));
@@ -105,6 +106,7 @@ fn open_for(
         containment: Containment::Group,
         hold: Box::new(puppet.clone()),
         limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
+        stop_plan: StopPlan::default(),
         intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
         started: Instant::now(),

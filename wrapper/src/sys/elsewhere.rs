@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::outcome::Left;
+use crate::plan::Ask;
 
 pub(crate) type Token = u64;
 
@@ -187,7 +188,7 @@ impl Leader {
         match *self {}
     }
 
-    pub(crate) fn ask_group(&self) {
+    pub(crate) fn ask_group(&self, _: Ask) {
         match *self {}
     }
 

@@ -31,6 +31,8 @@ mod silence;
 mod start;
 #[path = "../promises/status.rs"]
 mod status;
+#[path = "../promises/stop_plan.rs"]
+mod stop_plan;
 #[path = "../promises/stray.rs"]
 mod stray;
 #[path = "../promises/survivors.rs"]

@@ -20,6 +20,7 @@ mod silence;
 mod start;
 mod states;
 mod status;
+mod stop_plan;
 mod stray;
 mod survivors;
 mod table;

@@ -43,6 +43,7 @@ fn source(module: &str) -> &'static str {
         "silence" => include_str!("silence.rs"),
         "start" => include_str!("start.rs"),
         "status" => include_str!("status.rs"),
+        "stop_plan" => include_str!("stop_plan.rs"),
         "supervise" => include_str!("../../src/supervise/tests.rs"),
         "survivors" => include_str!("survivors.rs"),
         "unbound" => include_str!("unbound.rs"),

@@ -18,6 +18,7 @@ use rustix::process::{
 use super::birth::Newborn;
 use super::poller::{Poller, Token, Watch};
 use crate::outcome::{Left, Proof, Survivor, WhyAlive};
+use crate::plan::{Ask, StopSignal};
 
 /// Makes the child the leader of a group of its own before its first instruction.
 pub(crate) fn lead_own_group(command: &mut Command) {
@@ -85,8 +86,11 @@ impl Leader {
     }
 
     /// Asks everybody in the group to end. A stopped process would not notice, so it is continued.
-    pub(crate) fn ask_group(&self) {
-        self.signal_group(&[Signal::TERM, Signal::CONT]);
+    pub(crate) fn ask_group(&self, ask: Ask) {
+        match signal_of(ask) {
+            Some(signal) => self.signal_group(&[signal, Signal::CONT]),
+            None => self.signal_group(&[Signal::CONT]),
+        }
     }
 
     /// Kills everybody in the group at once: the kernel lets no member fork past it.
@@ -161,6 +165,19 @@ fn signal_group_by_handle(leader: &Watch, signal: Signal) {
             PIDFD_SIGNAL_PROCESS_GROUP,
         );
     }
+}
+
+/// The signal by which something is asked, if it is.
+pub(super) fn signal_of(ask: Ask) -> Option<Signal> {
+    let Ask::Signal(signal) = ask else { return None };
+    Some(match signal {
+        StopSignal::Hangup => Signal::HUP,
+        StopSignal::Interrupt => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Terminate => Signal::TERM,
+        StopSignal::User1 => Signal::USR1,
+        StopSignal::User2 => Signal::USR2,
+    })
 }
 
 /// A group whose leader was reaped: it is looked at and never signalled.

@@ -26,11 +26,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::adoption::Adoption;
 use super::birth::{Newborn, NotStarted, Strings, environment, failed, start_helper};
-use super::group::{OrphanedSession, is_alive, sweep_session};
+use super::group::{OrphanedSession, is_alive, signal_of, sweep_session};
 use super::image::Image;
 use super::pipe::ChildEnd;
 use super::poller::{Poller, Token, Watch};
-use super::wire::{Kind, Order, REPORT_BYTES, Report, Request};
+use super::wire::{AskOrder, Kind, Order, REPORT_BYTES, Report, Request};
+use crate::plan::Ask;
 
 /// What people see in a list of processes before the arguments of the program.
 pub(super) const NAME: &CStr = c"childminder-nanny";
@@ -279,12 +280,15 @@ impl Nanny {
         self.is_gone && self.report().kind != Kind::Empty
     }
 
-    /// Has everybody asked to end, and killed when the grace is over.
-    pub(crate) fn order_to_ask(&self, grace: Duration) {
-        let mut order = [Order::Ask as u8; 9];
-        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        order[1..].copy_from_slice(&grace_ns.to_ne_bytes());
-        self.order(&order);
+    /// Has everybody asked to end, and killed when the grace is over, if there is one.
+    pub(crate) fn order_to_ask(&self, ask: Ask, grace: Option<Duration>) {
+        let signal = signal_of(ask).map_or(0, Signal::as_raw);
+        let grace = grace.unwrap_or(Duration::MAX);
+        let order = AskOrder {
+            signal: u8::try_from(signal).expect("a signal's number is small"),
+            grace_ns: u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.order(&order.encode());
     }
 
     /// Has everybody killed.
