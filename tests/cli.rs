@@ -83,8 +83,7 @@ fn list_is_one_json_document() {
 
 #[test]
 fn zoo_is_one_json_document_and_its_exit_code_says_whether_all_is_as_meant() {
-    let output =
-        headcount(&["zoo", "--animal", "panics-at-a-second-cancel", "--cases", "40", "--format", "json"]);
+    let output = headcount(&["zoo", "--animal", "panics-at-a-second-cancel", "--format", "json"]);
     let document: Value = serde_json::from_str(&stdout(&output)).expect("one JSON document");
     assert_eq!(document["schema"], 1);
     let [animal] = document["animals"].as_array().expect("a list of animals").as_slice() else {
@@ -95,21 +94,26 @@ fn zoo_is_one_json_document_and_its_exit_code_says_whether_all_is_as_meant() {
         (&Value::from("panics-at-a-second-cancel"), &Value::from("K5"), &Value::from(true))
     );
     let number = |field: &str| animal[field].as_u64().unwrap_or_else(|| panic!("{field}: {animal}"));
-    assert!((1..=40).contains(&number("cases")), "{animal}");
+    assert!(number("cases") >= 1, "{animal}");
     assert!((2..=3).contains(&number("ops")) && (1..=3).contains(&number("nodes")), "{animal}");
     let accusations = animal["others"].as_array().expect("a list of rules").iter();
     let strays = accusations.filter(|other| other["level"] == "must" && other["related"].is_null()).count();
-    let is_as_meant = strays == 0 && document["control"].as_array().is_some_and(Vec::is_empty);
-    assert_eq!(output.status.code(), Some(if is_as_meant { 0 } else { 10 }), "{document}");
+    assert_eq!((strays, &document["control"]), (0, &serde_json::json!([])), "{document}");
+    assert_eq!((&animal["standing"], output.status.code()), (&"as-meant".into(), Some(0)), "{document}");
 }
 
 #[test]
-fn zoo_ends_with_10_where_no_generated_case_shows_an_animal() {
-    let words = ["zoo", "--animal", "zoo:leaks-a-thread", "--cases", "1", "--shrink", "not"];
-    let output = headcount(&words);
-    let text = stdout(&output);
-    assert_eq!(output.status.code(), Some(10), "{text}");
-    assert!(text.contains("leaks-a-thread  T1") && text.contains(">1"), "{text}");
+fn zoo_ends_with_10_where_no_generated_case_shows_an_animal_and_with_12_where_it_did_not_get_all_its_cases() {
+    let words = ["zoo", "--animal", "zoo:leaks-a-thread", "--shrink", "not"];
+    for (bounds, code, told) in [
+        (["--cases", "1"], 10, "no generated case shows it"),
+        (["--budget", "1ms"], 12, "not known whether it is as it should be"),
+    ] {
+        let output = headcount(&[&words[..], &bounds].concat());
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains("leaks-a-thread  T1") && text.contains(told), "{text}");
+    }
 }
 
 #[test]

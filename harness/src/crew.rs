@@ -19,13 +19,14 @@ use crate::trace::{CaseEnd, Tier, Trace, What};
 use crate::warden::{Finished, Message};
 use crate::workplace::Workplace;
 
+mod timed;
+
+use timed::{Place, ROOM};
+
 /// How long a warden may take to enter its container.
 const READY_CAP: Duration = Duration::from_secs(20);
 /// How long a warden may take for a case: far more than the caps inside a case allow together.
 const CASE_CAP: Duration = Duration::from_secs(150);
-/// Cases about time that run at once, for each core. They mostly wait; how late the machine is meanwhile is measured, and
-/// lateness within that is no verdict.
-const TIMED_A_CORE: usize = 4;
 /// How long a probe of a tier may take.
 const PROBE_CAP: Duration = Duration::from_secs(10);
 
@@ -278,23 +279,29 @@ impl Crew {
     ) -> Result<(), CrewError> {
         let began = Instant::now();
         let (sender, results) = mpsc::channel();
-        let mut state = Rounds { going: true, timed_under_way: 0, put_back: None, under_way: 0 };
+        let mut state = Rounds { going: true, put_back: None, waits_for_room: false, under_way: 0 };
         loop {
             for index in 0..self.wardens.len() {
                 if self.wardens[index].is_none() {
                     continue;
                 }
-                let Some(scenario) = state.next(source) else { break };
+                let Some((scenario, place)) = state.next(source, || sender.clone()) else { break };
                 let warden = self.wardens[index].take().expect("it was just looked at");
                 state.under_way += 1;
-                warden.begin(index, Case { scenario, subject: subject.clone(), overhead }, sender.clone());
+                let case = Case { scenario, subject: subject.clone(), overhead };
+                warden.begin(index, case, place, sender.clone());
             }
-            if state.under_way == 0 {
+            if state.under_way == 0 && !state.waits_for_room {
                 break;
             }
-            let done: Done = results.recv().expect("the crew itself holds a sender");
+            let done = match results.recv().expect("the crew itself holds a sender") {
+                News::Done(done) => *done,
+                News::Room => {
+                    state.waits_for_room = false;
+                    continue;
+                }
+            };
             state.under_way -= 1;
-            state.timed_under_way -= usize::from(is_about_time(&done.case.scenario));
             self.wardens[done.index] = Some(match done.warden {
                 Some(warden) => warden,
                 None => self.start_warden()?,
@@ -366,36 +373,52 @@ impl Source for Once {
     }
 }
 
+/// What a run of the crew waits for.
+enum News {
+    Done(Box<Done>),
+    /// There may be room for the case about time that was put back.
+    Room,
+}
+
 /// What is under way in a run of the crew.
 struct Rounds {
     going: bool,
-    timed_under_way: usize,
     put_back: Option<Scenario>,
+    /// It will be told when there is room for what was put back.
+    waits_for_room: bool,
     under_way: usize,
 }
 
 impl Rounds {
     /// The next scenario that may start now. One about time is put back while enough of them are under way, and until it has begun no
     /// other is asked for: what a source gives may depend on what came of those before.
-    fn next(&mut self, source: &mut dyn Source) -> Option<Scenario> {
-        if !self.going {
+    fn next(
+        &mut self,
+        source: &mut dyn Source,
+        told: impl FnOnce() -> mpsc::Sender<News>,
+    ) -> Option<(Scenario, Option<Place>)> {
+        if !self.going || self.waits_for_room {
             // Whoever wants to stop does not get what was put back either.
             return None;
         }
         let scenario = self.put_back.take().or_else(|| source.next())?;
-        if is_about_time(&scenario) {
-            if self.timed_under_way >= cores() * TIMED_A_CORE {
-                self.put_back = Some(scenario);
-                return None;
-            }
-            self.timed_under_way += 1;
+        if !is_about_time(&scenario) {
+            return Some((scenario, None));
         }
-        Some(scenario)
+        let told = told();
+        // The run may be over by then, and nobody is to be told.
+        match ROOM.take(move || drop(told.send(News::Room))) {
+            Some(place) => Some((scenario, Some(place))),
+            None => {
+                (self.put_back, self.waits_for_room) = (Some(scenario), true);
+                None
+            }
+        }
     }
 }
 
 /// Whether a scenario is directed at a rule about time.
-fn is_about_time(scenario: &Scenario) -> bool {
+pub(crate) fn is_about_time(scenario: &Scenario) -> bool {
     scenario.rules.iter().any(|rule| rule.starts_with('D') || ["X3", "C3"].contains(&rule.as_str()))
 }
 
@@ -443,7 +466,6 @@ struct Warden {
 /// A case that is finished, with the warden that ran it if that is still of use.
 struct Done {
     index: usize,
-    case: Case,
     warden: Option<Warden>,
     finished: Finished,
     began: Instant,
@@ -469,21 +491,22 @@ impl Warden {
         }
     }
 
-    /// Runs a case in a thread of its own and sends what became of it.
-    fn begin(mut self, index: usize, case: Case, results: mpsc::Sender<Done>) {
+    /// Runs a case in a thread of its own and sends what became of it, once its place is free again.
+    fn begin(mut self, index: usize, case: Case, place: Option<Place>, results: mpsc::Sender<News>) {
         std::thread::spawn(move || {
             let began = Instant::now();
             let done = match self.run(&case) {
-                Ok(finished) => Done { index, case, warden: Some(self), finished, began },
+                Ok(finished) => Done { index, warden: Some(self), finished, began },
                 Err(why) => {
                     let mut trace = crate::run::empty_trace(&case, Tier::T1);
                     trace.end = CaseEnd::OurFault(format!("the warden was lost: {why}"));
                     let finished = Finished { trace: Box::new(trace), own_us: 0, total_us: 0 };
-                    Done { index, case, warden: None, finished, began }
+                    Done { index, warden: None, finished, began }
                 }
             };
+            drop(place);
             // Nobody receives any more: the crew is being dropped.
-            drop(results.send(done));
+            drop(results.send(News::Done(Box::new(done))));
         });
     }
 
@@ -557,21 +580,32 @@ mod tests {
     }
 
     #[test]
-    fn of_cases_about_time_one_is_put_back_and_none_begins_after_the_end() {
+    fn of_cases_about_time_one_is_put_back_until_there_is_room_and_none_begins_after_the_end() {
+        // Nobody else in this process has a place: no other of these tests runs a case.
         let mut source = Timed { given: 0 };
-        let mut rounds = Rounds { going: true, timed_under_way: 0, put_back: None, under_way: 0 };
-        let room = cores() * TIMED_A_CORE;
-        for _ in 0..room {
-            assert!(rounds.next(&mut source).is_some());
+        let (sender, news) = mpsc::channel();
+        let rounds = || Rounds { going: true, put_back: None, waits_for_room: false, under_way: 0 };
+        let (mut rounds, mut others) = (rounds(), rounds());
+        let size = timed::Room::size();
+        let mut places = Vec::new();
+        // Two crews share the room.
+        for _ in 0..size / 2 {
+            for each in [&mut rounds, &mut others] {
+                places.push(each.next(&mut source, || sender.clone()).expect("there is room"));
+            }
         }
-        assert!(rounds.next(&mut source).is_none() && rounds.next(&mut source).is_none());
-        assert_eq!(source.given, room + 1);
-        rounds.timed_under_way -= 1;
-        assert!(rounds.next(&mut source).is_some());
-        assert_eq!((source.given, rounds.timed_under_way), (room + 1, room));
-        assert!(rounds.next(&mut source).is_none());
-        rounds.timed_under_way = 0;
-        rounds.going = false;
-        assert!(rounds.next(&mut source).is_none());
+        assert!(rounds.next(&mut source, || sender.clone()).is_none());
+        assert!(rounds.next(&mut source, || sender.clone()).is_none());
+        assert_eq!(source.given, size + 1);
+        assert!(news.try_recv().is_err());
+        drop(places.pop());
+        assert!(matches!(news.try_recv(), Ok(News::Room)));
+        rounds.waits_for_room = false;
+        places.push(rounds.next(&mut source, || sender.clone()).expect("there is room again"));
+        assert_eq!(source.given, size + 1);
+        assert!(rounds.next(&mut source, || sender.clone()).is_none());
+        places.clear();
+        (rounds.waits_for_room, rounds.going) = (false, false);
+        assert!(rounds.next(&mut source, || sender.clone()).is_none());
     }
 }

@@ -14,7 +14,7 @@ use crate::report::json;
 use crate::report::paint::Paint;
 use crate::verdict::Level;
 use crate::zoo::survey::{
-    self, Break, Comparison, Control, Entry, Median, Origin, Plan, SMALL, Shrink, Survey,
+    self, Break, Comparison, Control, Entry, Median, Origin, Others, Plan, SMALL, Shrink, Standing, Survey,
 };
 use crate::zoo::{self, ANIMALS, Animal};
 
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Animals to look at, by name; by default all.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     animal: Vec<String>,
-    /// How many generated cases an animal gets at most until it is caught; the directed ones all run.
+    /// How many generated cases an animal gets at most until it is caught; its own directed ones all run.
     #[arg(long, value_name = "N", default_value_t = survey::DEFAULT_CASES)]
     cases: u64,
     /// The time for all animals together, such as 60s; it bounds generated cases and shrinking only.
@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// Seed of the generated scenarios.
     #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
     seed: u64,
+    /// Run every directed scenario of every rule against each animal, and not only one of each other rule.
+    #[arg(long)]
+    all_directed: bool,
     /// Count also how many plainly drawn cases it takes until an animal is caught.
     #[arg(long)]
     compare_plain: bool,
@@ -68,7 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         cases: arguments.cases,
         budget: arguments.budget.map(Span::get),
         seed: arguments.seed,
-        every: 1,
+        others: if arguments.all_directed { Others::All } else { Others::OneOfEachRule },
         from: 0,
         shrink: match arguments.shrink {
             ShrinkChoice::Not => Shrink::Not,
@@ -90,10 +93,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         terminal::complain(fault);
         return Ok(Exit::OurFault);
     }
-    Ok(match (survey.interrupted, survey.is_as_meant()) {
+    Ok(match (survey.interrupted, survey.standing()) {
         (true, _) => Exit::Interrupted,
-        (false, true) => Exit::Clean,
-        (false, false) => Exit::MustBroken,
+        (false, Standing::AsMeant) => Exit::Clean,
+        (false, Standing::NotKnown) => Exit::Unknown,
+        (false, Standing::Fault) => Exit::MustBroken,
     })
 }
 
@@ -142,16 +146,17 @@ fn render(survey: &Survey) -> String {
 }
 
 fn line(entry: &Entry, width: usize) -> String {
-    let caught = match (entry.caught, &entry.not_run) {
+    let caught = match (entry.is_caught(), &entry.not_run) {
         (true, _) => Paint::Good.on("caught  "),
         (false, Some(_)) => Paint::Dim.on("not run "),
+        (false, None) if entry.not_known().is_some() => Paint::Dim.on("not seen"),
         (false, None) => Paint::Bad.on("NOT SEEN"),
     };
     let cases = searched(entry.cases, entry.tried, entry.is_unseen_in_generated());
     let plain = entry.plain.map(|plain| format!("  {}", searched(plain.cases, plain.tried, false)));
     let plain = plain.unwrap_or_default();
     let large = entry.is_too_large();
-    let (ops, nodes) = (size(entry.ops, 3, large), size(entry.nodes, 5, large));
+    let (ops, nodes) = (size(entry.ops(), 3, large), size(entry.nodes(), 5, large));
     let also = entry.others.iter().map(also).collect::<Vec<_>>().join(" ");
     let (name, rule) = (entry.name, entry.rule);
     let line = format!("{name:width$}  {rule:<4}  {caught}  {cases}{plain}  {ops}  {nodes}  {also}");
@@ -184,8 +189,9 @@ fn also(other: &Break) -> String {
 
 fn faults(entry: &Entry) -> String {
     let mut text = String::new();
-    match (entry.caught, &entry.not_run) {
+    match (entry.is_caught(), &entry.not_run) {
         (true, _) => {}
+        (false, None) if entry.not_known().is_some() => {}
         (false, Some(why)) => {
             text += &format!("\n{}: {} is not run: {}\n", entry.name, entry.rule, for_terminal(why));
         }
@@ -194,7 +200,10 @@ fn faults(entry: &Entry) -> String {
             text += &format!("\n{}: {} did not see it: {sentence}\n", entry.name, entry.rule);
         }
     }
-    if entry.caught && entry.is_unseen_in_generated() {
+    if let Some(why) = entry.not_known() {
+        text += &format!("\n{}: not known whether it is as it should be: {why}\n", entry.name);
+    }
+    if entry.is_caught() && entry.is_unseen_in_generated() {
         text += &format!("\n{}: no generated case shows it, and nothing says why\n", entry.name);
     }
     if let Some(smallest) = entry.smallest.as_ref().filter(|_| entry.is_too_large()) {
@@ -217,7 +226,7 @@ fn reasons(survey: &Survey) -> String {
     let mut text = String::new();
     for entry in &survey.animals {
         let is_over =
-            entry.ops.is_some_and(|ops| ops > SMALL) || entry.nodes.is_some_and(|nodes| nodes > SMALL);
+            entry.ops().is_some_and(|ops| ops > SMALL) || entry.nodes().is_some_and(|nodes| nodes > SMALL);
         if let Some(large) = entry.is_large.filter(|_| is_over) {
             text += &format!("\n{}: up to {} ops, because {}\n", entry.name, large.ops, large.why);
         }
@@ -229,7 +238,7 @@ fn reasons(survey: &Survey) -> String {
 }
 
 fn summary(survey: &Survey) -> String {
-    let caught = survey.animals.iter().filter(|entry| entry.caught).count();
+    let caught = survey.animals.iter().filter(|entry| entry.is_caught()).count();
     let mut soon = survey.animals.iter().filter_map(|entry| entry.cases).collect::<Vec<_>>();
     soon.sort_unstable();
     let median = soon.get(soon.len() / 2);
@@ -260,9 +269,13 @@ fn compared(comparison: &Comparison) -> String {
         (false, true) => "at least ",
         (true, _) => "about ",
     };
+    let left_out = match comparison.left_out {
+        0 => String::new(),
+        count => format!(" Left out, because the time was over before: {count}."),
+    };
     format!(
         "Cases until an animal is seen, by the median of {}: generated {}; plainly drawn {}; {bound}{:.1} times as many.\n\
-        Who is never seen counts as one case more than it got.\n",
+        Who is never seen counts as one case more than it got.{left_out}\n",
         comparison.animals,
         told(comparison.generated),
         told(comparison.plain),
@@ -274,7 +287,7 @@ fn compared(comparison: &Comparison) -> String {
 mod tests {
     use super::*;
     use crate::trace::Tier;
-    use crate::zoo::survey::tests::{accused_of, caught, with_ops};
+    use crate::zoo::survey::tests::{accused_of, caught, unseen, with_ops};
     use crate::zoo::survey::{Large, Search};
 
     #[test]
@@ -293,16 +306,8 @@ mod tests {
                 ..caught("accused")
             },
             Entry { plain: plain(None), is_large: Some(six), ..with_ops(caught("large"), 6) },
-            Entry {
-                plain: plain(None),
-                caught: false,
-                smallest: None,
-                cases: None,
-                tried: 150,
-                nodes: None,
-                ops: None,
-                ..caught("unseen")
-            },
+            Entry { plain: plain(None), ..unseen("unseen", 150) },
+            Entry { plain: plain(None), ..unseen("too-late", 5) },
         ];
         let comparison = Some(survey::compare(&animals));
         let survey = Survey {
@@ -322,18 +327,21 @@ mod tests {
         accused          Z1    caught        1   >150    0      1  S1 t3 Z3!
         large            Z1    caught        1   >150    6      1
         unseen           Z1    NOT SEEN   >150   >150    –      –
+        too-late         Z1    not seen     >5   >150    –      –
 
         accused: Z3 accuses it in some-case, and nothing says why: it does that
 
         unseen: Z1 did not see it: It does something else than it should.
 
+        too-late: not known whether it is as it should be: it was not seen in 5 generated cases, and did not get all 150
+
         the keeper without a flaw: D2 accuses it in some-case, and nothing says why: it does that
 
         large: up to 6 ops, because growth is told from three runs
 
-        3 of 4 animals caught by the rule meant for them, by a median of 1 generated cases; 3 cases shrunk; tier t3, seed 1.
+        3 of 5 animals caught by the rule meant for them, by a median of 1 generated cases; 3 cases shrunk; tier t3, seed 1.
         Cases until an animal is seen, by the median of 4: generated 1 (1 never seen); plainly drawn at least 151 (3 never seen); at least 151.0 times as many.
-        Who is never seen counts as one case more than it got.
+        Who is never seen counts as one case more than it got. Left out, because the time was over before: 1.
         cases: the first generated case that shows it. ops, nodes: of the scenario that shows it, shrunk at least until it is small.
         also: further rules that it breaks and the keeper without a flaw keeps; with ! a must rule that nothing explains, in
         small letters one that is no must.

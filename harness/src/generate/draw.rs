@@ -113,7 +113,10 @@ fn fed() -> impl Strategy<Value = u64> {
 }
 
 fn node(style: Style) -> impl Strategy<Value = Node> {
-    let writes = one_of!(style, 6 => Just(0), 3 => 1..=4096_u64, 1 => Just(16 * 1024));
+    let writes = match style {
+        Style::Plain => (0..=16 * 1024_u64).boxed(),
+        Style::Keen => one_of!(style, 6 => Just(0), 3 => 1..=4096_u64, 1 => Just(16 * 1024)).boxed(),
+    };
     let holds = one_of!(style,
         15 => Just(Vec::new()),
         4 => Just(vec![Stdio::Stdout]),
@@ -184,11 +187,12 @@ fn shell() -> impl Strategy<Value = Shell> {
 }
 
 fn manner(style: Style) -> impl Strategy<Value = Manner> {
-    let takes = || on_grid(&[1, 5, 20, 50, 150]);
+    let takes = || on_grid(style, &[1, 5, 20, 50, 150]);
     one_of!(style,
         12 => Just(Manner::Plain),
-        4 => Just(Manner::Logs),
-        2 => Just(Manner::LogsAll),
+        2 => Just(Manner::Logs),
+        // Who is killed unasked is told only by somebody who would have told of any other signal too.
+        6 => Just(Manner::LogsAll),
         4 => any::<u8>().prop_map(Manner::Exits),
         4 => takes().prop_map(Manner::Slow),
         2 => takes().prop_map(Manner::CleansUp),
@@ -197,7 +201,7 @@ fn manner(style: Style) -> impl Strategy<Value = Manner> {
         1 => (1..=3_u32).prop_map(Manner::IgnoresFirst),
         4 => Just(Manner::Blocks),
         2 => (1..=3_u8).prop_map(Manner::Forks),
-        1 => (on_grid(&[0, 1, 5, 20, 50]), 1..=4096_u64).prop_map(|(after, bytes)| Manner::WritesLater(after, bytes)),
+        1 => (on_grid(style, &[0, 1, 5, 20, 50]), 1..=4096_u64).prop_map(|(after, bytes)| Manner::WritesLater(after, bytes)),
     )
 }
 
@@ -261,14 +265,14 @@ fn unexecutable() -> impl Strategy<Value = Unexecutable> {
 fn life(style: Style) -> impl Strategy<Value = Life> {
     one_of!(style,
         40 => Just(Life::Hangs),
-        6 => on_grid(&[1, 2, 5, 10]).prop_map(Life::Streams),
+        6 => on_grid(style, &[1, 2, 5, 10]).prop_map(Life::Streams),
         2 => flood(style).prop_map(Life::Floods),
-        4 => (on_grid(&[1, 2, 5]), 2..=12_u32).prop_map(|(every, most)| Life::ForksAtRate(every, most)),
+        4 => (on_grid(style, &[1, 2, 5]), 2..=12_u32).prop_map(|(every, most)| Life::ForksAtRate(every, most)),
         4 => (1..=3_u32).prop_map(Life::LeavesZombies),
         4 => Just(Life::StopsItself),
         2 => Just(Life::ReadsStdin),
         2 => Just(Life::Busy),
-        2 => on_grid(&[1, 5, 20]).prop_map(Life::SleepsInChunks),
+        2 => on_grid(style, &[1, 5, 20]).prop_map(Life::SleepsInChunks),
         2 => any::<bool>().prop_map(|half| Life::Talks { half }),
     )
 }
@@ -305,7 +309,7 @@ fn ending(style: Style, shape: Shape) -> impl Strategy<Value = Ending> {
             Verb::CloseStdin,
             Verb::Write(10),
         ]);
-        let pause = on_grid(&[0, 5, 20, 100]);
+        let pause = on_grid(style, &[0, 5, 20, 100]);
         endings.extend([
             (14, Just(Ending::Drop).boxed()),
             (12, (then, eighths()).prop_map(|(verb, eighths)| Ending::InGrace(verb, eighths)).boxed()),
@@ -380,7 +384,7 @@ fn hindrance(style: Style) -> impl Strategy<Value = Hindrance> {
 fn exit(style: Style) -> impl Strategy<Value = Exit> {
     let signals =
         vec![Signal::Term, Signal::Kill, Signal::Int, Signal::Hup, Signal::Usr1, Signal::Pipe, Signal::Abrt];
-    let takes = on_grid(&[1, 5, 20, 50]);
+    let takes = on_grid(style, &[1, 5, 20, 50]);
     let how = one_of!(style,
         6 => Just(How::Code(0)),
         8 => any::<u8>().prop_map(How::Code),
@@ -403,13 +407,19 @@ fn exchange(style: Style) -> impl Strategy<Value = (Exit, u64)> {
 }
 
 /// How many runs one after the other: enough to see something grow.
-fn repeats(style: Style) -> impl Strategy<Value = u32> {
-    one_of!(style, 1 => 2..=5_u32, 1 => 6..=8_u32)
+fn repeats(style: Style) -> BoxedStrategy<u32> {
+    match style {
+        Style::Plain => (2..=8_u32).boxed(),
+        Style::Keen => one_of!(style, 1 => 2..=5_u32, 1 => 6..=8_u32).boxed(),
+    }
 }
 
 /// How many bytes to each stream: much, or so much that whoever keeps it shows.
-fn flood(style: Style) -> impl Strategy<Value = u64> {
-    one_of!(style, 3 => Just(2 << 20), 1 => Just(20 << 20))
+fn flood(style: Style) -> BoxedStrategy<u64> {
+    match style {
+        Style::Plain => (2 << 20..=20_u64 << 20).boxed(),
+        Style::Keen => one_of!(style, 3 => Just(2 << 20), 1 => Just(20 << 20)).boxed(),
+    }
 }
 
 fn gate(style: Style) -> impl Strategy<Value = Gate> {
@@ -433,16 +443,24 @@ fn delay(style: Style) -> BoxedStrategy<Span> {
     match style {
         Style::Plain => (0..=400_u64).prop_map(Span::from_millis).boxed(),
         Style::Keen => {
-            prop_oneof![14 => Just(Span::ZERO), 14 => on_grid(&[1, 2, 5, 10, 20, 50]), 1 => on_grid(&[400])]
+            prop_oneof![14 => Just(Span::ZERO), 14 => on_grid(style, &[1, 2, 5, 10, 20, 50]), 1 => on_grid(style, &[400])]
                 .boxed()
         }
     }
 }
 
 fn limits(style: Style) -> impl Strategy<Value = Limits> {
-    let timeout = one_of!(style, 1 => Just(Span::ZERO), 1 => on_grid(&[1, 5]), 9 => on_grid(&[20, 30, 50, 75, 100, 150]));
-    let grace = on_grid(&[5, 10, 20, 50, 100]);
-    let drain = on_grid(&[50, 100, 200]);
+    let timeout = match style {
+        Style::Plain => on_grid(style, &[0, 150]),
+        Style::Keen => one_of!(style,
+            1 => Just(Span::ZERO),
+            1 => on_grid(style, &[1, 5]),
+            9 => on_grid(style, &[20, 30, 50, 75, 100, 150]),
+        )
+        .boxed(),
+    };
+    let grace = on_grid(style, &[5, 10, 20, 50, 100]);
+    let drain = on_grid(style, &[50, 100, 200]);
     (timeout, grace, drain).prop_map(|(timeout, grace, drain)| Limits {
         timeout: Some(timeout),
         grace: Some(grace),
@@ -450,6 +468,10 @@ fn limits(style: Style) -> impl Strategy<Value = Limits> {
     })
 }
 
-fn on_grid(millis: &[u64]) -> impl Strategy<Value = Span> + use<> {
-    select(millis.iter().copied().map(Span::from_millis).collect::<Vec<_>>())
+/// One of these times; of a plain style any from the first to the last.
+fn on_grid(style: Style, millis: &[u64]) -> BoxedStrategy<Span> {
+    match style {
+        Style::Plain => (millis[0]..=millis[millis.len() - 1]).prop_map(Span::from_millis).boxed(),
+        Style::Keen => select(millis.iter().copied().map(Span::from_millis).collect::<Vec<_>>()).boxed(),
+    }
 }

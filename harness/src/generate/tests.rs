@@ -181,6 +181,18 @@ fn a_plain_generator_waits_for_times_alone_and_keeps_the_limits() {
 }
 
 #[test]
+fn a_plain_generator_prefers_no_timeout_to_another() {
+    let generator = Generator::styled(1, Shape::default(), Style::Plain);
+    let timeouts = (0..2000).filter_map(|index| generator.scenario(index).limits.timeout);
+    let timeouts: Vec<u64> = timeouts.filter_map(|it| it.get().as_millis().try_into().ok()).collect();
+    // Of each fourth of the range as many as chance explains. The largest timeout is in none.
+    let in_fourth = |fourth: u64| timeouts.iter().filter(|&&it| it <= 150 && it * 4 / 151 == fourth).count();
+    let counts = [0, 1, 2, 3].map(in_fourth);
+    let expected = counts.iter().sum::<usize>() / 4;
+    assert!(expected > 40 && counts.iter().all(|it| it.abs_diff(expected) < expected / 2), "{counts:?}");
+}
+
+#[test]
 fn a_template_is_asked_for_nothing_that_it_cannot_do() {
     let shape = Shape { handle: false, timeout: false, asks: false };
     let generator = Generator::shaped(4, shape);

@@ -1199,8 +1199,12 @@ mod tests {
             let unasked = logging(r#""log""#).gone(150, "root").ended(151, because(Reason::Cancelled));
             unasked.with(|trace| trace.noise.crowd_percent = percent)
         };
-        assert_verdict(&crowded(1_000), judge_d5, Unknown, "gave it no time");
+        assert_verdict(&crowded(1_200), judge_d5, Unknown, "gave it no time");
         assert_verdict(&crowded(300), judge_d5, Broken, "killed without having got TERM");
+        // Where as many want a processor as there are, nobody waits for a turn, however short the grace is.
+        let short = |percent| crowded(percent).with(|trace| trace.limits.grace = Some(Span::from_millis(5)));
+        assert_verdict(&short(100), judge_d5, Broken, "killed without having got TERM");
+        assert_verdict(&short(200), judge_d5, Unknown, "gave it no time");
     }
 
     #[test]

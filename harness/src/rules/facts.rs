@@ -418,10 +418,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// How long a process that has work to do may have waited for a processor.
+    /// How long a process that has work to do may have waited for a processor: not at all for the turns of others where as many want one
+    /// as there are.
     pub fn starved_us(&self) -> u64 {
         let noise = &self.trace.noise;
-        let turns_us = noise.crowd_percent.saturating_mul(TURN_US_A_PERCENT);
+        let turns_us = noise.crowd_percent.saturating_sub(100).saturating_mul(TURN_US_A_PERCENT);
         noise.max_us.saturating_mul(4).max(turns_us)
     }
 

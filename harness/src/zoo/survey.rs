@@ -18,24 +18,23 @@ use serde::Serialize;
 use super::Animal;
 use crate::audit::RunsCases;
 use crate::crew::CrewError;
-use crate::failure::Minimal;
-use crate::failure::rate::Rate;
-use crate::rules::Rule;
-use crate::scenario::Scenario;
 use crate::trace::Tier;
-use crate::verdict::Level;
 
 mod batch;
 mod compared;
 mod control;
+mod entry;
 mod look;
 mod stopping;
 
 pub use compared::{Comparison, Median, compare};
 pub use control::Control;
+pub(in crate::zoo) use entry::is_small;
+#[cfg(test)]
+pub(crate) use entry::tests;
+pub use entry::{Asked, Break, Entry, Large, Origin, Search, Smallest, Standing};
 
-use batch::{Found, ops_and_nodes};
-use look::{Directed, Looked, Surveyor};
+use look::{Look, Looked, Surveyor};
 
 /// Version of the survey's JSON.
 pub const SCHEMA: u32 = 1;
@@ -58,14 +57,25 @@ pub struct Plan {
     pub budget: Option<Duration>,
     /// Seed of the generated scenarios.
     pub seed: u64,
-    /// Of the directed scenarios of other rules an animal gets every so-many-th; 1: all.
-    pub every: usize,
-    /// From which on for the first animal; each next one begins one further on.
+    /// Which of the directed scenarios of other rules each gets.
+    pub others: Others,
+    /// From which of them on for the first animal; each next one begins one further on.
     pub from: usize,
     /// How far the case that shows an animal is shrunk.
     pub shrink: Shrink,
     /// Whether to look also how many plainly drawn cases it takes.
     pub compare_plain: bool,
+}
+
+/// Which directed scenarios of other rules an animal gets, beside all of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// All of them.
+    All,
+    /// One of each rule: each animal stands before each rule, and each scenario before as many animals as there are for it.
+    OneOfEachRule,
+    /// Every so-many-th of them.
+    Every(usize),
 }
 
 /// How far a case is shrunk.
@@ -99,189 +109,21 @@ pub struct Survey {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
     /// Each animal.
+    #[serde(serialize_with = "entry::told")]
     pub animals: Vec<Entry>,
     /// The *must* rules that accuse the keeper without a flaw: false alarms.
     pub control: Vec<Break>,
 }
 
-/// What was found of an animal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// Its name.
-    pub name: &'static str,
-    /// What is wrong with it.
-    pub sentence: &'static str,
-    /// The rule that is meant for it.
-    pub rule: &'static str,
-    /// In one of how many runs it is wrong.
-    pub one_in: u32,
-    /// Whether that rule saw it.
-    pub caught: bool,
-    /// Why that rule could not see it: it is not built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_run: Option<String>,
-    /// The how many-th generated case it was seen by; nothing if by none.
-    pub cases: Option<u64>,
-    /// How many generated cases it got.
-    pub tried: u64,
-    /// The same of plainly drawn cases, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plain: Option<Search>,
-    /// How many nodes the smallest scenario has that shows it.
-    pub nodes: Option<usize>,
-    /// How many ops that has.
-    pub ops: Option<usize>,
-    /// That scenario.
-    pub smallest: Option<Smallest>,
-    /// Why no small scenario shows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub is_large: Option<Large>,
-    /// Why a generated case need not show it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub is_hidden: Option<&'static str>,
-    /// The other rules that it breaks.
-    pub others: Vec<Break>,
-    /// How many cases the harness lost.
-    pub lost: u64,
-}
-
-/// After how many drawn cases an animal was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Search {
-    /// The how many-th it was seen by; nothing if by none.
-    pub cases: Option<u64>,
-    /// How many it got.
-    pub tried: u64,
-}
-
-/// The smallest scenario that shows an animal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Smallest {
-    /// Where it comes from.
-    pub origin: Origin,
-    /// How often it shows it, where that was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// Whether nothing simpler was found in a last look at everything.
-    pub minimal: bool,
-    /// What was found there.
-    pub detail: String,
-    /// The scenario itself.
-    pub scenario: Scenario,
-    #[serde(skip)]
-    nodes: usize,
-    #[serde(skip)]
-    ops: usize,
-}
-
-/// Where a scenario comes from that shows an animal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// It is compiled in, or generated, and as it was.
-    AsItWas,
-    /// It was shrunk.
-    Shrunk,
-}
-
-/// Why more than a small case is needed, and how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Large {
-    /// So many ops at most.
-    pub ops: usize,
-    /// So many nodes at most.
-    pub nodes: usize,
-    /// Why.
-    pub why: &'static str,
-}
-
-/// A rule that was broken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Break {
-    /// The rule's id.
-    pub rule: &'static str,
-    /// What it weighs for this animal.
-    pub level: Level,
-    /// Why the animal cannot help that; nothing if the table does not say.
-    pub related: Option<&'static str>,
-    /// Where it was seen.
-    pub scenario: String,
-    /// What was found there.
-    pub detail: String,
-}
-
 impl Survey {
-    /// Whether each animal was caught by its rule and nobody was accused of what he did not do.
-    pub fn is_as_meant(&self) -> bool {
-        let is_done = !self.interrupted && self.fault.is_none();
-        is_done && self.control.is_empty() && self.animals.iter().all(Entry::is_as_meant)
-    }
-}
-
-impl Entry {
-    /// Whether it was caught by its rule, in a generated case too if it got any, in a small one if it was shrunk, and by no
-    /// *must* rule that has nothing to do with its flaw; but for what the table says of it.
-    pub fn is_as_meant(&self) -> bool {
-        self.caught
-            && !self.is_unseen_in_generated()
-            && !self.is_too_large()
-            && self.strays().next().is_none()
-    }
-
-    /// Whether no generated case showed it, and the table does not say why.
-    pub fn is_unseen_in_generated(&self) -> bool {
-        self.tried > 0 && self.cases.is_none() && self.is_hidden.is_none()
-    }
-
-    /// Whether what is left of a shrunk case is larger than it should be.
-    pub fn is_too_large(&self) -> bool {
-        let is_shrunk = |smallest: &&Smallest| smallest.origin == Origin::Shrunk;
-        let shrunk = self.smallest.as_ref().filter(is_shrunk);
-        shrunk.is_some_and(|smallest| !is_small(self.is_large, &smallest.scenario))
-    }
-
-    /// The *must* rules that it breaks and that the table does not expect of it.
-    pub fn strays(&self) -> impl Iterator<Item = &Break> {
-        self.others.iter().filter(|other| other.is_stray())
-    }
-
-    /// What was found when it was looked at once more, in the place of what that did not find.
-    fn or_again(self, again: Self) -> Self {
-        let mut others = self.others;
-        for other in again.others {
-            if others.iter().all(|known| known.rule != other.rule) {
-                others.push(other);
-            }
+    /// Whether each animal was caught by its rule and nobody was accused of what he did not do: by the worst of them.
+    pub fn standing(&self) -> Standing {
+        let worst = self.animals.iter().map(Entry::standing).max().unwrap_or(Standing::NotKnown);
+        match (self.control.is_empty(), self.interrupted || self.fault.is_some()) {
+            (false, _) => Standing::Fault,
+            (true, true) => worst.max(Standing::NotKnown),
+            (true, false) => worst,
         }
-        Self { others, lost: self.lost + again.lost, plain: self.plain, ..again }
-    }
-}
-
-/// Whether a scenario is no larger than it should be.
-pub(super) fn is_small(large: Option<Large>, scenario: &Scenario) -> bool {
-    let (most_ops, most_nodes) = large.map_or((SMALL, SMALL), |large| (large.ops, large.nodes));
-    let (ops, nodes) = ops_and_nodes(scenario);
-    ops <= most_ops && nodes <= most_nodes
-}
-
-impl Smallest {
-    fn as_found(found: &Found, rule: &Rule) -> Self {
-        let (ops, nodes) = ops_and_nodes(&found.scenario);
-        let detail = found.breaks(rule.id).map(|seen| seen.detail.clone()).unwrap_or_default();
-        let scenario = found.scenario.clone();
-        Self { origin: Origin::AsItWas, rate: None, minimal: false, detail, scenario, nodes, ops }
-    }
-
-    fn as_shrunk(found: &Found, rule: &Rule, minimal: &Minimal) -> Self {
-        let rate = minimal.is_measured.then_some(minimal.rate);
-        Self { origin: Origin::Shrunk, rate, minimal: minimal.is_minimal, ..Self::as_found(found, rule) }
-    }
-}
-
-impl Break {
-    /// Whether it is a *must* rule that the table does not expect.
-    pub fn is_stray(&self) -> bool {
-        self.level == Level::Must && self.related.is_none()
     }
 }
 
@@ -399,7 +241,7 @@ pub fn run<C: RunsCases + Send>(
 fn look_at_all<C: RunsCases>(surveyor: &mut Surveyor<'_, '_, C>) {
     let shared = surveyor.shared;
     while let Some((index, animal)) = shared.next() {
-        match surveyor.look_at(animal, Directed::AllFrom(shared.plan.from + index)) {
+        match surveyor.look_at(animal, Look::First(shared.plan.from + index)) {
             Ok(looked) => {
                 lock(&shared.looked).push((index, looked));
                 shared.watch.animal_done();
@@ -419,14 +261,15 @@ fn look_again<C: RunsCases>(
     let shared = surveyor.shared;
     for _ in 0..AGAIN {
         let has_fault = lock(&shared.fault).is_some();
-        let is_settled = entry.is_as_meant() || entry.not_run.is_some() || entry.strays().next().is_some();
+        let is_as_meant = entry.standing() == Standing::AsMeant;
+        let is_settled = is_as_meant || entry.not_run.is_some() || entry.strays().next().is_some();
         if is_settled || has_fault || shared.is_over() {
             break;
         }
-        match surveyor.look_at(animal, Directed::Own) {
+        match surveyor.look_at(animal, Look::Again) {
             Ok((again, control)) => {
                 accused.extend(control);
-                entry = entry.or_again(again);
+                entry = entry.and_again(again);
             }
             Err(error) => *lock(&shared.fault) = Some(error),
         }
@@ -436,103 +279,4 @@ fn look_again<C: RunsCases>(
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::generate::Generator;
-
-    /// An animal that was caught in its first generated case, of which a small one is left.
-    pub(crate) fn caught(name: &'static str) -> Entry {
-        let scenario = Scenario {
-            script: Vec::new(),
-            ops: Vec::new(),
-            name: "generated-1-0-z1-1".to_owned(),
-            ..Generator::new(1).scenario(0)
-        };
-        Entry {
-            name,
-            sentence: "It does something else than it should.",
-            rule: "Z1",
-            one_in: 1,
-            caught: true,
-            not_run: None,
-            cases: Some(1),
-            tried: 12,
-            plain: None,
-            nodes: Some(1),
-            ops: Some(0),
-            smallest: Some(Smallest {
-                origin: Origin::Shrunk,
-                rate: None,
-                minimal: false,
-                detail: "a zombie".to_owned(),
-                scenario,
-                nodes: 1,
-                ops: 0,
-            }),
-            is_large: None,
-            is_hidden: None,
-            others: Vec::new(),
-            lost: 0,
-        }
-    }
-
-    pub(crate) fn accused_of(rule: &'static str, level: Level, related: Option<&'static str>) -> Break {
-        Break { rule, level, related, scenario: "some-case".to_owned(), detail: "it does that".to_owned() }
-    }
-
-    /// What is left of its case has so many ops.
-    pub(crate) fn with_ops(entry: Entry, ops: usize) -> Entry {
-        let mut smallest = entry.smallest.expect("there is a case that shows it");
-        smallest.scenario.ops = vec![crate::scenario::Op::new(crate::scenario::Verb::Run); ops];
-        smallest.ops = ops;
-        Entry { ops: Some(ops), smallest: Some(smallest), ..entry }
-    }
-
-    #[test]
-    fn an_animal_is_as_meant_if_its_rule_saw_it_in_a_small_generated_case_and_no_other_must_rule_did() {
-        let entry = || caught("some");
-        assert!(entry().is_as_meant());
-        assert!(!Entry { caught: false, smallest: None, ..entry() }.is_as_meant());
-        let unseen = Entry { cases: None, ..entry() };
-        assert!(!unseen.is_as_meant());
-        assert!(Entry { is_hidden: Some("it needs a terminal"), ..unseen.clone() }.is_as_meant());
-        assert!(Entry { tried: 0, ..unseen }.is_as_meant());
-        let stray = accused_of("S1", Level::Must, None);
-        assert!(!Entry { others: vec![stray], ..entry() }.is_as_meant());
-        let related = accused_of("S1", Level::Must, Some("it is the same"));
-        let should = accused_of("T3", Level::Should, None);
-        assert!(Entry { others: vec![related, should], ..entry() }.is_as_meant());
-    }
-
-    #[test]
-    fn what_is_left_of_a_case_may_have_three_ops_or_as_many_as_the_table_says() {
-        assert!(with_ops(caught("some"), 3).is_as_meant());
-        let large = with_ops(caught("some"), 6);
-        assert!(!large.is_as_meant());
-        let allowed = Large { ops: 6, nodes: 1, why: "it grows" };
-        assert!(Entry { is_large: Some(allowed), ..large.clone() }.is_as_meant());
-        assert!(!Entry { is_large: Some(allowed), ..with_ops(caught("some"), 7) }.is_as_meant());
-        // One that was never shrunk says nothing of how small it could be.
-        let smallest =
-            large.smallest.clone().map(|smallest| Smallest { origin: Origin::AsItWas, ..smallest });
-        assert!(Entry { smallest, ..large }.is_as_meant());
-    }
-
-    #[test]
-    fn who_was_seen_alone_keeps_what_was_found_of_him_in_the_crowd() {
-        let crowd = Entry {
-            caught: false,
-            smallest: None,
-            others: vec![accused_of("S1", Level::Must, Some("so it is"))],
-            lost: 1,
-            ..caught("some")
-        };
-        let alone = Entry { others: vec![accused_of("Z2", Level::Must, None)], ..caught("some") };
-        let both = crowd.or_again(alone);
-        let rules: Vec<&str> = both.others.iter().map(|other| other.rule).collect();
-        assert_eq!((both.caught, rules, both.lost), (true, vec!["S1", "Z2"], 1));
-    }
 }

@@ -58,6 +58,8 @@ pub(super) fn ops_and_nodes(scenario: &Scenario) -> (usize, usize) {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) found: Vec<Found>,
+    /// Those that were run, by name, whatever was found.
+    pub(super) judged: Vec<String>,
     pub(super) taken: u64,
     pub(super) lost: u64,
 }
@@ -87,7 +89,10 @@ impl Source for Running<'_, '_> {
 
     fn take(&mut self, trace: Trace) -> bool {
         self.batch.taken += 1;
-        self.batch.lost += u64::from(matches!(trace.end, CaseEnd::OurFault(_)));
+        match trace.end {
+            CaseEnd::OurFault(_) => self.batch.lost += 1,
+            _ => self.batch.judged.push(trace.scenario.name.clone()),
+        }
         let seen = broken(&trace);
         let is_it = seen.iter().any(|seen| Some(seen.rule.id) == self.until);
         if !seen.is_empty() {

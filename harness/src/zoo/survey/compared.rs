@@ -7,8 +7,11 @@ use super::{Entry, Search};
 /// How many generated cases it takes to see an animal, and how many plainly drawn ones.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// How many animals are compared: all whose rule is run.
+    /// How many animals are compared: those whose rule is run and that were looked for in both ways, until they were seen or had all
+    /// their cases.
     pub animals: usize,
+    /// How many were not looked for to the end: the time was over.
+    pub left_out: usize,
     /// Of generated cases.
     pub generated: Median,
     /// Of plainly drawn ones.
@@ -28,17 +31,20 @@ pub struct Median {
     pub never: usize,
 }
 
-/// Compares what each animal took.
+/// Compares what each animal took in its first look: whoever was seen only when it was looked at again had more tries than the plainly
+/// drawn cases had.
 pub fn compare(animals: &[Entry]) -> Comparison {
-    let compared: Vec<(Search, Search)> = animals
-        .iter()
-        .filter(|entry| entry.not_run.is_none())
-        .filter_map(|entry| Some((Search { cases: entry.cases, tried: entry.tried }, entry.plain?)))
-        .collect();
+    let looked_for = animals.iter().filter(|entry| entry.not_run.is_none() && entry.plain.is_some());
+    let (compared, left_out): (Vec<&Entry>, Vec<&Entry>) = looked_for.partition(|entry| {
+        let is_done = |search: Search| search.is_done(entry.asked.cases) && search.tried > 0;
+        is_done(entry.first) && entry.plain.is_some_and(is_done)
+    });
+    let compared: Vec<(Search, Search)> =
+        compared.into_iter().filter_map(|entry| Some((entry.first, entry.plain?))).collect();
     let generated = median(compared.iter().map(|(generated, _)| *generated).collect());
     let plain = median(compared.iter().map(|(_, plain)| *plain).collect());
     let ratio = if generated.cases == 0 { 0.0 } else { plain.cases as f64 / generated.cases as f64 };
-    Comparison { animals: compared.len(), generated, plain, ratio }
+    Comparison { animals: compared.len(), left_out: left_out.len(), generated, plain, ratio }
 }
 
 fn median(mut searches: Vec<Search>) -> Median {
@@ -54,6 +60,7 @@ fn median(mut searches: Vec<Search>) -> Median {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{caught, unseen};
     use super::*;
 
     fn searches(cases: &[u64], never: usize) -> Vec<Search> {
@@ -72,5 +79,21 @@ mod tests {
     fn one_that_none_showed_counts_as_one_more_than_it_got_and_is_told() {
         assert_eq!(median(searches(&[3, 20], 1)), Median { cases: 20, at_least: false, never: 1 });
         assert_eq!(median(searches(&[3], 2)), Median { cases: 151, at_least: true, never: 2 });
+    }
+
+    #[test]
+    fn compared_is_the_first_look_of_those_that_were_looked_for_to_the_end_in_both_ways() {
+        let plain = |cases, tried| Some(Search { cases, tried });
+        let seen = Entry { plain: plain(Some(30), 36), ..caught("seen") };
+        // Seen in a second look, when the first had all its cases.
+        let again = Entry { plain: plain(Some(60), 60), ..unseen("again", 150).and_again(caught("again")) };
+        let neither = Entry { plain: plain(None, 150), ..unseen("neither", 150) };
+        let late = Entry { plain: plain(None, 12), ..caught("late") };
+        let never_begun = Entry { plain: plain(None, 0), ..unseen("never-begun", 0) };
+        let not_run = Entry { not_run: Some("not built".to_owned()), ..neither.clone() };
+        let compared = compare(&[seen, again, neither, late, never_begun, not_run]);
+        assert_eq!((compared.animals, compared.left_out), (3, 2));
+        assert_eq!(compared.generated, Median { cases: 151, at_least: true, never: 2 });
+        assert_eq!(compared.plain, Median { cases: 60, at_least: false, never: 1 });
     }
 }

@@ -1,16 +1,16 @@
 //! Looking at one animal: all directed scenarios, generated ones until its rule is seen broken, and the shrinking of the first of
 //! those.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::batch::{Batch, Found, Running, broken};
 use super::stopping::Stopping;
-use super::{Break, Entry, SHRINK, Search, Shared, Shrink, Smallest};
+use super::{Asked, Break, Entry, Others, SHRINK, Search, Shared, Shrink, Smallest};
 use crate::audit::RunsCases;
-use crate::crew::CrewError;
+use crate::crew::{CrewError, is_about_time};
 use crate::failure::{Bounds, Failure};
 use crate::generate::{Generator, Shape, Style};
 use crate::rules::{self, Judged, Rule};
@@ -21,13 +21,13 @@ use crate::zoo::{Animal, CONTROL, spec};
 /// How often its own directed scenarios are run against an animal that is wrong in one of so many runs, for each of them.
 const TRIES: u32 = 4;
 
-/// Which directed scenarios an animal gets.
-#[derive(Clone, Copy)]
-pub(super) enum Directed {
-    /// Its own, and those of other rules that the plan asks for, from this one on.
-    AllFrom(usize),
-    /// Its own.
-    Own,
+/// How an animal is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// With all that the plan asks for; of the directed scenarios of other rules from this one on.
+    First(usize),
+    /// Once more: with what could show it.
+    Again,
 }
 
 /// Looks at animals, one after another.
@@ -49,18 +49,14 @@ struct Searched {
 }
 
 impl<C: RunsCases> Surveyor<'_, '_, C> {
-    pub(super) fn look_at(
-        &mut self,
-        animal: &'static Animal,
-        directed: Directed,
-    ) -> Result<Looked, CrewError> {
+    pub(super) fn look_at(&mut self, animal: &'static Animal, look: Look) -> Result<Looked, CrewError> {
         let rule = animal.rule.and_then(rules::find).expect("the table names rules of the catalogue");
         let not_run = match &rule.judged {
             Judged::Trace { .. } => None,
             Judged::NotBuilt(why) => Some(format!("not built: {why}")),
             Judged::Suite(place) => Some(format!("judged by {place}")),
         };
-        let directed = self.directed(rule, directed);
+        let directed = self.directed(rule, look);
         let mut cases: VecDeque<Scenario> = directed.iter().cloned().collect();
         if animal.one_in > 1 {
             cases.extend(rule.directed().into_iter().cycle().take((TRIES * animal.one_in) as usize));
@@ -73,7 +69,7 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
             Some(_) => Ok(Searched::default()),
         };
         let mut keen = search(self, Style::Keen)?;
-        let plain = match self.shared.plan.compare_plain {
+        let plain = match self.shared.plan.compare_plain && look != Look::Again {
             true => Some(search(self, Style::Plain)?),
             false => None,
         };
@@ -100,36 +96,33 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
             found.append(&mut plain.batch.found);
             plain.search
         });
+        let plan = self.shared.plan;
         let entry = Entry {
             name: animal.name,
             sentence: animal.sentence,
             rule: rule.id,
             one_in: animal.one_in,
-            caught: smallest.is_some(),
             not_run,
             cases: keen.search.cases,
             tried: keen.search.tried,
             plain,
-            nodes: smallest.as_ref().map(|smallest| smallest.nodes),
-            ops: smallest.as_ref().map(|smallest| smallest.ops),
             smallest,
             is_large: animal.is_large,
             is_hidden: animal.is_hidden,
             others: self.others(animal, &found),
             lost,
+            first: keen.search,
+            asked: Asked { cases: plan.cases, a_small_one: plan.shrink != Shrink::Not },
         };
         Ok((entry, control))
     }
 
     /// The directed scenarios of a rule and those of the others that are asked for, each once.
-    fn directed(&self, rule: &Rule, which: Directed) -> Vec<Scenario> {
-        let own = rule.directed();
-        let Directed::AllFrom(from) = which else { return own };
-        let is_own = |scenario: &Scenario| own.iter().any(|own| own.name == scenario.name);
-        let others = rules::directed_scenarios().into_iter().filter(|scenario| !is_own(scenario));
-        let every = self.shared.plan.every.max(1);
-        let others = others.skip(from % every).step_by(every).collect::<Vec<_>>();
-        own.iter().cloned().chain(others).collect()
+    fn directed(&self, rule: &Rule, look: Look) -> Vec<Scenario> {
+        match look {
+            Look::First(from) => directed(rule, self.shared.plan.others, from),
+            Look::Again => rule.directed(),
+        }
     }
 
     /// Runs generated cases until one breaks the rule that the one without a flaw keeps there.
@@ -200,19 +193,20 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
     /// much for it. Answers of which *must* rules it is accused.
     fn compare(&mut self, found: &mut Vec<Found>, given: Vec<Scenario>) -> Result<Vec<Break>, CrewError> {
         let control = self.shared.control;
-        let claimed = control.claim(given);
-        let names: Vec<String> = claimed.iter().map(|scenario| scenario.name.clone()).collect();
+        let (claimed, claim) = control.claim(given);
         let mut accused = Vec::new();
         if !claimed.is_empty() {
-            let batch =
-                self.run(&CONTROL, claimed.into(), None).inspect_err(|_| control.give_back(&names))?;
+            let batch = self.run(&CONTROL, claimed.into(), None)?;
             for found in &batch.found {
                 let must = found.seen.iter().filter(|seen| seen.level == Level::Must);
                 accused.extend(must.map(|seen| seen.told(&CONTROL, &found.scenario)));
             }
-            control.answer(names, batch.found);
+            claim.answer(batch.judged, batch.found);
         }
-        control.excuse(found);
+        let unanswered = |name| {
+            CrewError::Start(format!("nobody answers what the keeper without a flaw breaks in {name}"))
+        };
+        control.excuse(found).map_err(unanswered)?;
         Ok(accused)
     }
 
@@ -250,9 +244,79 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
     }
 }
 
+/// The directed scenarios of a rule, and those of other rules, from this one on: each once.
+fn directed(rule: &Rule, others: Others, from: usize) -> Vec<Scenario> {
+    let others: Vec<Scenario> = match others {
+        Others::All => rules::directed_scenarios(),
+        Others::Every(nth) => {
+            let nth = nth.max(1);
+            rules::directed_scenarios().into_iter().skip(from % nth).step_by(nth).collect()
+        }
+        Others::OneOfEachRule => {
+            let one = |rule: &Rule| rule.directed().into_iter().cycle().nth(from);
+            rules::all().iter().filter_map(one).collect()
+        }
+    };
+    let own = rule.directed();
+    let mut names: HashSet<String> = own.iter().map(|scenario| scenario.name.clone()).collect();
+    let others = others.into_iter().filter(|scenario| names.insert(scenario.name.clone()));
+    own.into_iter().chain(spread(others.collect())).collect()
+}
+
+/// In such an order that those about time, of which few run at once, come now and then from the beginning to the end.
+fn spread(scenarios: Vec<Scenario>) -> Vec<Scenario> {
+    let (timed, others): (Vec<Scenario>, Vec<Scenario>) = scenarios.into_iter().partition(is_about_time);
+    let placed = |scenarios: Vec<Scenario>| {
+        let of = scenarios.len().max(1);
+        scenarios.into_iter().enumerate().map(move |(index, scenario)| (index * 1_000 / of, scenario))
+    };
+    let mut placed: Vec<(usize, Scenario)> = placed(timed).chain(placed(others)).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, scenario)| scenario).collect()
+}
+
 /// A number for what a scenario does.
 fn content(scenario: &Scenario) -> u64 {
     let mut hasher = DefaultHasher::new();
     Scenario { found: None, ..scenario.clone() }.to_json().hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(scenarios: &[Scenario]) -> HashSet<&str> {
+        scenarios.iter().map(|scenario| scenario.name.as_str()).collect()
+    }
+
+    #[test]
+    fn an_animal_gets_its_own_scenarios_first_and_of_each_other_rule_at_least_one() {
+        let rule = rules::find("S4").unwrap();
+        let (own, all) = (rule.directed(), rules::directed_scenarios());
+        for (others, from) in [(Others::All, 0), (Others::OneOfEachRule, 0), (Others::OneOfEachRule, 71)] {
+            let given = directed(rule, others, from);
+            assert_eq!(given[..own.len()], own[..], "{others:?}");
+            assert_eq!(names(&given).len(), given.len(), "{others:?}: each once");
+            for other in rules::all().iter().filter(|rule| !rule.directed().is_empty()) {
+                let has_one = other.directed().iter().any(|of| names(&given).contains(of.name.as_str()));
+                assert!(has_one, "{others:?}: none of {}", other.id);
+            }
+        }
+        assert_eq!(names(&directed(rule, Others::All, 3)), names(&all));
+        // From one animal to the next every one has its turn.
+        let mut met = HashSet::new();
+        for from in 0..crate::zoo::ANIMALS.len() {
+            met.extend(directed(rule, Others::OneOfEachRule, from).into_iter().map(|scenario| scenario.name));
+        }
+        assert!(names(&all).iter().all(|name| met.contains(*name)));
+    }
+
+    #[test]
+    fn scenarios_about_time_do_not_stand_all_together() {
+        let all = spread(rules::directed_scenarios());
+        let timed = all.iter().filter(|scenario| is_about_time(scenario)).count();
+        let in_first_half = all[..all.len() / 2].iter().filter(|scenario| is_about_time(scenario)).count();
+        assert!(timed > 10 && in_first_half.abs_diff(timed / 2) <= 1, "{in_first_half} of {timed}");
+    }
 }
