@@ -79,26 +79,39 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn minimise(subject: &str, rule: &str, text: &str) -> Result<Minimal, Failed> {
+/// What was reached, and by which steps.
+struct Shrunk {
+    minimal: Minimal,
+    steps: Vec<String>,
+}
+
+fn minimise(subject: &str, rule: &str, text: &str) -> Result<Shrunk, Failed> {
     let subject = SubjectSpec::here(subject);
     let scenario = Scenario::from_json(text)?;
     let rule = rules::find(rule).ok_or("no such rule")?;
     let mut crew = Crew::start(&CrewOptions { jobs: 32, ..CrewOptions::default() })?;
     let stop = AtomicBool::new(false);
     let failure = Failure { subject: &subject, rule, scenario: &scenario };
-    let minimal = failure.minimise(&mut crew, &Bounds { budget: BUDGET, stop: &stop }, &mut |_| {})?;
+    let mut steps = Vec::new();
+    let mut note = |step: &Minimal| {
+        let script = serde_json::to_string(&step.scenario.script).unwrap_or_default();
+        let ops = serde_json::to_string(&step.scenario.ops).unwrap_or_default();
+        steps.push(format!("{}, promoted {}: {script} {ops}", step.rate, step.is_promoted));
+    };
+    let minimal = failure.minimise(&mut crew, &Bounds { budget: BUDGET, stop: &stop }, &mut note)?;
     // The files tell what was found, and are read back.
     let kept = minimal.as_found(&failure, crew.tier());
     assert_eq!(Scenario::from_json(&kept.to_json()).as_ref(), Ok(&kept));
     assert!(kept.to_json().lines().count() <= 40, "{}", kept.to_json());
-    Ok(minimal)
+    Ok(Shrunk { minimal, steps })
 }
 
-fn demand(minimal: &Minimal, is_so: bool) -> Result<(), Failed> {
-    let Minimal { rate, is_promoted, is_minimal, cases, matters, .. } = minimal;
-    let text = minimal.scenario.to_json();
-    let told =
-        format!("{rate}, promoted {is_promoted}, minimal {is_minimal}, {cases} cases, {matters:?}\n{text}");
+fn demand(shrunk: &Shrunk, is_so: bool) -> Result<(), Failed> {
+    let Minimal { rate, is_promoted, is_minimal, cases, matters, scenario, .. } = &shrunk.minimal;
+    let (text, steps) = (scenario.to_json(), shrunk.steps.join("\n"));
+    let told = format!(
+        "{rate}, promoted {is_promoted}, minimal {is_minimal}, {cases} cases, {matters:?}\n{text}\n{steps}"
+    );
     if is_so { Ok(()) } else { Err(Failed::from(told)) }
 }
 
@@ -107,7 +120,7 @@ fn nodes(minimal: &Minimal) -> usize {
 }
 
 fn a_race_with_an_order() -> Result<(), Failed> {
-    let minimal = minimise(
+    let shrunk = minimise(
         "kills-the-leader-later",
         "S1",
         r#"{"schema": 1, "name": "race", "why": "A test.",
@@ -115,12 +128,13 @@ fn a_race_with_an_order() -> Result<(), Failed> {
             "ops": [{"do": "run"}, {"do": "cancel", "after": "root.hello"}, {"do": "wait"}],
             "limits": {"grace": "50ms"}}"#,
     )?;
-    demand(&minimal, minimal.rate.broken * 10 >= minimal.rate.of * 8)?;
-    demand(&minimal, nodes(&minimal) == 2 && minimal.scenario.ops.len() <= 3)
+    let minimal = &shrunk.minimal;
+    demand(&shrunk, minimal.rate.broken * 10 >= minimal.rate.of * 8)?;
+    demand(&shrunk, nodes(minimal) == 2 && minimal.scenario.ops.len() <= 3)
 }
 
 fn a_race_without_an_order() -> Result<(), Failed> {
-    let minimal = minimise(
+    let shrunk = minimise(
         "cuts-codes",
         "X1",
         r#"{"schema": 1, "name": "code", "why": "A test.",
@@ -128,10 +142,11 @@ fn a_race_without_an_order() -> Result<(), Failed> {
                        {"sleep": "2ms"}, {"emit": "ready"}, {"exit": 200}],
             "ops": [{"do": "run"}, {"do": "wait"}, {"do": "run"}, {"do": "wait"}], "bystanders": true}"#,
     )?;
+    let minimal = &shrunk.minimal;
     let script = serde_json::to_string(&minimal.scenario.script)?;
-    demand(&minimal, minimal.rate.is_racy() && script == r#"[{"exit":200}]"# && !minimal.is_promoted)?;
+    demand(&shrunk, minimal.rate.is_racy() && script == r#"[{"exit":200}]"# && !minimal.is_promoted)?;
     demand(
-        &minimal,
+        &shrunk,
         minimal.scenario.ops.len() <= 2 && minimal.matters.iter().any(|place| place == "script[0].exit"),
     )
 }

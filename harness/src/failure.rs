@@ -17,14 +17,18 @@ use crate::trace::{Tier, Trace};
 use crate::verdict::VerdictKind;
 
 mod explain;
+mod known;
 mod promote;
 pub mod rate;
 mod shrink;
 mod simpler;
 mod tries;
 
+#[cfg(feature = "cli")]
+pub(crate) use known::dropped;
+pub(crate) use known::{does_the_same, kept_over};
 use rate::Rate;
-use shrink::Shrinking;
+use shrink::{Pace, Shrinking};
 use tries::{Bench, Traces, Tried, Until};
 
 /// How often a failure is replayed at least.
@@ -120,7 +124,7 @@ impl Minimal {
         if plain == self.scenario {
             return Ok(());
         }
-        let again = replay(bench, &plain, deadline, None)?;
+        let again = replay(bench, &plain, REPLAYS, deadline, None)?;
         if let Some(trace) = again.trace {
             self.scenario = plain;
             self.rate = if self.is_measured { self.rate.and(again.rate) } else { self.rate };
@@ -168,7 +172,7 @@ impl Failure<'_> {
     pub fn confirm(&self, crew: &mut dyn RunsCases, bounds: &Bounds<'_>) -> Result<Minimal, CrewError> {
         let deadline = Instant::now() + bounds.budget;
         let mut bench = self.bench(crew, bounds);
-        let tried = replay(&mut bench, &self.directed(), deadline, None)?;
+        let tried = replay(&mut bench, &self.directed(), REPLAYS, deadline, None)?;
         Ok(Minimal {
             scenario: self.scenario.clone(),
             ..Minimal::confirmed(self.directed(), tried, bench.cases)
@@ -192,7 +196,7 @@ impl Failure<'_> {
         let mut bench = self.bench(crew, bounds);
         let scenario = self.directed();
         let mut traces = Traces::default();
-        let confirmed = replay(&mut bench, &scenario, part(30), Some(&mut traces))?;
+        let confirmed = replay(&mut bench, &scenario, REPLAYS, part(30), Some(&mut traces))?;
         let mut minimal = Minimal::confirmed(scenario.clone(), confirmed, bench.cases);
         if !minimal.is_confirmed() {
             minimal.scenario = self.scenario.clone();
@@ -218,8 +222,8 @@ impl Failure<'_> {
             progress(&minimal);
         })?;
         if shrinking.measured().is_none() {
-            // However slow the cases are, a first few are tried.
-            shrinking.keep_what_holds(&mut bench, part(90).max(Instant::now() + SOON))?;
+            let deadline = part(90).max(Instant::now() + SOON);
+            shrinking.keep_what_holds(&mut bench, Pace::LastChance, deadline)?;
             if let Some(measured) = shrinking.measured() {
                 minimal.take(&shrinking, measured);
             }
@@ -254,13 +258,15 @@ pub fn value_at(scenario: &Scenario, place: &str) -> Option<String> {
     Some(whole.pointer(&pointer)?.to_string())
 }
 
+/// Replays a case at least so often, and as often as a race asks for.
 fn replay(
     bench: &mut Bench<'_>,
     scenario: &Scenario,
+    least: u64,
     deadline: Instant,
     traces: Option<&mut Traces>,
 ) -> Result<Tried, CrewError> {
-    let until = Until::Counted { least: REPLAYS, most: MOST_REPLAYS, broken: ENOUGH_BROKEN };
+    let until = Until::Counted { least, most: MOST_REPLAYS, broken: ENOUGH_BROKEN, anyway: 0 };
     Ok(bench.try_all(vec![scenario.clone()], until, deadline, traces)?.remove(0))
 }
 

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 
 pub mod nr {
     pub const DUP3: usize = 24;
+    pub const IOCTL: usize = 29;
     pub const UNLINKAT: usize = 35;
     pub const MOUNT: usize = 40;
     pub const CHDIR: usize = 49;

@@ -84,10 +84,10 @@ pub unsafe extern "C" fn begin(stack: *const usize) -> ! {
     if count == LOOK_ONLY {
         sys::exit(look_at_proc().is_err().into())
     }
-    // Whoever adopts leads its session already.
-    let ready = get_ready(count != ADOPTING);
+    let ready = get_ready();
     if count < ADOPTING {
-        let report = match ready.and_then(|_| look_at_proc()) {
+        let ready = ready.and_then(|_| lead_session());
+        let report = match ready.and_then(|()| look_at_proc()) {
             Ok(()) => Report { kind: Kind::Empty, ..Report::default() },
             Err((step, errno)) => not_started(step, errno),
         };
@@ -152,13 +152,9 @@ fn not_started(step: Step, errno: Errno) -> Report {
 }
 
 /// Everything before the request. Gives what becomes readable when a child has ended.
-fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
+fn get_ready() -> Result<Fd, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
     sys::block_all_signals().map_err(at(Step::Mask))?;
-    // A session of its own, so that no signal to the owner's group or terminal, or to the child's group, reaches it.
-    if leads_no_session {
-        sys::lead_session().map_err(at(Step::Session))?;
-    }
     sys::set_name(c"nanny");
     sys::become_subreaper().map_err(at(Step::Subreaper))?;
     // Whoever stops its parent stops us, and then we would not notice that the owner is gone.
@@ -177,6 +173,12 @@ fn get_ready(leads_no_session: bool) -> Result<Fd, (Step, Errno)> {
     }
 }
 
+/// A session of its own, so that no signal to the owner's group or terminal, or to the child's group, reaches it. Whoever
+/// adopts leads one already.
+fn lead_session() -> Result<(), (Step, Errno)> {
+    sys::lead_session().map_err(|errno| (Step::Session, errno))
+}
+
 fn look_at_proc() -> Result<(), (Step, Errno)> {
     tree::look_for_self().map_err(|errno| (Step::OwnProc, errno))?;
     tree::open_children_of_self().map(sys::close).map_err(|errno| (Step::Children, errno))
@@ -189,11 +191,21 @@ fn start_child(
     environment: *const *const c_char,
 ) -> Result<Nanny, (Step, Errno)> {
     let at = |step| move |errno| (step, errno);
-    let (request, [owner, stdin, cgroup]) = sys::receive_request(SOCKET).map_err(at(Step::Receive))?;
+    let (request, [owner, stdin, third]) = sys::receive_request(SOCKET).map_err(at(Step::Receive))?;
     let is = |wanted| request == wanted as u8;
-    let is_known = is(Request::Start) || is(Request::StartInCgroup) || is(Request::StartSealed);
-    if !is_known || owner < 0 || stdin < 0 || is(Request::StartInCgroup) && cgroup < 0 {
+    let has_third = is(Request::StartInCgroup) || is(Request::StartInForeground);
+    let is_known = has_third || is(Request::Start) || is(Request::StartSealed);
+    if !is_known || owner < 0 || stdin < 0 || has_third && third < 0 {
         return Err((Step::Receive, EPROTO));
+    }
+    let cgroup = if is(Request::StartInCgroup) { third } else { -1 };
+    let terminal = if is(Request::StartInForeground) { third } else { -1 };
+    if terminal < 0 {
+        lead_session()?;
+    } else {
+        // A terminal is that of one session. What is sent to its foreground does not come here, and all but a kill or a stop
+        // is blocked.
+        sys::lead_group().map_err(at(Step::Group))?;
     }
     // Nothing is started before the owner is watched, and nothing for an owner that is gone.
     match sys::poll(&mut [Poll::readable(owner)], Some(0)) {
@@ -202,14 +214,15 @@ fn start_child(
         Err(errno) => return Err((Step::Owner, errno)),
     }
     let owners_proc = if is(Request::StartSealed) { seal::enter()? } else { -1 };
-    let leader = Start::new(own, arguments, environment, [stdin, cgroup]).carry_out()?;
+    let leader = Start::new(own, arguments, environment, [stdin, cgroup, terminal]).carry_out()?;
     // The program's descriptors are none of ours: whoever waits for their end must not wait for us.
-    for fd in [1, 2, stdin] {
+    for fd in [1, 2, stdin, terminal] {
         sys::close(fd);
     }
     // Nor is its directory. If there is no such directory we stay, which hurts nobody.
     let _ = sys::change_directory(c"/");
-    Ok(Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc }))
+    let leads_session = terminal < 0;
+    Ok(Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc, leads_session }))
 }
 
 /// What holds the run besides the nanny.
@@ -218,6 +231,8 @@ struct Bounds {
     cgroup: Fd,
     /// The `/proc` of the owner's pid namespace, if the run is in another one; else negative.
     owners_proc: Fd,
+    /// Whether everybody who does not leave it is in a session of the nanny's own.
+    leads_session: bool,
 }
 
 impl Bounds {
@@ -252,9 +267,12 @@ fn adopt(ready: Result<Fd, (Step, Errno)>, number: *const c_char) -> Nanny {
     }
     let _ = sys::change_directory(c"/");
     match ready {
-        Ok((listener, owner, cgroup)) => Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc: -1 }),
+        Ok((listener, owner, cgroup)) => {
+            Nanny::new(leader, owner, listener, Bounds { cgroup, owners_proc: -1, leads_session: true })
+        }
         Err((step, errno)) => {
-            let mut nanny = Nanny::new(leader, -1, -1, Bounds { cgroup: -1, owners_proc: -1 });
+            let bounds = Bounds { cgroup: -1, owners_proc: -1, leads_session: true };
+            let mut nanny = Nanny::new(leader, -1, -1, bounds);
             (nanny.report.step, nanny.report.errno) = (step, errno.into());
             nanny
         }
@@ -335,13 +353,16 @@ impl Nanny {
         }
     }
 
-    /// Sends the first report; of a nanny that is the first of its pid namespace with a handle of that nanny.
+    /// Sends the first report; of a nanny that is the first of its pid namespace with a handle of that nanny, of one that leads
+    /// no session with a handle of the child: it is by these that everybody is found who is left when the nanny is killed.
     fn introduce(&self) -> Result<(), Errno> {
         let report = self.report.encode();
-        if self.bounds.owners_proc < 0 {
-            return sys::send(self.socket, &report);
-        }
-        let handle = sys::open_handle(sys::own_number())?;
+        let whose = match (self.bounds.owners_proc, self.bounds.leads_session) {
+            (0.., _) => sys::own_number(),
+            (_, false) => self.leader,
+            (_, true) => return sys::send(self.socket, &report),
+        };
+        let handle = sys::open_handle(whose)?;
         let sent = sys::send_with(self.socket, &report, handle);
         sys::close(handle);
         sent

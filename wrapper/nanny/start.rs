@@ -18,6 +18,8 @@ pub struct Start {
     pub stdin: Fd,
     /// Negative for the nanny's own.
     pub cgroup: Fd,
+    /// What the child takes the foreground of. Negative for nothing.
+    pub terminal: Fd,
     failed: Option<(Step, Errno)>,
 }
 
@@ -32,9 +34,9 @@ impl Start {
         [directory, program]: [*const c_char; 2],
         arguments: *const *const c_char,
         environment: *const *const c_char,
-        [stdin, cgroup]: [Fd; 2],
+        [stdin, cgroup, terminal]: [Fd; 3],
     ) -> Self {
-        Self { directory, program, arguments, environment, stdin, cgroup, failed: None }
+        Self { directory, program, arguments, environment, stdin, cgroup, terminal, failed: None }
     }
 
     /// Starts the child. A child that could not execute its program is reaped.
@@ -91,6 +93,10 @@ fn prepare(start: &Start) -> Result<(), (Step, Errno)> {
     const STDIN: Fd = 0;
     let at = |step| move |errno| (step, errno);
     sys::lead_group().map_err(at(Step::Group))?;
+    if start.terminal >= 0 {
+        // Before its signals are let in, and before its program can ask whose the terminal is.
+        sys::take_terminal(start.terminal).map_err(at(Step::Terminal))?;
+    }
     sys::duplicate_to(start.stdin, STDIN).map_err(at(Step::Stdin))?;
     // SAFETY: the pointers are those that the kernel gave to the nanny.
     let directory = unsafe { CStr::from_ptr(start.directory) };

@@ -103,6 +103,14 @@ pub fn lead_group() -> Result<(), Errno> {
     call3(nr::SETPGID, 0, 0, 0).map(drop)
 }
 
+/// Makes the group of this process the one in the foreground of its terminal. SIGTTOU must be blocked.
+pub fn take_terminal(terminal: Fd) -> Result<(), Errno> {
+    const TIOCSPGRP: usize = 0x5410;
+    // The group that it leads has its number.
+    let group = own_number();
+    call3(nr::IOCTL, terminal as usize, TIOCSPGRP, ptr::from_ref(&group) as usize).map(drop)
+}
+
 /// What people see in a short list of processes.
 pub fn set_name(name: &CStr) {
     const PR_SET_NAME: usize = 15;

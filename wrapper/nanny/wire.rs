@@ -3,7 +3,7 @@
 //! One packet each, in the byte order of the machine that both run on. The owner sends one request, with descriptors
 //! and then orders, of one byte or ten. The nanny sends reports, each of which holds everything it knows: a later one
 //! replaces an earlier one, and one that is lost is no loss. The first report of a nanny that is the first of a pid namespace
-//! brings a handle of that nanny along. All numbers of processes are those of the owner's pid namespace.
+//! brings a handle of that nanny along, and that of one which stays in the owner's session a handle of the child. All numbers of processes are those of the owner's pid namespace.
 
 /// The owner's request is this byte, with a handle of the owner as the first descriptor, mostly the child's stdin as the
 /// second, and perhaps more.
@@ -16,6 +16,9 @@ pub(crate) enum Request {
     StartInCgroup = b'c',
     /// Start it within a pid namespace.
     StartSealed = b'n',
+    /// Start it in the foreground of the owner's terminal, which is the third descriptor. The nanny stays in the owner's
+    /// session for that, in a group of its own.
+    StartInForeground = b'f',
     /// The program is started already; be its nanny. With this the second descriptor is the directory of its control
     /// group, if it has one.
     Adopt = b'p',
@@ -127,6 +130,8 @@ pub(crate) enum Step {
     Mounts = 23,
     /// Mount a `/proc` for the pid namespace.
     MountProc = 24,
+    /// Hand the terminal over.
+    Terminal = 25,
 }
 
 /// What made the nanny kill.
@@ -306,7 +311,7 @@ impl Cause {
 
 #[cfg(not(nanny))]
 impl Step {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
         Self::Mask,
         Self::Session,
         Self::Subreaper,
@@ -331,6 +336,7 @@ impl Step {
         Self::Map,
         Self::Mounts,
         Self::MountProc,
+        Self::Terminal,
     ];
 
     pub(crate) fn from_word(word: u64) -> Option<Self> {
@@ -364,6 +370,7 @@ impl Step {
             Self::Map => "map the user into a user namespace",
             Self::Mounts => "keep the mounts of the namespace apart",
             Self::MountProc => "mount a /proc for the pid namespace",
+            Self::Terminal => "hand the terminal over",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod nr {
     pub const CLOSE: usize = 3;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
     pub const GETPID: usize = 39;
     pub const SENDTO: usize = 44;
     pub const RECVFROM: usize = 45;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contain::{Containment, Unavailable, Wanted};
+use crate::contain::{Containment, Needs, Unavailable, Wanted};
 use crate::input::Input;
 use crate::minder::{About, Minder, RunEntry, note};
 use crate::outcome::Outcome;
@@ -62,6 +62,7 @@ pub struct Command {
     pub(crate) line_limit: usize,
     pub(crate) cancel_on: Option<CancellationToken>,
     pub(crate) wanted: Wanted,
+    pub(crate) foreground: bool,
     /// The standard library's builder does not tell.
     pub(crate) clears_environment: bool,
     /// Whether it was given a string that no program can be given. The standard library's builder puts another in its place,
@@ -97,6 +98,7 @@ impl Command {
             line_limit: DEFAULT_LINE_LIMIT,
             cancel_on: None,
             wanted: Wanted::Preferred(Containment::default()),
+            foreground: false,
             clears_environment,
             has_zero: false,
             is_converted,
@@ -305,12 +307,38 @@ impl Command {
         self
     }
 
+    /// Hands the owner's terminal over to the child for as long as the run takes, and takes it back, with its modes, at each end
+    /// of it. For programs that ask at the terminal: editors, pagers, `ssh`, `sudo`.
+    ///
+    /// The child is in the foreground before its program begins, so it can read from the terminal, and Ctrl-C reaches it and
+    /// not the owner. Its streams are as they are set; who wants it to have the terminal there as well sets them to
+    /// [`Input::Inherited`] and [`Output::Inherited`].
+    ///
+    /// The owner must be in the foreground of its terminal itself, so there is one such run at a time; without a terminal, or in
+    /// the background, a start is [`StartError::Terminal`]. So it is for a command that was converted from another builder.
+    /// The child is in the owner's session, which only [`Nanny`](Containment::Nanny) and [`Group`](Containment::Group) hold:
+    /// when the nanny itself is killed, whoever has left the child's group is not found.
+    ///
+    /// What is not promised: nobody takes the terminal back while the run goes on. If the child stops itself or is stopped by
+    /// Ctrl-Z, it stays stopped in the foreground until somebody stops or continues it. An owner that is killed takes nothing
+    /// back: the child is ended as always, and who has started the owner, a shell mostly, finds the terminal without a
+    /// foreground, with the modes that the child has set. If somebody else has the terminal when the run ends, because a shell
+    /// has taken it back or because the run did not hold whoever has it, it is left where it is.
+    pub fn foreground(&mut self) -> &mut Self {
+        self.foreground = true;
+        self
+    }
+
     /// What would hold a run of this command.
     ///
     /// # Errors
     /// What is required cannot be had, or this platform is not supported.
     pub fn get_containment(&self) -> Result<Containment, Unavailable> {
-        self.wanted.choose(self.is_converted)
+        self.wanted.choose(self.needs())
+    }
+
+    pub(crate) fn needs(&self) -> Needs {
+        Needs { is_converted: self.is_converted, foreground: self.foreground }
     }
 
     /// Starts the child. Blocks the calling thread until its program is executed, which takes less than a millisecond

@@ -58,6 +58,7 @@
 //! | nobody takes the events | the child is held up as soon as a bounded amount is on its way; it is stopped as any other | as it ends | `output::a_flood_that_nobody_takes_does_not_fill_the_memory`, `silence::a_child_that_is_held_up_because_nobody_takes_its_output_is_not_idle` |
 //! | somebody out of reach holds the output when everybody has ended | it is drained until the window is over, then our end is closed | [`StreamEnd::Held`] | `out_of_reach::a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and_no_more`, `out_of_reach::our_end_of_a_held_pipe_is_closed_with_the_run` |
 //! | somebody kills the nanny | everybody who is left in the child's session is killed, which is all that can be found; with [`Containment::Cgroup`] everybody in the control group as well; with [`Containment::Sealed`] the kernel kills everybody | [`Reason::ContainmentLost`]; [`Left::Unknown`], or [`Proof::CgroupEmpty`], or [`Proof::NamespaceGone`] | `unbound::somebody_who_kills_the_nanny_is_found_out_and_the_session_is_swept` |
+//! | a run in the [foreground](Command::foreground) ends, in any of these ways | as above; then the owner has its terminal back, with its modes | the same | `foreground::a_child_that_ends_by_itself_gives_the_terminal_back`, `foreground::a_cancel_gives_the_terminal_back`, `foreground::a_timeout_gives_the_terminal_back`, `foreground::a_drop_gives_the_terminal_back`, `foreground::a_panic_gives_the_terminal_back`, `foreground::a_child_that_must_be_killed_gives_the_terminal_back`, `foreground::when_the_nanny_is_killed_the_child_is_and_the_terminal_is_given_back`, `foreground::a_program_that_cannot_be_executed_does_not_keep_the_terminal` |
 //! | a kill is not obeyed for two seconds | nobody waits any longer; the child is reaped when it ends at last | [`Left::Survivors`], with the reason | `supervise::a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at_last` |
 //! | a start fails, or its [`Minder`] was shut down | what was made is closed; what was started is killed and reaped | [`StartError`] | `start::a_program_that_is_not_there_is_a_start_error`, `start::a_start_outside_a_runtime_is_an_error_before_anything_is_started`, `scarcity::a_start_without_enough_descriptors_is_an_error_and_leaves_neither_child_nor_descriptor` |
 //! | the library's own thread panics, which would be a fault of it | everybody of every run is killed; the next start gets a new thread | [`Left::Unknown`] | `supervise::a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_known` |
@@ -99,7 +100,8 @@
 //!   that is not close-on-exec during a start, the child inherits it.
 //! - A process that has changed all its user ids (some set-uid programs do) cannot be killed; it is named as a survivor,
 //!   and its nanny stays until it ends.
-//! - With all but `group`, the child is in a session without a controlling terminal: `/dev/tty` cannot be opened, Ctrl-C
+//! - With all but `group`, the child is in a session without a controlling terminal, unless it is in the
+//!   [foreground](Command::foreground): `/dev/tty` cannot be opened, Ctrl-C
 //!   does not reach it, and programs that ask for a password there fail.
 //! - With `group`, an owner that ignores SIGCHLD, or waits for any child, takes exit statuses away from us. Then there is
 //!   an outcome without one, and before Linux 6.9 whoever such a child left behind is not killed.

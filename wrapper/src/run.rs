@@ -109,6 +109,10 @@ impl Common {
         self.entry.registry().fail_start(self.entry.key());
     }
 
+    pub(crate) fn exchange(&self, lost: Parts, gained: Parts) {
+        self.entry.registry().exchange(&self.entry, lost, gained);
+    }
+
     pub(crate) fn lose(&self, parts: Parts) {
         self.entry.registry().lose(self.entry.key(), parts);
     }

@@ -21,7 +21,7 @@ use crate::shared::Flow;
 use crate::spans::Spans;
 use crate::state::Move;
 use crate::supervise::{Case, Door, Intakes, Key, Mailbox, Message, Opening, Source, supervisor};
-use crate::sys::{self, ChildEnd};
+use crate::sys::{self, ChildEnd, Terminal};
 
 /// Why a run could not be started. Nothing of it is left.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub enum StartError {
     Supervisor(io::Error),
     /// A pipe could not be made.
     Pipe(io::Error),
+    /// The child cannot be in the [foreground](crate::Command::foreground): the owner has no terminal, or is in its background
+    /// itself, or the command was converted from another builder.
+    Terminal(io::Error),
     /// The containment that was required cannot be had here.
     Unavailable(Unavailable),
     /// The program could not be started: it is not there, may not be executed, or the system has no room for it.
@@ -67,6 +70,7 @@ impl fmt::Display for StartError {
             Self::Unsupported(what) => write!(f, "this platform is not supported: {what}"),
             Self::Supervisor(_) => f.write_str("cannot start the supervising thread"),
             Self::Pipe(_) => f.write_str("cannot make a pipe to the child"),
+            Self::Terminal(_) => f.write_str("cannot hand the terminal over to the child"),
             Self::Unavailable(lack) => lack.fmt(f),
             Self::Spawn { program, doing, .. } => write!(f, "cannot start {program:?}: cannot {doing}"),
             Self::Hold { program, pid, .. } => write!(f, "cannot take hold of {program:?} (pid {pid})"),
@@ -78,7 +82,7 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::NoRuntime | Self::ShutDown | Self::Unsupported(_) | Self::Unavailable(_) => None,
-            Self::Supervisor(source) | Self::Pipe(source) => Some(source),
+            Self::Supervisor(source) | Self::Pipe(source) | Self::Terminal(source) => Some(source),
             Self::Spawn { source, .. } | Self::Hold { source, .. } => Some(source),
         }
     }
@@ -126,7 +130,11 @@ fn check(command: &Command) -> Result<Containment, StartError> {
         let doing = "pass the program its arguments and environment";
         return Err(refused(command, Refusal::NotStarted { doing, error }));
     }
-    command.wanted.choose(command.is_converted).map_err(StartError::Unavailable)
+    if command.foreground && command.is_converted {
+        let why = "the command was made by another builder";
+        return Err(StartError::Terminal(io::Error::new(io::ErrorKind::Unsupported, why)));
+    }
+    command.wanted.choose(command.needs()).map_err(StartError::Unavailable)
 }
 
 /// Starts the child, and takes the spans for it.
@@ -151,7 +159,11 @@ fn launch(
     let wires = Wires { mailbox: &mailbox, key: door.key(), common };
     let plumbing = lay_pipes(command, &wires).map_err(StartError::Pipe)?;
 
-    // 4. From here on there is a child.
+    // 4. What the terminal is to be given back to. Should the start fail, dropping it does that.
+    let noted = command.foreground.then(Terminal::note).transpose();
+    let mut terminal = noted.map_err(|lack| StartError::Terminal(lack.error))?.map(Box::new);
+
+    // 5. From here on there is a child.
     let started = Instant::now();
     let launch = Launch {
         command: &mut command.inner,
@@ -161,6 +173,7 @@ fn launch(
         adoption: &mut command.adoption,
         clean_start: &mut command.clean_start,
         ends: plumbing.child_ends,
+        terminal: terminal.as_deref(),
         poller: mailbox.poller(),
         token: Source::Hold.token(door.key()),
     };
@@ -170,8 +183,11 @@ fn launch(
         refused(command, refusal)
     })?;
 
-    // 5. Nothing can fail any more.
+    // 6. Nothing can fail any more.
     let pid = hold.leader_pid();
+    if let Some(terminal) = &mut terminal {
+        terminal.is_taken_by(pid);
+    }
     let spans = spans.take();
     if let Some(spans) = &spans {
         spans.started(pid, containment);
@@ -185,6 +201,7 @@ fn launch(
         stop_plan: command.stop_plan.clone(),
         intakes: plumbing.intakes,
         token: command.cancel_on.clone(),
+        terminal,
         started,
         spans,
     });

@@ -1,6 +1,7 @@
 //! Where failures are kept: a scenario that replays it, and its trace beside it.
 //!
-//! A failure is written the moment it is seen, next to its place and then renamed, so that no reader ever sees half a file.
+//! A failure is written the moment it is seen, next to its place and then renamed, so that no reader ever sees half a file. Whatever
+//! was there before is not touched unless it is the same failure, told by the same case, and it is never removed.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure;
+use crate::failure::{self, is_simpler};
 use crate::scenario::{Expect, Found, Scenario};
 use crate::trace::Trace;
 use crate::verdict::VerdictKind;
@@ -34,9 +35,10 @@ pub struct Keeper {
     /// Where to try next.
     candidates: VecDeque<Candidate>,
     folder: Folder,
+    /// What it wrote since the last clearing where nothing was before.
     written: BTreeSet<Saved>,
     /// What each file that it wrote is about.
-    about: HashMap<PathBuf, String>,
+    about: HashMap<PathBuf, Known>,
     notes: Vec<String>,
 }
 
@@ -44,6 +46,21 @@ pub struct Keeper {
 enum Candidate {
     At(PathBuf),
     Temporary,
+}
+
+/// How a failure is told from others of its name.
+struct About<'a> {
+    /// The failure, in this audit.
+    key: String,
+    /// Whether a file of an earlier audit may be replaced by this one.
+    replaces: &'a dyn Fn(&Scenario, &Scenario) -> bool,
+}
+
+/// A failure that has a file, and what an earlier audit kept there of the same one.
+#[derive(Clone, Debug)]
+struct Known {
+    key: String,
+    before: Option<Box<Scenario>>,
 }
 
 #[derive(Debug)]
@@ -84,21 +101,24 @@ impl Keeper {
             found: known.or(found),
             ..trace.scenario.clone()
         };
-        let about = serde_json::to_string(&trace.scenario).expect("a scenario has string keys only");
-        self.save_about(&about, &scenario, trace)
+        // The same case may break other rules the next time; each file expects what its own trace shows.
+        let case = serde_json::to_string(&trace.scenario).expect("a scenario has string keys only");
+        let key = format!("{} {case}", broken.join(" "));
+        self.save_about(&About { key, replaces: &is_same }, &scenario, trace)
     }
 
     /// Saves a failure that was shrunk as this scenario, in the place of the one saved under this name before, and a trace that shows
     /// it; else like [`Self::save`].
     pub fn save_as(&mut self, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
-        self.save_about(&scenario.name, scenario, trace)
+        let about = About { key: scenario.name.clone(), replaces: &is_same_and_simpler };
+        self.save_about(&about, scenario, trace)
     }
 
-    fn save_about(&mut self, about: &str, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
+    fn save_about(&mut self, about: &About<'_>, scenario: &Scenario, trace: &Trace) -> Option<Saved> {
         loop {
             let folder = self.folder()?.join(file_name_of(&trace.subject.name));
             match self.save_in(&folder, about, scenario, trace) {
-                Ok(saved) => return Some(saved),
+                Ok(saved) => return saved,
                 Err(why) => {
                     self.notes.push(why);
                     self.folder = Folder::NotYet;
@@ -107,45 +127,65 @@ impl Keeper {
         }
     }
 
+    /// Nothing where all names are taken.
     fn save_in(
         &mut self,
         folder: &Path,
-        about: &str,
+        about: &About<'_>,
         scenario: &Scenario,
         trace: &Trace,
-    ) -> Result<Saved, String> {
-        let scenario = self.named_apart(folder, about, scenario);
-        let saved = Saved {
-            scenario: folder.join(format!("{}.json", scenario.name)),
-            trace: folder.join(format!("{}.trace.json", scenario.name)),
+    ) -> Result<Option<Saved>, String> {
+        let Some((scenario, known)) = self.named_apart(folder, about, scenario) else {
+            let name = folder.join(&scenario.name);
+            let why = format!("{} could not be saved: {MOST_OF_A_NAME} others have its name", name.display());
+            self.notes.push(why);
+            return Ok(None);
+        };
+        let saved = saved_as(folder, &scenario.name);
+        let scenario = match &known.before {
+            Some(before) => failure::kept_over(scenario, before),
+            None => scenario,
         };
         let trace = serde_json::to_vec(trace).expect("a trace has string keys only");
         make_private_folder(folder)
             .and_then(|()| write_whole(&saved.trace, &trace))
             .and_then(|()| write_whole(&saved.scenario, scenario.to_json().as_bytes()))
             .map_err(|error| format!("{} could not be saved: {error}", saved.scenario.display()))?;
-        self.written.insert(saved.clone());
-        self.about.insert(saved.scenario.clone(), about.to_owned());
-        Ok(saved)
+        if known.before.is_none() {
+            self.written.insert(saved.clone());
+        }
+        self.about.insert(saved.scenario.clone(), known);
+        Ok(Some(saved))
     }
 
-    /// The scenario under a name whose file may be written: there is none, it is about the same, or somebody saved there what this
-    /// one is simpler than. What `headcount shrink` has reached is not lost to the next audit.
-    fn named_apart(&self, folder: &Path, about: &str, scenario: &Scenario) -> Scenario {
-        let may_be_written = |scenario: &Scenario| {
-            let path = folder.join(format!("{}.json", scenario.name));
-            match self.about.get(&path) {
-                Some(known) => known == about,
-                None => !path.exists() || Scenario::read(&path).is_ok_and(|other| replaces(scenario, &other)),
-            }
+    /// The scenario under the first name whose files may be written, because nothing is there or the same failure; nothing where there is
+    /// no such name.
+    fn named_apart(
+        &self,
+        folder: &Path,
+        about: &About<'_>,
+        scenario: &Scenario,
+    ) -> Option<(Scenario, Known)> {
+        let known = |scenario: &Scenario| {
+            let Saved { scenario: file, trace } = saved_as(folder, &scenario.name);
+            let before = match self.about.get(&file) {
+                Some(known) => return (known.key == about.key).then(|| known.clone()),
+                None if !file.exists() && !trace.exists() => None,
+                None => {
+                    let before = Scenario::read(&file).ok()?;
+                    Some(Box::new((about.replaces)(scenario, &before).then_some(before)?))
+                }
+            };
+            Some(Known { key: about.key.clone(), before })
         };
         let with = |number| Scenario { name: format!("{}-{number}", scenario.name), ..scenario.clone() };
         let beside = (2..=MOST_OF_A_NAME).map(with).filter(|beside| beside.check().is_ok());
         let mut names = std::iter::once(scenario.clone()).chain(beside);
-        names.find(|scenario| may_be_written(scenario)).unwrap_or_else(|| scenario.clone())
+        names.find_map(|scenario| known(&scenario).map(|known| (scenario, known)))
     }
 
-    /// Removes what was saved since the last call but is not in use: failures that were shown better by a later one.
+    /// Removes what was saved since the last call, where nothing was before, and is not in use: failures that were shown better by a
+    /// later one.
     pub fn remove_all_but(&mut self, in_use: &BTreeSet<&Saved>) {
         for saved in std::mem::take(&mut self.written) {
             if !in_use.contains(&saved) {
@@ -192,11 +232,31 @@ impl Keeper {
     }
 }
 
-/// Whether a failure says more than another one that was saved under its name.
-fn replaces(scenario: &Scenario, other: &Scenario) -> bool {
+fn saved_as(folder: &Path, name: &str) -> Saved {
+    Saved { scenario: folder.join(format!("{name}.json")), trace: folder.join(format!("{name}.trace.json")) }
+}
+
+/// Whether what was saved before is the same failure: the same case, of the same subject, which broke the same rules.
+fn is_same(scenario: &Scenario, before: &Scenario) -> bool {
+    is_of_same_case(scenario, before) && failure::does_the_same(scenario, before)
+}
+
+/// The same of one that is being shrunk, which no longer does the same: it must not be less simple, nor less certain to be minimal.
+/// What `headcount shrink` has reached is not lost to the next audit.
+fn is_same_and_simpler(scenario: &Scenario, before: &Scenario) -> bool {
     let is_minimal = |scenario: &Scenario| scenario.found.as_ref().is_some_and(|found| found.minimal);
-    failure::is_simpler(scenario, other)
-        || (!failure::is_simpler(other, scenario) && (is_minimal(scenario) || !is_minimal(other)))
+    is_of_same_case(scenario, before)
+        && (is_simpler(scenario, before)
+            || (!is_simpler(before, scenario) && (is_minimal(scenario) || !is_minimal(before))))
+}
+
+/// Whether two failures expect the same, and were found by cases of one name, which another version may have given to another case.
+fn is_of_same_case(scenario: &Scenario, before: &Scenario) -> bool {
+    let origin = |scenario: &Scenario| {
+        let found = scenario.found.clone()?;
+        Some((scenario.expect.clone()?, found.rule, found.case, found.version))
+    };
+    origin(scenario).is_some() && origin(scenario) == origin(before)
 }
 
 /// The platform's folder for state that may be lost.
@@ -336,14 +396,81 @@ mod tests {
         assert_eq!(Scenario::read(&second.scenario).unwrap().name, format!("{}-2", shrunk.name));
         next.remove_all_but(&BTreeSet::new());
         assert!(first.scenario.exists() && !second.scenario.exists());
-        // One that is simpler still takes its place.
-        let mut simpler = trace.clone();
-        simpler.scenario.ops.truncate(1);
-        assert_eq!(keeper().save(&simpler, &["S4"]).unwrap(), first);
+        // What the next audit makes of the same case takes its place if it is simpler still, and not before.
+        let mut next = keeper();
+        let of_the_same = |ops: usize| {
+            let mut scenario = Scenario { found: shrunk.found.clone(), ..shrunk.clone() };
+            scenario.found.as_mut().unwrap().minimal = false;
+            scenario.ops.truncate(ops);
+            scenario
+        };
+        let beside = next.save_as(&of_the_same(2), &trace).unwrap();
+        assert_ne!(beside, first);
+        assert_eq!(next.save_as(&of_the_same(1), &trace).unwrap(), first);
+        next.remove_all_but(&BTreeSet::new());
+        assert!(first.scenario.exists() && !beside.scenario.exists());
+        assert_eq!(Scenario::read(&first.scenario).unwrap().ops.len(), 1);
     }
 
     #[test]
-    fn two_cases_of_one_name_are_two_files_and_one_case_is_one() {
+    fn an_audit_neither_replaces_nor_removes_another_failure_of_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = || Keeper::new(Some(folder.path().to_owned()));
+        let mut trace = cancelled_tree();
+        let first = keeper().save(&trace, &["S4"]).unwrap();
+        let (scenario, shown) = (fs::read(&first.scenario).unwrap(), fs::read(&first.trace).unwrap());
+        let mut next = keeper();
+        // Another rule; a lighter case of the same name; another subject has a folder of its own.
+        let rule = next.save(&trace, &["S1"]).unwrap();
+        trace.scenario.ops.truncate(2);
+        let case = next.save(&trace, &["S4"]).unwrap();
+        assert!(first != rule && first != case && rule != case);
+        assert_eq!(fs::read(&first.scenario).unwrap(), scenario);
+        assert_eq!(fs::read(&first.trace).unwrap(), shown);
+        next.remove_all_but(&BTreeSet::new());
+        assert!(first.scenario.exists() && first.trace.exists());
+        assert!(!rule.scenario.exists() && !case.scenario.exists());
+    }
+
+    #[test]
+    fn the_same_failure_of_an_earlier_audit_stays_with_what_was_known_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = || Keeper::new(Some(folder.path().to_owned()));
+        let trace = cancelled_tree();
+        let first = keeper().save(&trace, &["S4"]).unwrap();
+        let mut known = Scenario::read(&first.scenario).unwrap();
+        let found = known.found.as_mut().unwrap();
+        found.when = "2026-01-31".to_owned();
+        found.rate = Some(failure::rate::Rate { broken: 12, of: 240 });
+        fs::write(&first.scenario, known.to_json()).unwrap();
+        let mut next = keeper();
+        assert_eq!(next.save(&trace, &["S4"]).unwrap(), first);
+        next.remove_all_but(&BTreeSet::new());
+        assert_eq!(Scenario::read(&first.scenario).unwrap(), known);
+    }
+
+    #[test]
+    fn what_finds_no_name_is_told_and_takes_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let mut trace = cancelled_tree();
+        let own = keeper.save(&trace, &["S4"]).unwrap().scenario;
+        let name = own.file_stem().unwrap().to_str().unwrap().to_owned();
+        for number in 2..=MOST_OF_A_NAME {
+            fs::write(own.with_file_name(format!("{name}-{number}.json")), "somebody's").unwrap();
+        }
+        trace.scenario.ops.truncate(2);
+        assert_eq!(keeper.save(&trace, &["S4"]), None);
+        let notes = keeper.take_notes();
+        assert!(notes.len() == 1 && notes[0].contains("others have its name"), "{notes:?}");
+        assert_eq!(fs::read_to_string(own.with_file_name(format!("{name}-100.json"))).unwrap(), "somebody's");
+        // Who has a name still has it.
+        trace = cancelled_tree();
+        assert_eq!(keeper.save(&trace, &["S4"]).unwrap().scenario, own);
+    }
+
+    #[test]
+    fn two_failures_of_one_name_are_two_files_and_one_failure_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let mut keeper = Keeper::new(Some(folder.path().to_owned()));
         let trace = cancelled_tree();
@@ -352,7 +479,12 @@ mod tests {
         let first = keeper.save(&trace, &["S4"]).unwrap();
         let second = keeper.save(&other, &["S1"]).unwrap();
         assert_ne!(first, second);
-        assert_eq!(keeper.save(&trace, &["S1"]).unwrap(), first);
+        assert_eq!(keeper.save(&trace, &["S4"]).unwrap(), first);
+        // Run a second time it may break another rule: the file of the first expects what its trace shows.
+        let again = keeper.save(&trace, &["S1"]).unwrap();
+        assert!(again != first && again != second);
+        let expected = |saved: &Saved| Scenario::read(&saved.scenario).unwrap().expect.unwrap().verdicts;
+        assert!(expected(&first).contains_key("S4") && !expected(&first).contains_key("S1"));
         let shrunk = Scenario { name: "shrunk".to_owned(), ..trace.scenario.clone() };
         let third = keeper.save_as(&shrunk, &trace).unwrap();
         assert_eq!(keeper.save_as(&Scenario { ops: other.scenario.ops, ..shrunk }, &trace).unwrap(), third);

@@ -18,7 +18,7 @@ use crate::rules::facts::Facts;
 use crate::scenario::Scenario;
 use crate::subject::SubjectSpec;
 
-use super::save::Keeper;
+use super::save::{Keeper, Saved};
 use super::tally::Origin;
 use super::{Observer, RuleReport, RunsCases, SubjectReport};
 
@@ -127,7 +127,10 @@ impl Shrinking<'_> {
         let minimal = failure.minimise(self.crew, &bounds, &mut keep)?;
         if minimal.is_confirmed() {
             keep(&minimal);
-            rule.scenario = Some(name_of(shown));
+            // Another failure may have had the name already.
+            let name = saved.as_ref().and_then(|saved: &Saved| saved.scenario.file_stem());
+            rule.scenario =
+                Some(name.map_or_else(|| name_of(shown), |name| name.to_string_lossy().into_owned()));
             rule.saved = saved.or(rule.saved.take());
             let verdict = minimal.trace.as_ref().map(|trace| shown.rule.judge(&Facts::of(trace)));
             rule.detail =
@@ -141,4 +144,95 @@ impl Shrinking<'_> {
 /// The same case may break several rules, and each has its own minimal case.
 fn name_of(shown: &Shown) -> String {
     format!("{}-{}", shown.scenario.name, shown.rule.id.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::audit::{Plan, run};
+    use crate::crew::{Effort, Source};
+    use crate::replay;
+    use crate::report::timeline::tests::cancelled_tree;
+    use crate::rules::Judged;
+    use crate::trace::{Tier, Trace};
+    use crate::verdict::{Finding, Level, Verdict, VerdictKind};
+
+    /// Broken by every case.
+    static RULE: Rule = Rule {
+        id: "S4",
+        level: Level::Must,
+        title: "none left",
+        sentence: "none is left",
+        measured: "on paper",
+        guard: "none",
+        weigh: |_| None,
+        judged: Judged::Trace {
+            judge: |_| Verdict::Broken(Finding { sentence: "one is alive".to_owned(), count: 1 }),
+            directed: Vec::new,
+        },
+    };
+
+    /// Looks into the folder whenever a case is asked for by the shrinker, whose cases alone are directed, and ends it then.
+    struct Watching<'a> {
+        folder: PathBuf,
+        stop: &'a AtomicBool,
+        on_disk: Option<Vec<Scenario>>,
+    }
+
+    impl RunsCases for Watching<'_> {
+        fn tier(&self) -> Tier {
+            Tier::T3
+        }
+
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+            while let Some(scenario) = source.next() {
+                if !scenario.rules.is_empty() {
+                    let files = replay::read(std::slice::from_ref(&self.folder)).unwrap_or_default();
+                    let has_trace = |file: &&replay::ScenarioFile| {
+                        let text = std::fs::read_to_string(file.path.with_extension("trace.json"));
+                        text.is_ok_and(|text| serde_json::from_str::<Trace>(&text).is_ok())
+                    };
+                    let whole = files.iter().filter(has_trace).map(|file| file.scenario.clone());
+                    self.on_disk.get_or_insert(whole.collect());
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                let mut trace = Trace { scenario, ..cancelled_tree() };
+                trace.subject.name.clone_from(&subject.name);
+                source.take(trace);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_failure_and_its_trace_are_on_disk_before_it_is_shrunk() {
+        let (folder, stop) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
+        let plan = Plan {
+            subjects: vec![SubjectSpec::here("childminder")],
+            rules: vec![&RULE],
+            scenarios: Vec::new(),
+            cases: Some(3),
+            budget: None,
+            seed: 9,
+            shrink: true,
+            waived: Vec::new(),
+        };
+        let mut crew = Watching { folder: folder.path().to_owned(), stop: &stop, on_disk: None };
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let audit = run(&plan, &mut crew, &mut keeper, &mut (), &stop);
+        let on_disk = crew.on_disk.expect("it is replayed");
+        // The smallest is the last that was saved, and the one that is shrunk.
+        let replayed = audit.subjects[0].rules[0].replayed.as_ref().unwrap();
+        assert!(replayed.broken > 0 && !on_disk.is_empty(), "{replayed:?}");
+        for scenario in on_disk {
+            assert!(scenario.name.starts_with("generated-9-"), "{}", scenario.name);
+            assert_eq!(scenario.expect.unwrap().verdicts["S4"], VerdictKind::Broken);
+        }
+    }
 }

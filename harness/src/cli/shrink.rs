@@ -1,7 +1,5 @@
 //! `headcount shrink`
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -15,7 +13,6 @@ use super::replay::rounds;
 use super::subject::SubjectOptions;
 use super::{Failure, Format, interrupt, terminal};
 use crate::audit::exit::Exit;
-use crate::audit::save::{can_be_written, replace_whole};
 use crate::audit::select;
 use crate::audit::shrinking::Replays;
 use crate::failure::{self, Bounds, Minimal};
@@ -25,8 +22,12 @@ use crate::report::json;
 use crate::report::paint::Paint;
 use crate::report::quote::replay_line_of;
 use crate::rules::{self, Judged, Rule};
-use crate::scenario::{Refused, Scenario};
+use crate::scenario::Scenario;
 use crate::subject::SubjectSpec;
+
+mod in_place;
+
+use in_place::InPlace;
 
 /// How long it goes on where nothing is asked for.
 const DEFAULT_BUDGET: Span = Span::from_millis(60_000);
@@ -36,7 +37,8 @@ const JOBS: usize = 48;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The scenario file. It is replaced by a simpler one at each step, never left half written.
+    /// The scenario file. It is replaced by a simpler one at each step, never left half written. As it was it is kept beside that if
+    /// the simpler one expects less.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -66,6 +68,9 @@ struct Document<'a> {
     tries: u64,
     /// How many cases ran.
     cases: u64,
+    /// The file as it was, if the scenario no longer expects all that it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_given: Option<&'a Path>,
     scenario: &'a Scenario,
 }
 
@@ -74,31 +79,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let rule = rule_of(arguments, &scenario)?;
     let file = ScenarioFile { path: arguments.file.clone(), scenario };
     let subject = subject_of(&file, arguments.subject.named()?)?;
-    let place = place_of(&arguments.file)?;
+    let mut place = InPlace::open(&arguments.file, &file.scenario)?;
     let stop = interrupt::watch()?;
     let mut crew = arguments.crew.or_jobs(JOBS).start()?;
     let begun = Instant::now();
     let failing = failure::Failure { subject: &subject, rule, scenario: &file.scenario };
     let bounds = Bounds { budget: arguments.budget.get(), stop: &stop };
     let tier = crew.tier();
-    let mut not_written = None;
-    let mut keep = |minimal: &Minimal| {
-        if let Err(error) = write(&place, &minimal.as_found(&failing, tier), minimal) {
-            not_written.get_or_insert(error);
-        }
-    };
+    let mut keep = |minimal: &Minimal| place.keep(minimal.as_found(&failing, tier), minimal.trace.as_deref());
     let minimal = failing.minimise(&mut crew, &bounds, &mut keep)?;
     if minimal.is_confirmed() {
         keep(&minimal);
     }
     drop(crew);
-    let kept = match minimal.is_confirmed() {
-        true => minimal.as_found(&failing, tier),
-        false => file.scenario.clone(),
-    };
+    let kept = place.finish();
     terminal::print(&match arguments.format {
         Format::Human => {
-            let mut text = describe(&failing, &minimal, &kept, begun);
+            let mut text = describe(&failing, &minimal, &kept.scenario, begun);
+            if let Some(as_given) = &kept.as_given {
+                text.push_str(&format!(
+                    "of {} the file expects no longer what it did; as it was it is kept in {}\n",
+                    failure::dropped(&kept.scenario, &file.scenario).join(", "),
+                    for_terminal(&as_given.to_string_lossy())
+                ));
+            }
             if minimal.is_confirmed() {
                 text.push_str(&for_terminal(&replay_line_of(&arguments.file, &subject)));
                 text.push('\n');
@@ -113,40 +117,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             replayed: Replays::from(&minimal),
             tries: minimal.tries,
             cases: minimal.cases,
-            scenario: &kept,
+            as_given: kept.as_given.as_deref(),
+            scenario: &kept.scenario,
         }),
     });
-    if let Some(error) = not_written {
-        return Err(not_writable(&arguments.file, &error));
+    if let Some(failed) = kept.failed {
+        return Err(failed);
     }
     Ok(match () {
         () if stop.load(Ordering::Relaxed) => Exit::Interrupted,
         () if minimal.is_confirmed() => Exit::Clean,
         () => Exit::Unknown,
     })
-}
-
-/// The file that is to be replaced, where a link leads to it, whose folder can be written.
-fn place_of(file: &Path) -> Result<PathBuf, Failure> {
-    let place = fs::canonicalize(file).and_then(|place| {
-        can_be_written(place.parent().unwrap_or(Path::new("/")))?;
-        Ok(place)
-    });
-    place.map_err(|error| not_writable(file, &error))
-}
-
-fn not_writable(file: &Path, error: &io::Error) -> Failure {
-    let problem = format!("cannot be written: {error}");
-    Refused { file: Some(file.to_owned()), place: String::new(), problem }.into()
-}
-
-/// Replaces the file and the trace beside it, which can be read by whoever could read the file.
-fn write(file: &Path, scenario: &Scenario, minimal: &Minimal) -> io::Result<()> {
-    if let Some(trace) = &minimal.trace {
-        let trace = serde_json::to_vec(trace).expect("a trace has string keys only");
-        replace_whole(&file.with_extension("trace.json"), &trace, file)?;
-    }
-    replace_whole(file, scenario.to_json().as_bytes(), file)
 }
 
 /// The rule that is named, else the one that the file says was found broken, else the only one that it expects to be.
@@ -215,14 +197,15 @@ fn describe(failing: &failure::Failure<'_>, minimal: &Minimal, kept: &Scenario, 
         minimal.tries,
         minimal.cases,
         begun.elapsed().as_secs_f64(),
-        match minimal.is_minimal {
+        match kept.found.as_ref().is_some_and(|found| found.minimal) {
             true => "nothing simpler was found",
             false => "not at its end: shrink it again to go on",
         }
     ));
-    if !minimal.matters.is_empty() {
+    let matters = kept.found.as_ref().map_or(&[][..], |found| &found.matters);
+    if !matters.is_empty() {
         text.push_str("what matters, one thing relaxed at a time:\n");
-        for place in &minimal.matters {
+        for place in matters {
             let value = failure::value_at(kept, place).unwrap_or_default();
             text.push_str(&format!("  {}  {}\n", for_terminal(place), for_terminal(&value)));
         }

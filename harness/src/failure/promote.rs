@@ -45,7 +45,7 @@ pub(super) fn promote(
     let taken = gates.into_iter().zip(tried).filter(|(_, tried)| tried.decided == Some(true));
     for (scenario, _) in taken {
         // Tries that ended as soon as they sufficed flatter.
-        let tried = super::replay(bench, &scenario, deadline, None)?;
+        let tried = super::replay(bench, &scenario, rate.tries_to_be_above(), deadline, None)?;
         if tried.rate.is_above(rate) {
             return Ok(Some(Promoted { scenario, tried }));
         }
@@ -175,10 +175,16 @@ fn positions(trace: &Trace) -> BTreeMap<String, usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::report::timeline::tests::cancelled_tree;
     use crate::trace::Moment;
+
+    /// A scenario whose cancel has no gate, and a case of it in which that came before anybody was ready.
+    pub(in super::super) fn race() -> (Scenario, Trace) {
+        let (scenario, Traces { mut others, .. }) = traces();
+        (scenario, others.remove(0))
+    }
 
     /// The tree's cancel has no gate; in the broken cases the helper was ready before it.
     fn traces() -> (Scenario, Traces) {

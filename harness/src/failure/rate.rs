@@ -80,6 +80,12 @@ impl Rate {
         rate - value > MATERIAL * (own + other).sqrt()
     }
 
+    /// In how many cases another rate must be broken, and none keep the rule, to be [above](Self::is_above) this one.
+    pub(super) fn tries_to_be_above(self) -> u64 {
+        let highest = self.interval().1.min(HIGHEST);
+        (Z * Z * highest / (1.0 - highest)) as u64 + 1
+    }
+
     /// How many tries it takes to compare another rate with this one.
     pub(super) fn tries_to_compare(self) -> u64 {
         ((COMPARED_BROKEN[usize::from(self.is_racy())] / self.estimate()).ceil() as u64).min(MOST_COMPARED)
@@ -233,6 +239,18 @@ mod tests {
         );
         assert!(Rate { broken: 12, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
         assert!(!Rate { broken: 8, of: 12 }.is_above(Rate { broken: 5, of: 12 }));
+    }
+
+    #[test]
+    fn a_certain_case_is_tried_as_often_as_it_takes_to_be_above_a_frequent_one() {
+        for (broken, of) in [(0, 0), (1, 200), (10, 20), (10, 15), (10, 13), (99, 100)] {
+            let race = Rate { broken, of };
+            let tries = race.tries_to_be_above();
+            let certain = |of| Rate { broken: of, of };
+            assert!(tries <= super::super::MOST_REPLAYS, "{race}");
+            let is_above = [tries - 1, tries].map(|of| certain(of).is_above(race));
+            assert!(race.interval().1 > HIGHEST || is_above == [false, true], "{race}: {tries}");
+        }
     }
 
     #[test]

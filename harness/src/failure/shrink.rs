@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::crew::CrewError;
-use crate::scenario::{Call, Hindrance, Op, Scenario, Verb};
+use crate::scenario::{Call, Hindrance, LARGEST_TIMEOUT, Op, Scenario, Verb};
 
 use super::rate::{Rate, Terms};
 use super::simpler::{self, Change, Edit, Place};
@@ -34,6 +34,9 @@ struct Look {
 /// measured too high, is found then.
 const LOOKS: [Look; 2] =
     [Look { miss: 0.02, estimate: Rate::estimate }, Look { miss: 0.002, estimate: Rate::careful_estimate }];
+
+/// So few cases begin at once, whatever they are about.
+const ANYWAY: u64 = 4;
 
 /// How often the case that was given breaks the rule, and with how many runs: what each simplification is held against.
 #[derive(Clone, Copy)]
@@ -88,6 +91,15 @@ pub(super) struct Shrinking {
     refused: BTreeSet<String>,
     /// What breaks the rule materially more rarely.
     lossy: BTreeSet<String>,
+}
+
+/// How a rate is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// So that it can be compared as well as may be.
+    Thorough,
+    /// The scenario first: there may be no time for more, and however late it is a first few cases of it are begun.
+    LastChance,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,7 +162,7 @@ impl Shrinking {
                 look = looks.next();
                 continue;
             }
-            self.keep_what_holds(bench, deadline)?;
+            self.keep_what_holds(bench, Pace::Thorough, deadline)?;
             let Some(measured) = self.measured() else { return Ok(()) };
             taken(self, measured);
             looks = LOOKS.iter();
@@ -165,6 +177,7 @@ impl Shrinking {
     pub(super) fn keep_what_holds(
         &mut self,
         bench: &mut Bench<'_>,
+        pace: Pace,
         deadline: Instant,
     ) -> Result<(), CrewError> {
         let steps = std::mem::take(&mut self.steps);
@@ -172,7 +185,14 @@ impl Shrinking {
         let (mut good, mut bad, mut next) = (0, steps.len() + 1, steps.len());
         while good + 1 < bad {
             let scenario = &steps[next - 1].scenario;
-            match self.measure(bench, scenario, deadline)? {
+            let is_first = next == steps.len();
+            let tried = match pace {
+                Pace::Thorough => self.measure(bench, scenario, deadline)?,
+                Pace::LastChance => {
+                    self.measure_at_last(bench, scenario, if is_first { ANYWAY } else { 0 }, deadline)?
+                }
+            };
+            match tried {
                 Some(tried) if self.reference.holds(scenario, tried.rate) => {
                     good = next;
                     self.base = Step { scenario: scenario.clone(), tried };
@@ -204,14 +224,38 @@ impl Shrinking {
         scenario: &Scenario,
         deadline: Instant,
     ) -> Result<Option<Tried>, CrewError> {
+        self.know_the_reference(bench, deadline)?;
         let tries = self.reference.rate.tries_to_compare();
-        let missing = tries.saturating_sub(self.reference.rate.of);
+        let tried = count(bench, scenario, Tries { most: tries, anyway: 0 }, a_part_of(deadline))?;
+        Ok(self.reference.is_told(scenario, tried.rate).then_some(tried))
+    }
+
+    /// The same where there may be time for little: by as many tries as there is time for, and the reference is measured again only where
+    /// it was so by few and the rate seems lost.
+    fn measure_at_last(
+        &mut self,
+        bench: &mut Bench<'_>,
+        scenario: &Scenario,
+        anyway: u64,
+        deadline: Instant,
+    ) -> Result<Option<Tried>, CrewError> {
+        let tries = Tries { most: self.reference.rate.tries_to_compare(), anyway };
+        let tried = count(bench, scenario, tries, a_part_of(deadline))?;
+        if tried.rate.of > 0 && !self.reference.holds(scenario, tried.rate) {
+            self.know_the_reference(bench, deadline)?;
+        }
+        Ok(self.reference.is_told(scenario, tried.rate).then_some(tried))
+    }
+
+    /// Tries the case that was given until another rate can be compared with its own, if a part of the time that is left suffices.
+    fn know_the_reference(&mut self, bench: &mut Bench<'_>, deadline: Instant) -> Result<(), CrewError> {
+        let missing = self.reference.rate.tries_to_compare().saturating_sub(self.reference.rate.of);
         if missing > 0 {
-            let more = count(bench, &self.given.clone(), missing, a_part_of(deadline))?;
+            let tries = Tries { most: missing, anyway: 0 };
+            let more = count(bench, &self.given.clone(), tries, a_part_of(deadline))?;
             self.reference.rate = self.reference.rate.and(more.rate);
         }
-        let tried = count(bench, scenario, tries, a_part_of(deadline))?;
-        Ok(self.reference.is_told(scenario, tried.rate).then_some(tried))
+        Ok(())
     }
 
     /// Tries what is simpler in one way and takes the first that can be taken, with what was found meanwhile. Nothing where nothing
@@ -320,7 +364,7 @@ impl Shrinking {
         if !tried.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
-        let afresh = super::replay(bench, &self.scenario, deadline, None)?;
+        let afresh = super::replay(bench, &self.scenario, super::REPLAYS, deadline, None)?;
         if !afresh.rate.is_above(self.reference.rate) {
             return Ok(tried);
         }
@@ -334,13 +378,22 @@ impl Shrinking {
     }
 }
 
+/// How many cases a rate is measured by.
+#[derive(Clone, Copy)]
+struct Tries {
+    most: u64,
+    /// However late it is.
+    anyway: u64,
+}
+
 fn count(
     bench: &mut Bench<'_>,
     scenario: &Scenario,
-    tries: u64,
+    tries: Tries,
     deadline: Instant,
 ) -> Result<Tried, CrewError> {
-    let until = Until::Counted { least: tries, most: tries, broken: 0 };
+    let Tries { most, anyway } = tries;
+    let until = Until::Counted { least: most, most, broken: 0, anyway };
     Ok(bench.try_all(vec![scenario.clone()], until, deadline, None)?.remove(0))
 }
 
@@ -369,5 +422,56 @@ fn can_end(scenario: &Scenario) -> bool {
     use fake_cli::script::Step;
     let hangs = |step: &Step| matches!(step, Step::Hang | Step::BusyHang | Step::Stop);
     let stops = |op: &Op| op.verb.stops() || op.counts(Call::Cancel) + op.counts(Call::Drop) > 0;
-    scenario.limits.timeout.is_some() || scenario.ops.iter().any(stops) || !scenario.script.iter().any(hangs)
+    let is_ever_over = scenario.limits.timeout.is_some_and(|timeout| timeout != LARGEST_TIMEOUT);
+    is_ever_over || scenario.ops.iter().any(stops) || !scenario.script.iter().any(hangs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::tests::{RULE, crew, failing, racy, subject};
+    use super::*;
+
+    #[test]
+    fn a_step_is_measured_however_late_it_is() {
+        let scenario = failing(1).remove(0);
+        let mut crew = crew(|scenario| racy(scenario, 1.0), 1);
+        let (subject, stop) = (subject(), AtomicBool::new(false));
+        let mut bench = Bench { crew: &mut crew, subject: &subject, rule: &RULE, stop: &stop, cases: 0 };
+        let found = Tried { rate: Rate { broken: 10, of: 10 }, ..Tried::default() };
+        let mut shrinking = Shrinking::new(scenario.clone(), found.clone(), 1.5);
+        let edits = simpler::structural(&scenario);
+        let mut simpler = edits.iter().filter_map(|edits| simpler::apply(&scenario, edits));
+        let simpler = simpler.find(|simpler| racy(simpler, 1.0) == racy(&scenario, 1.0)).unwrap();
+        shrinking.steps.push(Step { scenario: simpler.clone(), tried: found });
+        shrinking.scenario = simpler.clone();
+        let late = Instant::now();
+        shrinking.keep_what_holds(&mut bench, Pace::Thorough, late).unwrap();
+        assert!(shrinking.measured().is_none() && shrinking.scenario == simpler);
+        shrinking.keep_what_holds(&mut bench, Pace::LastChance, late).unwrap();
+        assert_eq!(shrinking.measured().map(|tried| tried.rate), Some(Rate { broken: ANYWAY, of: ANYWAY }));
+        assert_eq!((&shrinking.scenario, bench.cases), (&simpler, ANYWAY));
+        // But not after somebody wants to stop.
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        shrinking.steps.push(Step { scenario: scenario.clone(), tried: Tried::default() });
+        let mut bench = Bench { crew: &mut crew, subject: &subject, rule: &RULE, stop: &stop, cases: 0 };
+        shrinking.keep_what_holds(&mut bench, Pace::LastChance, late).unwrap();
+        assert_eq!((shrinking.measured().is_none(), bench.cases), (true, 0));
+    }
+
+    #[test]
+    fn a_case_that_hangs_ends_by_a_timeout_that_is_over_sometime() {
+        let with = |timeout: &str| {
+            let text = format!(
+                r#"{{"schema": 1, "name": "a", "why": "A test.", "script": ["hang"], "ops": [{{"do": "run"}}, {{"do": "wait"}}]{timeout}}}"#
+            );
+            can_end(&Scenario::from_json(&text).unwrap())
+        };
+        let never = format!(r#", "limits": {{"timeout": "{LARGEST_TIMEOUT}"}}"#);
+        assert_eq!(
+            (with(""), with(&never), with(r#", "limits": {"timeout": "10ms"}"#)),
+            (false, false, true)
+        );
+    }
 }

@@ -384,6 +384,11 @@ fn rename(script: &mut Value, names: &BTreeMap<String, String>) {
     }
 }
 
+/// What the scenario does, to compare it.
+pub(super) fn does(scenario: &Scenario) -> Value {
+    Value::Object(object(scenario))
+}
+
 /// What the scenario does, without what names and explains it.
 fn object(scenario: &Scenario) -> Map<String, Value> {
     let whole = serde_json::to_value(scenario).expect("a scenario has string keys only");

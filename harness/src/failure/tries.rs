@@ -53,7 +53,8 @@ pub(super) enum Until<'a> {
     /// The same, until the first one does: with it those need not be decided that it includes, nor any other that has not begun.
     FirstAccepted(Vec<Terms>, &'a dyn Fn(usize, usize) -> bool),
     /// After this number of tries that could be told; longer, up to the second number, until the rule was broken as often as the third.
-    Counted { least: u64, most: u64, broken: u64 },
+    /// So many as the last are begun however late it is.
+    Counted { least: u64, most: u64, broken: u64, anyway: u64 },
 }
 
 /// The traces of a case that sometimes breaks its rule.
@@ -98,6 +99,7 @@ impl Bench<'_> {
             entries: entries.collect(),
             traces,
             cases: 0,
+            begun: 0,
             is_satisfied: false,
         };
         self.crew.run(self.subject, &mut source)?;
@@ -124,13 +126,19 @@ struct Tries<'a> {
     entries: Vec<Entry>,
     traces: Option<&'a mut Traces>,
     cases: u64,
+    begun: u64,
     /// What was looked for is found.
     is_satisfied: bool,
 }
 
 impl Tries<'_> {
     fn is_over(&self) -> bool {
-        self.is_satisfied || self.stop.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+        let anyway = match self.until {
+            Until::Counted { anyway, .. } => anyway,
+            Until::Decided(_) | Until::FirstAccepted(..) => 0,
+        };
+        let is_late = || self.begun >= anyway && Instant::now() >= self.deadline;
+        self.is_satisfied || self.stop.load(Ordering::Relaxed) || is_late()
     }
 
     /// How many tries of a variant are begun before it is decided upon again.
@@ -142,7 +150,7 @@ impl Tries<'_> {
                 terms[index].least()
             }
             Until::Decided(terms) | Until::FirstAccepted(terms, _) => terms[index].useful(tried.rate),
-            Until::Counted { least, most, broken } => {
+            Until::Counted { least, most, broken, .. } => {
                 let Rate { broken: seen, of } = tried.rate;
                 let rare = (broken.saturating_sub(seen) as f64 / tried.rate.estimate()).ceil() as u64;
                 let missing = least.saturating_sub(of).max(rare.min(of));
@@ -162,7 +170,7 @@ impl Tries<'_> {
                 let never_to_the_point = tried.vacuous >= ALL_VACUOUS && tried.vacuous == of;
                 if never_to_the_point { Some(false) } else { terms[index].decide(tried.rate) }
             }
-            Until::Counted { least, most, broken: enough } => {
+            Until::Counted { least, most, broken: enough, .. } => {
                 (of >= *most || (of >= *least && (broken == of || broken >= *enough))).then_some(broken > 0)
             }
         }
@@ -183,6 +191,7 @@ impl Source for Tries<'_> {
             self.entries[index].to_start = self.useful(index);
         }
         let entry = &mut self.entries[index];
+        self.begun += 1;
         entry.to_start -= 1;
         entry.under_way += 1;
         Some(entry.scenario.clone())

@@ -24,8 +24,8 @@ pub(super) fn start(launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
 }
 
 fn start_built(launch: Launch<'_>) -> Result<Newborn, Refusal> {
-    let Launch { command, clears_environment, ends, .. } = launch;
-    sys::start_leader(command, clears_environment, [ends.stdin, ends.stdout, ends.stderr])
+    let Launch { command, clears_environment, ends, terminal, .. } = launch;
+    sys::start_leader(command, clears_environment, [ends.stdin, ends.stdout, ends.stderr], terminal)
         .map_err(|NotStarted { doing, error }| Refusal::NotStarted { doing, error })
 }
 

@@ -19,7 +19,7 @@ use crate::outcome::{KillCause, Left, Proof, Signalled, Usage};
 use crate::plan::Ask;
 #[cfg(has_nanny)]
 use crate::sys::Adoption;
-use crate::sys::{ChildEnd, CleanStart, Poller, Token};
+use crate::sys::{ChildEnd, CleanStart, Poller, Terminal, Token};
 
 /// What holds a run's processes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,13 +78,22 @@ pub(crate) enum Wanted {
     Required(Containment),
 }
 
+/// What not every containment can give to a command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// It was made elsewhere and must start itself.
+    pub(crate) is_converted: bool,
+    /// It is to have the owner's terminal.
+    pub(crate) foreground: bool,
+}
+
 impl Wanted {
-    /// What it gets for a command that was made here, or converted.
-    pub(crate) fn choose(self, is_converted: bool) -> Result<Containment, Unavailable> {
+    /// What it gets for such a command.
+    pub(crate) fn choose(self, needs: Needs) -> Result<Containment, Unavailable> {
         match self {
-            Self::Required(containment) => containment.probe_for(is_converted).map(|_| containment),
+            Self::Required(containment) => containment.probe_for(needs).map(|_| containment),
             Self::Preferred(mut containment) => loop {
-                match (containment.probe_for(is_converted), containment.next_weaker()) {
+                match (containment.probe_for(needs), containment.next_weaker()) {
                     (Ok(_), _) => return Ok(containment),
                     (Err(lack), Some(weaker)) if !lack.passes => containment = weaker,
                     (Err(lack), _) => return Err(lack),
@@ -155,13 +164,16 @@ impl Containment {
         }
     }
 
-    /// A command that was made elsewhere starts itself, and that is too late for a pid namespace.
-    fn probe_for(self, is_converted: bool) -> Result<String, Unavailable> {
-        if is_converted && self == Self::Sealed {
-            let why = "a command that was made by another builder cannot be sealed".to_owned();
-            return Err(Unavailable { containment: self, why, passes: false });
-        }
-        self.probe()
+    fn probe_for(self, needs: Needs) -> Result<String, Unavailable> {
+        let why = match self {
+            // It starts itself, and that is too late.
+            Self::Sealed if needs.is_converted => {
+                "a command that was made by another builder cannot be sealed"
+            }
+            Self::Sealed | Self::Cgroup if needs.foreground => "it does not hold a child in the foreground",
+            _ => return self.probe(),
+        };
+        Err(Unavailable { containment: self, why: why.to_owned(), passes: false })
     }
 
     fn next_weaker(self) -> Option<Self> {
@@ -175,6 +187,8 @@ impl Containment {
     /// Starts a command inside this containment, which was probed.
     pub(crate) fn start(self, launch: Launch<'_>) -> Result<Box<dyn Hold>, Refusal> {
         match self {
+            #[cfg(has_nanny)]
+            Self::Nanny if launch.terminal.is_some() => start_nursed(launch, || Ok(nanny::Bound::Foreground)),
             #[cfg(has_nanny)]
             Self::Nanny => start_nursed(launch, || Ok(nanny::Bound::Nothing)),
             #[cfg(has_nanny)]
@@ -262,6 +276,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) adoption: &'a mut Adoption,
     pub(crate) clean_start: &'a mut CleanStart,
     pub(crate) ends: ChildEnds,
+    /// What the child takes the foreground of.
+    pub(crate) terminal: Option<&'a Terminal>,
     pub(crate) poller: &'a Arc<Poller>,
     /// What the hold reports with.
     pub(crate) token: Token,

@@ -7,10 +7,15 @@ use std::time::Duration;
 use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining, StopTimes};
 use crate::outcome::{KillCause, Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
 use crate::plan::Ask;
-use crate::sys::{self, Cause, Cgroup, Errand, Image, Member, Nanny, NotStarted, Some8, Token, Within};
+use crate::sys::{
+    self, Cause, Cgroup, Errand, Image, Member, Nanny, NotStarted, Some8, Terminal, Token, Within,
+};
 
 const LOST: &str = "the nanny was killed; whoever was left in the child's session was killed as well, and whoever had \
                     left that session could not be found";
+
+const LOST_IN_FOREGROUND: &str = "the nanny was killed; the child in the foreground was killed as well, and its group where \
+                                  the kernel can (Linux 6.9), and whoever else was left could not be found";
 
 const NAMESPACE_STAYS: &str =
     "the nanny was killed; the kernel is killing the pid namespace, which is not gone yet";
@@ -20,12 +25,16 @@ pub(super) enum Bound {
     Nothing,
     Cgroup(Cgroup),
     Namespace,
+    /// Nothing, and its child has the owner's terminal. So it is in the owner's session.
+    Foreground,
 }
 
 impl Bound {
-    fn within(&self) -> Within<'_> {
+    fn within<'a>(&'a self, terminal: Option<&'a Terminal>) -> Within<'a> {
         match self {
-            Self::Nothing => Within::Nothing,
+            Self::Foreground | Self::Nothing => {
+                terminal.map_or(Within::Nothing, |terminal| Within::Foreground(terminal.as_fd()))
+            }
             Self::Cgroup(cgroup) => Within::Cgroup(cgroup.as_fd()),
             Self::Namespace => Within::Namespace,
         }
@@ -34,7 +43,7 @@ impl Bound {
 
 pub(super) fn start(launch: Launch<'_>, image: &Image, bound: Bound) -> Result<Nursed, Refusal> {
     let token = launch.token;
-    let within = bound.within();
+    let within = bound.within(launch.terminal);
     let started =
         if launch.is_converted { adopt(launch, image, within) } else { send(launch, image, within) };
     match started {
@@ -140,6 +149,7 @@ impl Hold for Nursed {
                 Bound::Cgroup(cgroup) if cgroup.is_empty() => {}
                 Bound::Cgroup(cgroup) => return cgroup.survivors(),
                 Bound::Namespace => return Left::Unknown(NAMESPACE_STAYS),
+                Bound::Foreground => return Left::Unknown(LOST_IN_FOREGROUND),
             }
             return match self.nanny.session().map(|session| session.survivors()) {
                 Some(Left::Survivors(survivors)) => Left::Survivors(survivors),
@@ -210,6 +220,7 @@ impl Nursed {
             Bound::Nothing => {}
             Bound::Cgroup(cgroup) => cgroup.kill(),
             Bound::Namespace => return self.end_namespace(),
+            Bound::Foreground => return self.end_child(),
         }
         self.left_alone.retain(Member::is_alive);
         if !self.left_alone.is_empty() {
@@ -226,7 +237,7 @@ impl Nursed {
                     self.nanny.reap();
                     Remaining::Nobody(Proof::CgroupEmpty)
                 }
-                Bound::Nothing | Bound::Namespace => {
+                Bound::Nothing | Bound::Namespace | Bound::Foreground => {
                     self.nanny.reap();
                     Remaining::Unknown(LOST)
                 }
@@ -237,6 +248,16 @@ impl Nursed {
 }
 
 impl Nursed {
+    fn end_child(&mut self) -> Remaining {
+        match self.nanny.kill_child() {
+            Some(false) => Remaining::LookAgainSoon,
+            Some(true) | None => {
+                self.nanny.reap();
+                Remaining::Unknown(LOST_IN_FOREGROUND)
+            }
+        }
+    }
+
     fn end_namespace(&mut self) -> Remaining {
         match self.nanny.kill_namespace() {
             Some(true) => {

@@ -41,10 +41,14 @@ pub(crate) enum Part {
     Stderr,
     Timeout,
     IdleTimeout,
+    /// The time of what everybody was asked.
+    Grace,
+    /// The time for output that somebody out of reach holds.
+    Drain,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Starting,
         Self::Running,
         Self::Lingering,
@@ -53,13 +57,15 @@ impl Part {
         Self::Stderr,
         Self::Timeout,
         Self::IdleTimeout,
+        Self::Grace,
+        Self::Drain,
     ];
 
     fn kind(self) -> Kind {
         match self {
             Self::Starting | Self::Running | Self::Lingering => Kind::Process,
             Self::Stdin | Self::Stdout | Self::Stderr => Kind::Stream,
-            Self::Timeout | Self::IdleTimeout => Kind::Timer,
+            Self::Timeout | Self::IdleTimeout | Self::Grace | Self::Drain => Kind::Timer,
         }
     }
 
@@ -72,13 +78,15 @@ impl Part {
             Self::Stderr => Some("stderr"),
             Self::Timeout => Some("timeout"),
             Self::IdleTimeout => Some("idle timeout"),
+            Self::Grace => Some("grace"),
+            Self::Drain => Some("drain"),
         }
     }
 }
 
 /// A set of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parts(u8);
+pub(crate) struct Parts(u16);
 
 impl Parts {
     pub(crate) fn with(self, part: Part) -> Self {
@@ -91,6 +99,10 @@ impl Parts {
 
     pub(crate) fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
+    }
+
+    pub(crate) fn only(self, others: Self) -> Self {
+        Self(self.0 & others.0)
     }
 
     pub(crate) fn and(self, others: Self) -> Self {
@@ -118,6 +130,9 @@ pub(crate) struct RunEntry {
     metadata: Box<[(String, String)]>,
     created_at: &'static Location<'static>,
     since: Instant,
+    /// When the timers began that are not there from the start.
+    grace_since: OnceLock<Instant>,
+    drain_since: OnceLock<Instant>,
     /// Where wishes about it go, as soon as there is somebody to read them.
     door: OnceLock<Door>,
     /// How much a shutdown has asked it to end, perhaps before it could hear it.
@@ -145,6 +160,8 @@ impl RunEntry {
             metadata,
             created_at,
             since: Instant::now(),
+            grace_since: OnceLock::new(),
+            drain_since: OnceLock::new(),
             door: OnceLock::new(),
             asked: AtomicU8::new(NOT_ASKED),
         }
@@ -191,6 +208,25 @@ impl RunEntry {
         self.door.get().inspect(|door| door.stop(wish));
     }
 
+    /// A timer begins that was not there from the start.
+    fn begin(&self, parts: Parts) {
+        for (part, since) in [(Part::Grace, &self.grace_since), (Part::Drain, &self.drain_since)] {
+            if parts.has(part) {
+                // Each has one beginning: another request of a plan goes on with the same.
+                since.get_or_init(Instant::now);
+            }
+        }
+    }
+
+    fn since_of(&self, part: Part) -> Instant {
+        let own = match part {
+            Part::Grace => self.grace_since.get(),
+            Part::Drain => self.drain_since.get(),
+            _ => None,
+        };
+        own.copied().unwrap_or(self.since)
+    }
+
     fn resource(&self, common: &Common, part: Part) -> Resource {
         Resource {
             kind: part.kind(),
@@ -198,7 +234,7 @@ impl RunEntry {
                 None => self.description.to_string(),
                 Some(name) => format!("{name} of {}", self.description),
             },
-            age: self.since.elapsed(),
+            age: self.since_of(part).elapsed(),
             created_at: self.created_at,
             metadata: self.metadata.to_vec(),
             run: Some(RunId::new(self.key)),
@@ -317,6 +353,14 @@ impl Registry {
     pub(crate) fn fail_start(&self, key: Key) {
         self.table().counters.failed_starts += 1;
         self.forget(key);
+    }
+
+    /// Some parts of a run are no more, and others have come.
+    pub(crate) fn exchange(&self, entry: &RunEntry, lost: Parts, gained: Parts) {
+        entry.begin(gained);
+        if !lost.is_empty() || !gained.is_empty() {
+            self.change(entry.key, |_, parts| parts.without(lost).and(gained));
+        }
     }
 
     /// These parts of a run are no more.

@@ -24,7 +24,7 @@ use crate::run::{Common, Event, Report};
 use crate::spans::Spans;
 use crate::state::Move;
 use crate::stop::{Happening, Rung, Step, climb};
-use crate::sys;
+use crate::sys::{self, Terminal};
 
 /// The longest that anybody waits for a killed process to be gone.
 const KILL_BOUND: Duration = Duration::from_secs(2);
@@ -78,6 +78,8 @@ pub(crate) struct Case {
     /// Those of the streams and the timers that the minder still knows to be there.
     parts: Parts,
     token: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Waker)>,
+    /// What a child in the foreground gives back at its end, by being dropped.
+    terminal: Option<Box<Terminal>>,
 
     rung: Rung,
     /// What it is the deadline of depends on the rung; when `Gone`, of the drain.
@@ -131,14 +133,15 @@ pub(crate) struct Opening {
     pub(crate) stop_plan: StopPlan,
     pub(crate) intakes: Intakes,
     pub(crate) token: Option<CancellationToken>,
+    pub(crate) terminal: Option<Box<Terminal>>,
     pub(crate) started: Instant,
     pub(crate) spans: Option<Spans>,
 }
 
 impl Case {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { door, common, containment, hold, limits, stop_plan, intakes, token, started, spans } =
-            opening;
+        let Opening { door, common, containment, hold, limits, stop_plan, .. } = opening;
+        let Opening { intakes, token, terminal, started, spans, .. } = opening;
         let Limits { timeout, idle, grace, drain } = limits;
         let parts = Self::parts_of(&intakes).with_if(timeout.is_some(), Part::Timeout);
         let parts = parts.with_if(idle.is_some(), Part::IdleTimeout);
@@ -155,6 +158,7 @@ impl Case {
             drain,
             intakes,
             token,
+            terminal,
             rung: Rung::Running,
             deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
             look_again: None,
@@ -184,11 +188,19 @@ impl Case {
 
     /// Has the minder know what is still there.
     fn tell_parts(&mut self) {
-        let timers = Parts::default().with(Part::Timeout).with(Part::IdleTimeout);
-        let now = Self::parts_of(&self.intakes);
-        let lost = self.parts.without(if self.rung == Rung::Running { now.and(timers) } else { now });
-        self.common.lose(lost);
-        self.parts = self.parts.without(lost);
+        let streams = Self::parts_of(&self.intakes);
+        let drains = self.draining && !self.is_drained_now();
+        let now = match self.rung {
+            _ if self.hold.is_none() => streams,
+            Rung::Running => {
+                let timers = Parts::default().with(Part::Timeout).with(Part::IdleTimeout);
+                streams.and(self.parts.only(timers))
+            }
+            Rung::Asked | Rung::Leaderless => streams.with(Part::Grace),
+            Rung::Killed | Rung::Swept | Rung::Gone => streams.with_if(drains, Part::Drain),
+        };
+        self.common.exchange(self.parts.without(now), now.without(self.parts));
+        self.parts = now;
     }
 
     fn ending(&mut self) -> &mut Ending {
@@ -399,6 +411,7 @@ impl Case {
         }
         if next == Rung::Gone && self.ending().settled.is_none() {
             self.ending().settled = Some(Instant::now());
+            self.terminal = None;
             self.deadline = None;
             self.look_again = None;
         }
@@ -546,6 +559,10 @@ impl Case {
         if self.abandoned {
             self.cut_output();
         }
+        self.is_drained_now()
+    }
+
+    fn is_drained_now(&self) -> bool {
         !self.intakes.stdout.is_open() && !self.intakes.stderr.is_open()
     }
 

@@ -109,6 +109,7 @@ fn open_for(
         stop_plan: StopPlan::default(),
         intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
+        terminal: None,
         started: Instant::now(),
         spans: None,
     });

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use childminder::{Cut, Ended, StreamEnd};
+use childminder::{Cut, Ended, Minder, StreamEnd};
 
-use crate::scene::{LONG_GRACE, assert_all_dead, is_alive, perl, pids, run, sh, start, within};
+use crate::scene::{
+    LONG_GRACE, PATIENCE, assert_all_dead, eventually, is_alive, perl, pids, run, sh, start, within,
+};
 use crate::stray::Stray;
 
 /// What a busy machine may add; whoever is out of reach holds on ten times as long.
@@ -31,6 +33,27 @@ async fn a_process_out_of_reach_that_holds_the_output_costs_the_drain_window_and
 }
 
 #[tokio::test]
+async fn a_drain_is_a_timer_of_the_registry_until_it_is_over_or_cut_short_by_a_cancel_or_a_shutdown() {
+    for is_shut_down in [false, true] {
+        let minder = Minder::new();
+        let mut command = sh(ESCAPED);
+        let mut run = start(command.minder(&minder).describe("the held one").drain(LONG_GRACE));
+        let _stray = Stray(pids(&mut run, 1).await[0]);
+        let drains = || minder.resources().iter().any(|one| one.description == "drain of the held one");
+        eventually("it drains", drains);
+        if is_shut_down {
+            let report = within(minder.shutdown(PATIENCE)).await;
+            assert!(report.is_clean(), "{report}");
+        } else {
+            run.cancel();
+        }
+        let outcome = within(run.wait()).await;
+        assert_eq!((outcome.ended, outcome.stdout.end), (Ended::ByItself, StreamEnd::Held));
+        assert_eq!(minder.stats().resources.all(), 0, "{:?}", minder.resources());
+    }
+}
+
+#[tokio::test]
 async fn our_end_of_a_held_pipe_is_closed_with_the_run() {
     let script = format!("{ESCAPED}; readlink /proc/$$/fd/1");
     let outcome = run(sh(&script).drain(Duration::ZERO)).await;
@@ -49,7 +72,7 @@ async fn a_cancel_does_not_wait_for_the_drain_window() {
     let mut run = start(sh(ESCAPED).drain(LONG_GRACE));
     let stray = pids(&mut run, 1).await[0];
     let _stray = Stray(stray);
-    crate::scene::eventually("the leader is reaped", || run.pid().is_none());
+    eventually("the leader is reaped", || run.pid().is_none());
     run.cancel();
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.ended, Ended::ByItself);

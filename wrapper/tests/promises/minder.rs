@@ -62,6 +62,28 @@ async fn a_run_is_on_the_registry_with_its_streams_and_timers_from_its_start_to_
 }
 
 #[tokio::test]
+async fn the_grace_of_a_stop_is_a_timer_of_the_registry_and_is_there_in_place_of_the_timeout() {
+    let minder = Minder::new();
+    let mut command = sh("trap '' TERM; echo ready; sleep 100");
+    command.minder(&minder).timeout(LONG_GRACE).grace(LONG_GRACE).describe("the deaf one");
+    let mut run = start(&mut command);
+    lines(&mut run, 1).await;
+    let timers = || {
+        let timers = of_kind(minder.resources(), Kind::Timer).into_iter();
+        timers.map(|timer| (timer.description, timer.age)).collect::<Vec<_>>()
+    };
+    assert!(matches!(&timers()[..], [(name, _)] if name == "timeout of the deaf one"), "{:?}", timers());
+    let asked = std::time::Instant::now();
+    run.cancel();
+    eventually("its grace runs", || timers().iter().any(|(name, _)| name == "grace of the deaf one"));
+    let [(_, age)] = &timers()[..] else { panic!("{:?}", timers()) };
+    assert!(*age <= asked.elapsed(), "it began with the stop: {age:?}");
+    run.cancel();
+    within(run.wait()).await;
+    assert_eq!(minder.stats().resources.all(), 0, "{:?}", minder.resources());
+}
+
+#[tokio::test]
 async fn a_stdin_that_outlives_its_run_is_still_on_the_registry() {
     let minder = Minder::new();
     let mut run = sh("exit 0").minder(&minder).stdin(Input::Piped).start().expect("the command starts");

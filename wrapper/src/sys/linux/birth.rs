@@ -28,6 +28,7 @@ use super::clean_start::{
 };
 use super::group::signalable;
 use super::pipe::ChildEnd;
+use super::terminal::Terminal;
 
 /// A child that was just started, and that nobody has taken hold of.
 #[derive(Debug)]
@@ -66,11 +67,12 @@ pub(super) fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> NotStarte
 }
 
 /// Starts a program as the leader of a process group of its own, with an empty signal mask, default dispositions and no
-/// descriptor but these.
+/// descriptor but these; in the foreground of the owner's terminal, if that is given.
 pub(crate) fn start_leader(
     command: &Command,
     clears_environment: bool,
     ends: [ChildEnd; 3],
+    terminal: Option<&Terminal>,
 ) -> Result<Newborn, NotStarted> {
     const PASS: &str = "pass the program its arguments and environment";
     let changes: BTreeMap<_, _> = command.get_envs().collect();
@@ -86,7 +88,7 @@ pub(crate) fn start_leader(
         environment: environment(&changes, clears_environment).map_err(failed(PASS))?,
         directory: command.get_current_dir().map(in_c).transpose().map_err(failed(PASS))?,
         ends,
-        bearing: Bearing::Leader,
+        bearing: Bearing::Leader { terminal: terminal.map_or(-1, |terminal| terminal.as_fd().as_raw_fd()) },
     };
     recipe.carry_out()
 }
@@ -202,7 +204,10 @@ fn paths(
 #[derive(Clone, Copy)]
 enum Bearing {
     /// Clean, and in a group of its own.
-    Leader,
+    Leader {
+        /// Negative where it has none to take.
+        terminal: RawFd,
+    },
     /// All signals blocked, and otherwise as it comes.
     #[cfg(has_nanny)]
     Helper,
@@ -295,7 +300,7 @@ fn open_ends(ends: [ChildEnd; 3]) -> io::Result<OpenEnds> {
 
 /// An owner that has closed its own standard streams gets their numbers for our pipes; there they would be overwritten
 /// by each other.
-fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > libc::STDERR_FILENO {
         return Ok(fd);
     }
@@ -342,15 +347,19 @@ fn prepare(plan: &Plan<'_>) -> Result<(), Failed> {
         }
     }
     match plan.bearing {
-        Bearing::Leader => prepare_leader(plan),
+        Bearing::Leader { terminal } => prepare_leader(plan, terminal),
         #[cfg(has_nanny)]
         Bearing::Helper => Ok(()),
     }
 }
 
-fn prepare_leader(plan: &Plan<'_>) -> Result<(), Failed> {
+fn prepare_leader(plan: &Plan<'_>, terminal: RawFd) -> Result<(), Failed> {
     // SAFETY: the call takes numbers.
     check("give the child a group of its own", unsafe { libc::setpgid(0, 0) })?;
+    if terminal >= 0 {
+        // SAFETY: the calls take numbers. The signal for doing so from the background is blocked still.
+        check("hand the terminal over", unsafe { libc::tcsetpgrp(terminal, libc::getpid()) })?;
+    }
     if let Some(directory) = plan.directory {
         // SAFETY: it is a string that ends with a zero.
         check("enter the child's directory", unsafe { libc::chdir(directory.as_ptr()) })?;

@@ -153,7 +153,7 @@ impl Leader {
 
 /// Signals the group whose number the leader's handle stands for, which cannot be a stranger's even after the
 /// leader was reaped. Does nothing before Linux 6.9.
-fn signal_group_by_handle(leader: &Watch, signal: Signal) {
+pub(super) fn signal_group_by_handle(leader: &impl AsFd, signal: Signal) {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
     // SAFETY: the call takes three numbers and a null pointer for "no further information".
     unsafe {

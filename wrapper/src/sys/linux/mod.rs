@@ -13,6 +13,7 @@ mod image;
 mod nanny;
 mod pipe;
 mod poller;
+mod terminal;
 // The nanny's own table is a part of the nanny; here it is only tested.
 #[cfg(all(test, has_nanny))]
 #[path = "../../../nanny/table.rs"]
@@ -37,6 +38,7 @@ pub(crate) use pipe::{
     some_child_is_starting,
 };
 pub(crate) use poller::{Poller, Token};
+pub(crate) use terminal::Terminal;
 #[cfg(has_nanny)]
 pub(crate) use wire::{Cause, Some8};
 

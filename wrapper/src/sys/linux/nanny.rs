@@ -26,7 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::adoption::Adoption;
 use super::birth::{Newborn, NotStarted, Strings, environment, failed, start_helper};
-use super::group::{OrphanedSession, is_alive, signal_of, sweep_session};
+use super::group::{OrphanedSession, is_alive, signal_group_by_handle, signal_of, sweep_session};
 use super::image::Image;
 use super::pipe::ChildEnd;
 use super::poller::{Poller, Token, Watch};
@@ -68,6 +68,8 @@ pub(crate) enum Within<'a> {
     Cgroup(BorrowedFd<'a>),
     /// A pid namespace.
     Namespace,
+    /// Nothing, and it has this terminal.
+    Foreground(BorrowedFd<'a>),
 }
 
 /// Executes a nanny that starts nobody and only says whether it could.
@@ -144,7 +146,8 @@ pub(crate) struct Nanny {
     /// that ignore SIGCHLD or wait for any child.
     pidfd: Option<Watch>,
     channel: Watch,
-    /// The first process of the run's pid namespace, if it has one. Its end is not over before everybody's in it.
+    /// The first process of the run's pid namespace, if it has one, whose end is not over before everybody's in it; or the
+    /// child, if it is in the foreground.
     first: Option<OwnedFd>,
     channel_ended: bool,
     is_gone: bool,
@@ -181,9 +184,9 @@ impl Nanny {
         let cgroup = match within {
             Within::Nothing => None,
             Within::Cgroup(directory) => Some(directory),
-            // The forked process is in the owner's namespace already.
-            Within::Namespace => {
-                return Err(failed("seal a command that was made elsewhere")(
+            // The forked process is in the owner's namespace already, and leads a session before it knows of a terminal.
+            Within::Namespace | Within::Foreground(_) => {
+                return Err(failed("do that for a command that was made elsewhere")(
                     io::ErrorKind::Unsupported.into(),
                 ));
             }
@@ -321,6 +324,14 @@ impl Nanny {
         Some(!is_alive(first))
     }
 
+    /// Kills the child and, since Linux 6.9, its group. Returns whether it is gone; `None` if its handle did not come.
+    pub(crate) fn kill_child(&self) -> Option<bool> {
+        let child = self.first.as_ref()?;
+        signal_group_by_handle(child, Signal::KILL);
+        let _ = pidfd_send_signal(child, Signal::KILL);
+        Some(!is_alive(child))
+    }
+
     /// The session in which the nanny and its child were. `None` if the nanny is reaped, because then its number may be
     /// that of a stranger's session.
     pub(crate) fn session(&self) -> Option<OrphanedSession> {
@@ -379,6 +390,9 @@ fn request_start(channel: &OwnedFd, errand: &Errand<'_>) -> io::Result<()> {
     match errand.within {
         Within::Nothing => send_request(channel, Request::Start, &[owner.as_fd(), stdin]),
         Within::Namespace => send_request(channel, Request::StartSealed, &[owner.as_fd(), stdin]),
+        Within::Foreground(terminal) => {
+            send_request(channel, Request::StartInForeground, &[owner.as_fd(), stdin, terminal])
+        }
         Within::Cgroup(directory) => {
             send_request(channel, Request::StartInCgroup, &[owner.as_fd(), stdin, directory])
         }
@@ -411,7 +425,8 @@ fn spawn(image: &Image, errand: Errand<'_>, channel: OwnedFd) -> Result<Newborn,
     start_helper(&image.path(), arguments, environment, ends)
 }
 
-/// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it.
+/// Waits for the nanny's answer. A nanny in a pid namespace sends a handle of itself with it, one in the owner's session one
+/// of the child.
 fn first_report(channel: &OwnedFd, nanny: Option<&OwnedFd>) -> Result<(Report, Option<OwnedFd>), NotStarted> {
     const ANSWER: &str = "get an answer from the nanny";
     /// When a nanny is taken for stopped, which a child may do to it in its first moment.

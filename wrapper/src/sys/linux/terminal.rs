@@ -1,0 +1,80 @@
+//! The owner's terminal, while a child has it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::{Pid, getpgrp, test_kill_process_group};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
+
+use super::birth::{NotStarted, failed, out_of_the_way};
+use super::clean_start::with_all_signals_blocked;
+use super::group::signalable;
+
+/// The terminal of an owner that is in its foreground, as the owner had it. Dropping this gives it back.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    terminal: OwnedFd,
+    owner: Pid,
+    modes: Termios,
+    /// The child's group, as soon as there is one.
+    child: Option<Pid>,
+}
+
+impl Terminal {
+    /// Notes what there is to give back. The child takes the terminal by itself, before it executes its program.
+    pub(crate) fn note() -> Result<Self, NotStarted> {
+        let opened = open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
+        let opened = opened.map_err(io::Error::from).and_then(out_of_the_way);
+        let terminal = opened.map_err(failed("open the owner's terminal"))?;
+        let owner = getpgrp();
+        // Who is in the background has nothing to hand over, and would take it away from somebody else.
+        match tcgetpgrp(&terminal) {
+            Ok(foreground) if foreground == owner => {}
+            Ok(_) => {
+                let error = io::Error::other("the owner is in the background itself");
+                return Err(failed("hand the terminal over")(error));
+            }
+            Err(error) => return Err(failed("find who has the terminal")(error.into())),
+        }
+        let modes = tcgetattr(&terminal);
+        let modes = modes.map_err(|error| failed("note the terminal's modes")(error.into()))?;
+        Ok(Self { terminal, owner, modes, child: None })
+    }
+
+    /// The child leads its own group.
+    pub(crate) fn is_taken_by(&mut self, child: u32) {
+        self.child = i32::try_from(child).ok().and_then(signalable);
+    }
+
+    /// Whether it is the child's, or nobody's. It is somebody else's when whoever has started the owner has taken it back, or
+    /// when somebody whom the run did not hold has it.
+    fn is_to_be_given_back(&self) -> bool {
+        match tcgetpgrp(&self.terminal) {
+            Ok(group) if group == self.owner || Some(group) == self.child => true,
+            Ok(group) => test_kill_process_group(group) == Err(Errno::SRCH),
+            // The terminal is gone, or this is no session of ours any more.
+            Err(_) => false,
+        }
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.terminal.as_fd()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Who changes a terminal from the background gets a signal, which stops everybody who does not block it.
+        let _ = with_all_signals_blocked(|| {
+            if self.is_to_be_given_back() {
+                // In this order: somebody may read from it as soon as it is his. There may be no terminal any more.
+                let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.modes);
+                let _ = tcsetpgrp(&self.terminal, self.owner);
+            }
+        });
+    }
+}
