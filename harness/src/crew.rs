@@ -484,8 +484,8 @@ struct Errand {
     results: mpsc::Sender<News>,
 }
 
-/// A thread that goes on errands until the crew is gone. One for each warden and not for each case, because to start and end a
-/// thread takes longer than to read a trace.
+/// A thread that goes on errands until the crew is gone: one for each warden, because one for each case would have to be started
+/// and ended thousands of times.
 fn courier() -> std::io::Result<mpsc::Sender<Errand>> {
     let (sender, errands) = mpsc::channel::<Errand>();
     std::thread::Builder::new()
