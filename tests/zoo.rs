@@ -86,6 +86,7 @@ const KEPT: &[(&str, &str)] = &[
     ("T2", "tokio"),
     ("T3", "childminder"),
     ("T4", "childminder"),
+    ("T4", "childminder:streamed"),
     ("E3", "childminder"),
     ("E4", "childminder"),
     ("T3", "tokio"),

@@ -393,6 +393,10 @@ pub struct SlowStream {
     pub every: Span,
     /// How many chunks.
     pub times: u32,
+    /// Whether each chunk waits until nothing is left of the one before in the pipe: however fast its reader is, no read finds more
+    /// than one. Where there is no pipe nothing is waited for.
+    #[serde(rename = "when-read", default, skip_serializing_if = "is_default")]
+    pub when_read: bool,
 }
 
 /// What to report of the environment, besides what is always reported.

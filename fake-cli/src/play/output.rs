@@ -16,6 +16,8 @@ use crate::script::{Say, SlowStream, Write};
 const CHUNK: usize = 64 * 1024;
 /// Bytes that a pipe takes without waiting when it says that it takes any.
 const NEVER_WAITS: usize = 4096;
+/// Nothing tells a writer that its pipe is empty, so it looks.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 const BOTH: [Output; 2] = [Output::Stdout, Output::Stderr];
 
 /// Writes bytes at once, however long the reader lets it wait.
@@ -52,6 +54,9 @@ pub(super) fn slow_stream(node: &mut Node, slow: &SlowStream) -> Result<(), Stri
     for count in 0..slow.times {
         if count > 0 {
             node.sleep(slow.every.get());
+        }
+        while slow.when_read && sys::unread(slow.to.fd()) > 0 {
+            node.sleep(LOOK_AGAIN);
         }
         write(node, &Write { to: slow.to, bytes: slow.chunk, content: Content::Records })?;
     }

@@ -882,6 +882,14 @@ pub(super) fn read(fd: c_int, buffer: &mut [u8]) -> io::Result<usize> {
     counted(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
+/// How many bytes lie in a pipe that nobody has read yet; none in what is no pipe.
+pub(super) fn unread(fd: c_int) -> c_int {
+    let mut bytes = 0;
+    // SAFETY: the call writes one number where it is told to, or nothing.
+    let done = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) };
+    if done == 0 { bytes } else { 0 }
+}
+
 /// Writes to a descriptor.
 pub(super) fn write(fd: c_int, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and length are those of a slice.

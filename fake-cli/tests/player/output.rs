@@ -94,6 +94,21 @@ fn a_slow_stream_pauses_between_chunks() {
 }
 
 #[test]
+fn a_stream_whose_chunks_wait_for_their_reader_gives_no_read_more_than_one() {
+    let script =
+        r#"[{"slow-stream": {"to": "stdout", "chunk": 1000, "every": "0s", "times": 5, "when-read": true}}]"#;
+    let mut stage = started_with_pipes(script);
+    let mut stdout = stage.child().stdout.take().unwrap();
+    let mut buffer = [0; 65536];
+    for read in 1..=5 {
+        stage.listen_until("a chunk", |stage| totals(stage, STDOUT).len() == read);
+        assert_eq!(std::io::Read::read(&mut stdout, &mut buffer).unwrap(), 1000);
+    }
+    stage.gone("root");
+    assert_eq!(totals(&stage, STDOUT), [1000, 2000, 3000, 4000, 5000]);
+}
+
+#[test]
 fn a_flood_fills_both_streams_to_its_bound() {
     let mut stage = started_with_pipes(r#"[{"flood": {"most": 300001}}]"#);
     let [stdout, stderr] = streams(&mut stage);

@@ -34,6 +34,7 @@ pub(crate) fn kept_over(now: Scenario, before: &Scenario) -> Scenario {
 }
 
 /// The rules of which a scenario no longer expects what one before it did, of the same subject.
+#[cfg(any(feature = "cli", test))]
 pub(crate) fn dropped(now: &Scenario, before: &Scenario) -> Vec<String> {
     let Some(known) = &before.expect else { return Vec::new() };
     let expect = now.expect.as_ref().filter(|expect| expect.subject == known.subject);

@@ -456,7 +456,7 @@ impl Life {
             Self::Hangs => vec![],
             Self::Busy => return vec![Step::BusyHang],
             Self::Streams(every) => {
-                vec![Step::SlowStream(SlowStream { to, chunk: 64, every, times: 200 })]
+                vec![Step::SlowStream(SlowStream { to, chunk: 64, every, times: 200, when_read: false })]
             }
             Self::Floods(most) => vec![Step::Flood { most }],
             Self::ForksAtRate(every, most) => vec![Step::ForkAtRate(ForkAtRate {

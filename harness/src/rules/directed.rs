@@ -182,7 +182,13 @@ pub(super) fn write(to: Output, bytes: u64) -> Step {
 /// Write a chunk each millisecond: output that goes on, and not so much of it that copying or storing it takes time.
 pub(super) fn slow_stream(times: u32) -> Step {
     let every = Span::from_millis(1);
-    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times })
+    Step::SlowStream(SlowStream { to: Output::Stdout, chunk: 4096, every, times, when_read: false })
+}
+
+/// Write chunks, each once the one before has been read.
+pub(super) fn write_when_read(chunk: u64, times: u32) -> Step {
+    let every = Span::ZERO;
+    Step::SlowStream(SlowStream { to: Output::Stdout, chunk, every, times, when_read: true })
 }
 
 /// Write bytes of this kind.

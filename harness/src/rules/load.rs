@@ -4,7 +4,7 @@ use fake_cli::content::Output;
 use fake_cli::script::{Stdio, Step};
 use fake_cli::span::Span;
 
-use super::directed::{after, emit, ready_and_hang, run, scenario, wait, write};
+use super::directed::{after, emit, ready_and_hang, run, scenario, wait, write, write_when_read};
 use super::facts::{Facts, Heard, Node, Run, told};
 use super::standing::steps_of;
 use super::verdicts::{broken, together};
@@ -23,6 +23,10 @@ const START_US: u64 = 100_000;
 const LEAST_FLOOD_KIB: u64 = 32 * 1024;
 /// Bytes of the directed flood.
 const FLOOD: u64 = 60 * 1024 * 1024;
+/// Bytes of a piece of what is read as it is written: so few that a reader which now and then finds two of them has room for more; and
+/// how many pieces.
+const PIECE: u64 = 16 * 1024;
+const PIECES: u32 = 2_304;
 /// So long a node that wants to write has to be kept waiting before nobody reads.
 const HELD_BACK_US: u64 = 200_000;
 
@@ -213,13 +217,23 @@ pub(super) fn directed_t3() -> Vec<Scenario> {
 }
 
 pub(super) fn directed_t4() -> Vec<Scenario> {
-    vec![scenario(
-        "flood-to-a-buffer",
-        "A child that writes without end must not take its host down with it: what nobody reads is bounded, or held back.",
-        &["T4"],
-        vec![emit("ready"), Step::Sleep(Span::from_millis(120)), write(Output::Stdout, FLOOD), Step::Hang],
-        cancel_later(1_500),
-    )]
+    let looked_at = || Step::Sleep(Span::from_millis(120));
+    vec![
+        scenario(
+            "flood-to-a-buffer",
+            "A child that writes without end must not take its host down with it: what nobody reads is bounded, or held back.",
+            &["T4"],
+            vec![emit("ready"), looked_at(), write(Output::Stdout, FLOOD), Step::Hang],
+            cancel_later(1_500),
+        ),
+        scenario(
+            "flood-that-is-read-as-it-is-written",
+            "Each piece is smaller than a read and waits until the one before was read: who counts only reads that found all they had room for counts none of this.",
+            &["T4"],
+            vec![emit("ready"), looked_at(), write_when_read(PIECE, PIECES), Step::Hang],
+            cancel_later(4_000),
+        ),
+    ]
 }
 
 #[cfg(test)]

@@ -55,18 +55,7 @@ impl Subject for Minded {
         let mut command = Command::new(job.program());
         // What it promises is what this containment promises, so no weaker one will do.
         command.require(self.0);
-        if let Some(timeout) = job.timeout() {
-            command.timeout(timeout);
-        }
-        if let Some(grace) = job.grace() {
-            command.grace(grace);
-        }
-        if let Some(drain) = job.drain() {
-            command.drain(drain);
-        }
-        if let Some(input) = job.input() {
-            command.stdin(Input::Bytes(input.into()));
-        }
+        ask_for(&mut command, &job);
         if job.writes() {
             command.stdin(Input::Piped);
         }
@@ -94,6 +83,22 @@ impl Subject for Minded {
                 Outcome { reason, status: None, stdout: None, stderr: None }
             }
         }
+    }
+}
+
+/// What a job asks for.
+pub(super) fn ask_for(command: &mut Command, job: &Job) {
+    if let Some(timeout) = job.timeout() {
+        command.timeout(timeout);
+    }
+    if let Some(grace) = job.grace() {
+        command.grace(grace);
+    }
+    if let Some(drain) = job.drain() {
+        command.drain(drain);
+    }
+    if let Some(input) = job.input() {
+        command.stdin(Input::Bytes(input.into()));
     }
 }
 
@@ -125,7 +130,7 @@ async fn write(stdin: Weak<Mutex<Option<ChildStdin>>>, bytes: Vec<u8>) -> io::Re
     stdin.lock().await.as_mut().ok_or_else(gone)?.write_all(&bytes).await
 }
 
-fn polled(canceller: &Canceller) -> Polled {
+pub(super) fn polled(canceller: &Canceller) -> Polled {
     let state = match canceller.state() {
         State::Terminating => RunState::Stopping,
         State::Terminated | State::Failed | State::Idle => RunState::Ended,
@@ -134,7 +139,7 @@ fn polled(canceller: &Canceller) -> Polled {
     Polled { state, pid: canceller.pid().and_then(|pid| pid.try_into().ok()) }
 }
 
-fn outcome(ending: &Ending) -> Outcome {
+pub(super) fn outcome(ending: &Ending) -> Outcome {
     let reason = match ending.ended {
         Ended::ByItself => Reason::Itself,
         Ended::Stopped(childminder::Reason::TimedOut) => Reason::TimedOut,

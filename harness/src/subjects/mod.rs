@@ -5,6 +5,7 @@
 
 mod agent;
 mod childminder;
+mod streamed;
 mod templates;
 mod tokio_process;
 
@@ -29,6 +30,7 @@ fn sound() -> Subjects {
         .with("childminder:group", childminder::Minded(Containment::Group))
         .with("childminder:cgroup", childminder::Minded(Containment::Cgroup))
         .with("childminder:sealed", childminder::Minded(Containment::Sealed))
+        .with("childminder:streamed", streamed::BusyCaller)
         .with("childminder:agent", agent::Agents::once())
         .with("childminder:agent-retrying", agent::Agents::again_and_again())
         .with("tokio", tokio_process::KillOnDrop)

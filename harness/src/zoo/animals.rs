@@ -324,6 +324,14 @@ pub static ANIMALS: &[Animal] = &[
     )
     .also(&[("D4", "reading all that is in the way of returning")]),
     Animal::new(
+        "counts-full-reads",
+        Flaw::CountsFullReads,
+        "T4",
+        "It holds back a child that writes faster than its caller reads, but looks only after reads that filled their room.",
+    )
+    .also(&[("D4", "handing out all that is in the way of returning")])
+    .hidden("no generated child waits until each of its pieces is read"),
+    Animal::new(
         "restarts-the-clock",
         Flaw::RestartsTheClock,
         "D1",

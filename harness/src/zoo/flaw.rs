@@ -107,6 +107,8 @@ pub(super) enum Flaw {
     StartsByAShell,
     /// It asks for a status until there is one.
     InsistsOnAStatus,
+    /// What is on its way to the caller is counted only after a read that found all it had room for.
+    CountsFullReads,
     /// All output is kept.
     KeepsAllOutput,
     /// The beginning of the output is taken twice.

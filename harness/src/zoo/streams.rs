@@ -21,6 +21,10 @@ use crate::trace::{Captured, Outcome, Reason, Status};
 const BLOCK: usize = 4096;
 /// How much of a stream is kept: its beginning tells where its records are from.
 const KEPT: usize = 256 * 1024;
+/// What is read at once.
+const READ: usize = 64 * 1024;
+/// How much may be on its way to a caller before the child is held back, for a wrapper that hands its output out.
+const ON_ITS_WAY: usize = 512 * 1024;
 /// What is spoilt at once.
 const SPOILT: usize = 1024;
 /// The limit of a wrapper that truncates.
@@ -47,6 +51,8 @@ pub(super) struct Catch {
     hash: Rolling,
     bytes: u64,
     block: Vec<u8>,
+    /// What is on its way to a caller, who takes all of it when the child is held back.
+    on_its_way: Vec<u8>,
     kept: Vec<u8>,
     is_over: bool,
 }
@@ -174,7 +180,7 @@ impl Caught {
     }
 
     async fn take(&self, from: &mut Receiver, to: &Mutex<Catch>) {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; READ];
         loop {
             match from.read(&mut buffer).await {
                 Ok(0) => {
@@ -246,6 +252,12 @@ impl Catch {
                 let full: Vec<u8> = self.block.drain(..full).collect();
                 self.count(&full, most_kept);
             }
+            Flaw::CountsFullReads => {
+                self.on_its_way.extend_from_slice(bytes);
+                if bytes.len() == READ && self.on_its_way.len() > ON_ITS_WAY {
+                    self.take_over(most_kept);
+                }
+            }
             Flaw::TruncatesSilently => {
                 let left = usize::try_from(LIMIT - self.bytes).unwrap_or(usize::MAX);
                 self.count(&bytes[..bytes.len().min(left)], most_kept);
@@ -261,10 +273,16 @@ impl Catch {
         self.bytes += bytes.len() as u64;
     }
 
+    fn take_over(&mut self, most_kept: usize) {
+        let bytes = std::mem::take(&mut self.on_its_way);
+        self.count(&bytes, most_kept);
+    }
+
     fn captured(&mut self, flaw: Flaw, was_stopped: bool) -> Captured {
         if flaw == Flaw::DropsOutputAtAStop && was_stopped {
             return Captured { complete: Some(false), ..Captured::of(&[], None) };
         }
+        self.take_over(KEPT);
         let rest = std::mem::take(&mut self.block);
         let is_lost = !rest.is_empty() && !was_stopped;
         if !is_lost {
