@@ -11,7 +11,7 @@ use crate::generate::Generator;
 use crate::report::timeline::tests::cancelled_tree;
 use crate::rules::Judged;
 use crate::rules::facts::Facts;
-use crate::scenario::Verb;
+use crate::scenario::{Op, Verb};
 use crate::trace::{CaseEnd, Tier};
 use crate::verdict::{Finding, Level, Verdict};
 
@@ -302,6 +302,29 @@ fn what_breaks_the_rule_more_often_is_what_is_gone_back_to() {
         );
     }
     assert!(kept >= 17, "{kept} of 20");
+}
+
+/// Loses a little in each run, which is told only of runs that are all alike, of four at least.
+fn grows(scenario: &Scenario) -> Does {
+    let runs = scenario.ops.split(|op| op.verb == Verb::Run).skip(1).collect::<Vec<_>>();
+    let cancels = |ops: &&[Op]| ops.iter().any(|op| op.verb == Verb::Cancel);
+    match runs.iter().all(|ops| *ops == runs[0]) && runs.iter().all(cancels) {
+        true if runs.len() >= 4 => Does::Breaks(1.0),
+        _ => Does::NeverComesToThePoint,
+    }
+}
+
+#[test]
+fn a_series_of_equal_runs_is_shrunk_in_all_of_them_at_once() {
+    let run = r#"{"do": "run"}, {"do": "poll"}, {"do": "cancel", "after": "root.ready", "delay": "5ms"}, {"do": "wait"}"#;
+    let text = format!(
+        r#"{{"schema": 1, "name": "series", "why": "A test.", "script": [{{"emit": "ready"}}, "hang"], "ops": [{}]}}"#,
+        [run; 6].join(", ")
+    );
+    let minimal = minimise(&Scenario::from_json(&text).unwrap(), &mut crew(grows, 1));
+    let ops = minimal.scenario.ops.iter().map(|op| op.verb).collect::<Vec<_>>();
+    assert_eq!(ops, [Verb::Run, Verb::Cancel].repeat(4), "{}", minimal.scenario.to_json());
+    assert!(minimal.is_minimal && minimal.scenario.ops.iter().all(|op| op.delay.is_none()));
 }
 
 pub(super) fn crew(does: fn(&Scenario) -> Does, seed: u64) -> PaperCrew {
