@@ -133,6 +133,13 @@ const SIX_RUNS: Large = Large {
     why: "a leak is told from a pool that fills up by six equal runs, each with its stop and wait",
 };
 
+/// Where there has to be a crowd.
+const A_STORM: Large = Large {
+    ops: 48,
+    nodes: 1,
+    why: "there is no room for all only where many are started, each with its wait",
+};
+
 /// The one that has no flaw: no rule may accuse it.
 pub static CONTROL: Animal = Animal {
     rule: None,
@@ -232,7 +239,10 @@ pub static ANIMALS: &[Animal] = &[
         "S10",
         "A failure after the fork is reported as a failed start, and the child runs on.",
     )
-    .also(&[("Z1", "the forgotten one is not reaped when it dies")]),
+    .also(&[
+        ("C2", "of many starts at once that fail each leaves the same behind"),
+        ("Z1", "the forgotten one is not reaped when it dies"),
+    ]),
     Animal::new("never-reaps", Flaw::NeverReaps, "Z1", "It looks at the status of its child and does not take it.")
         .also(&[("Z2", GROWS)]),
     Animal::new(
@@ -661,6 +671,14 @@ pub static ANIMALS: &[Animal] = &[
         ("D4", "whoever waits for its turn is late"),
         ("D5", "whoever waits for its turn is asked and killed late"),
     ]),
+    Animal::new(
+        "keeps-its-turn",
+        Flaw::KeepsItsTurn,
+        "C2",
+        "Starts come one after another, and whoever waits behind one that fails waits for ever.",
+    )
+    .large(A_STORM)
+    .hidden("a host that starts many at once and has not room for all of them is not drawn"),
     Animal::new(
         "remembers-for-each-thread",
         Flaw::RemembersForEachThread,
