@@ -1,4 +1,5 @@
-//! Failures of real wrappers are confirmed, pinned, shrunk and explained, with real processes.
+//! Failures of real wrappers are confirmed, pinned, shrunk and explained, with real processes, and what an audit saves of them fails
+//! again in the same way.
 //!
 //! It has a `main` of its own because it is the host of its subjects.
 
@@ -6,14 +7,20 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use headcount::audit::save::Keeper;
+use headcount::audit::{self, Plan};
 use headcount::crew::{Crew, CrewOptions};
 use headcount::failure::{Bounds, Failure, Minimal};
 use headcount::promises::Promises;
 use headcount::reentry;
-use headcount::rules;
+use headcount::replay;
+use headcount::rules::facts::Facts;
+use headcount::rules::{self, Judged, Rule};
 use headcount::scenario::Scenario;
 use headcount::subject::{Job, Subject, SubjectSpec};
-use headcount::trace::{Outcome, Reason, Status};
+use headcount::trace::{Outcome, Reason, Status, Trace};
+use headcount::verdict::{Verdict, VerdictKind};
+use headcount::zoo;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::process::Command;
 
@@ -75,6 +82,12 @@ fn main() -> ExitCode {
     let trials = vec![
         Trial::test("a_race_becomes_certain_when_its_order_is_pinned", a_race_with_an_order),
         Trial::test("a_race_without_an_order_is_shrunk_by_trying_more_often", a_race_without_an_order),
+        Trial::test("a_failure_that_an_audit_saved_fails_in_the_same_way::shrunk", || {
+            round_trip("never-reaps")
+        }),
+        Trial::test("a_failure_that_an_audit_saved_fails_in_the_same_way::racy", || {
+            round_trip("sometimes-leaks-a-pipe-end")
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -149,4 +162,59 @@ fn a_race_without_an_order() -> Result<(), Failed> {
         &shrunk,
         minimal.scenario.ops.len() <= 2 && minimal.matters.iter().any(|place| place == "script[0].exit"),
     )
+}
+
+/// What an audit finds in generated cases of an animal, shrinks and saves is found again by who replays the file, in the same way; of a
+/// wrapper without the flaw nothing is.
+fn round_trip(name: &str) -> Result<(), Failed> {
+    let animal = zoo::find(name).ok_or("no such animal")?;
+    let known = animal.rule.and_then(rules::find).ok_or("no such rule")?;
+    let Judged::Trace { judge, .. } = known.judged else { return Err("not judged from traces".into()) };
+    let Rule { id, title, level, sentence, measured, guard, weigh, .. } = *known;
+    // Only generated cases are shrunk, so the audit is to have no others.
+    let judged = Judged::Trace { judge, directed: Vec::new };
+    let rule: &'static Rule =
+        Box::leak(Box::new(Rule { id, title, level, sentence, measured, guard, weigh, judged }));
+    let folder = tempfile::tempdir()?;
+    let (subject, stop) = (zoo::spec(animal), AtomicBool::new(false));
+    let mut crew = Crew::start(&CrewOptions { jobs: 32, ..CrewOptions::default() })?;
+    let plan = Plan {
+        subjects: vec![subject.clone()],
+        rules: vec![rule],
+        scenarios: Vec::new(),
+        cases: Some(150),
+        budget: Some(BUDGET),
+        seed: 1,
+        shrink: true,
+        waived: Vec::new(),
+    };
+    let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+    let audit = audit::run(&plan, &mut crew, &mut keeper, &mut (), &stop);
+    let [report] = &audit.subjects[0].rules[..] else { return Err("one rule was asked for".into()) };
+    let told = format!("{report:?}, {:?}", audit.notes);
+    let saved = report.saved.as_ref().ok_or_else(|| told.clone())?;
+    let scenario = Scenario::read(&saved.scenario)?;
+    let nodes = fake_cli::script::nodes(&scenario.script).len();
+    if report.scenario.as_ref() != Some(&scenario.name) || nodes > 3 || scenario.ops.len() > 3 {
+        return Err(format!("{told}\n{}", scenario.to_json()).into());
+    }
+    let trace: Trace = serde_json::from_str(&std::fs::read_to_string(&saved.trace)?)?;
+    if !matches!(known.judge(&Facts::of(&trace)), Verdict::Broken(_)) {
+        return Err(format!("{told}\nits trace shows nothing").into());
+    }
+    let files = replay::read(&[folder.path().to_owned()])?;
+    for (subject, expected) in
+        [(subject, VerdictKind::Broken), (SubjectSpec::here("childminder"), VerdictKind::Kept)]
+    {
+        let plan =
+            replay::Plan { files: &files, subject: &subject, times: None, rules: &[known], others: None };
+        let replayed = replay::run(&plan, &mut crew, &stop)?;
+        let found = replayed.first().and_then(|replayed| replayed.verdicts.first());
+        let is_so =
+            replayed.len() == 1 && replayed[0].is_met() && found.is_some_and(|it| it.verdict == expected);
+        if !is_so {
+            return Err(format!("{told}\n{}: {replayed:?}\n{}", subject.name, scenario.to_json()).into());
+        }
+    }
+    Ok(())
 }

@@ -2,10 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use fake_cli::script::Event;
+use headcount::failure::rate::Rate;
 use headcount::generate::Generator;
 use headcount::replay::{self, ScenarioFile};
 use headcount::rules::{self, Judged};
-use headcount::scenario::Scenario;
+use headcount::scenario::{Expect, Found, Scenario};
+use headcount::syscalls::{CallKind, Hold, MOST_HOLDS, MOST_NTH};
+use headcount::trace::Tier;
+use headcount::verdict::VerdictKind;
+use proptest::prelude::*;
+use proptest::{collection, option, sample};
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
@@ -115,4 +122,95 @@ fn where_a_failure_was_found_reads_as_people_write_it() {
     let found = scenario.found.clone().unwrap();
     assert_eq!((found.rule.as_str(), found.minimal), ("S4", false));
     assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario));
+}
+
+/// Any text at all.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![".*", "[a-z-]{1,12}", Just("\u{1b}[2J \u{202e} \"\\\n".to_owned())]
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    (any::<u64>(), any::<u64>()).prop_map(|(broken, of)| Rate { broken, of })
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    sample::select(rules::all().iter().map(|rule| rule.id.to_owned()).collect::<Vec<_>>())
+}
+
+fn expect() -> impl Strategy<Value = Expect> {
+    let kind = sample::select(vec![
+        VerdictKind::Kept,
+        VerdictKind::Broken,
+        VerdictKind::Unknown,
+        VerdictKind::Vacuous,
+        VerdictKind::NotRun,
+    ]);
+    let verdicts = collection::btree_map(rule(), kind, 0..6);
+    (text(), verdicts).prop_map(|(subject, verdicts)| Expect { subject, verdicts })
+}
+
+fn found() -> impl Strategy<Value = Found> {
+    let tier = sample::select(vec![Tier::T1, Tier::T2, Tier::T3]);
+    let measured = (option::of(rate()), option::of(any::<[u8; 2]>()));
+    let told = (any::<bool>(), any::<bool>(), collection::vec(text(), 0..4));
+    (text(), text(), text(), text(), tier, measured, told).prop_map(
+        |(rule, when, case, version, tier, (rate, percent), (promoted, minimal, matters))| Found {
+            rule,
+            rate,
+            percent,
+            when,
+            tier,
+            case,
+            version,
+            promoted,
+            minimal,
+            matters,
+        },
+    )
+}
+
+/// Each call once, and until what any case can cause.
+fn holds() -> impl Strategy<Value = Vec<Hold>> {
+    let until = sample::select(vec!["host.gone", "run.ended", "op.0.issued", "root.hello", "call.wait.3"]);
+    let call = (sample::select(CallKind::ALL.to_vec()), 1..=MOST_NTH);
+    collection::btree_map(call.prop_map(|(call, nth)| (call.name(), nth)), until, 0..=MOST_HOLDS).prop_map(
+        |calls| {
+            let hold = |((name, nth), until): ((&str, u32), &str)| Hold {
+                call: CallKind::ALL.into_iter().find(|kind| kind.name() == name).expect("one of them"),
+                nth,
+                until: Event::try_from(until).expect("an event"),
+            };
+            calls.into_iter().map(hold).collect()
+        },
+    )
+}
+
+/// Whatever the generator draws, with whatever it never sets.
+fn any_scenario() -> impl Strategy<Value = Scenario> {
+    let beside = (option::of(text()), text(), collection::vec(text(), 0..4), "[a-z0-9-]{1,80}");
+    let from = (any::<u64>(), any::<u64>()).prop_map(|(seed, index)| Generator::new(seed).scenario(index));
+    (from, beside, holds(), option::of(expect()), option::of(found())).prop_map(
+        |(from, (schema_url, why, rules, name), holds, expect, found)| Scenario {
+            schema_url,
+            name,
+            why,
+            rules,
+            holds,
+            expect,
+            found,
+            ..from
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_scenario_is_read_back_as_it_was_written(scenario in any_scenario()) {
+        prop_assert_eq!(scenario.check(), Ok(()));
+        prop_assert_eq!(Scenario::from_json(&scenario.to_json()), Ok(scenario.clone()));
+        let on_one_line = serde_json::to_string(&scenario).expect("it has string keys only");
+        prop_assert_eq!(Scenario::from_json(&on_one_line), Ok(scenario));
+    }
 }

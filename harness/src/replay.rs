@@ -32,6 +32,9 @@ const MORE_TRIES: u32 = 3;
 /// How often a racy failure is run at most where nobody says how often.
 const MOST_TIMES: u64 = 300;
 
+/// How often one that was found and never measured is run at most.
+const TIMES_UNMEASURED: u32 = 10;
+
 /// A scenario with the file that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioFile {
@@ -104,10 +107,14 @@ fn refused(path: &Path, problem: &str) -> Refused {
     Refused { file: Some(path.to_owned()), place: String::new(), problem: problem.to_owned() }
 }
 
-/// How often a scenario is to be run so that what it was found by is not missed: as its recorded rate asks for, within a bound.
+/// How often a scenario is to be run so that what it was found by is not missed: as its recorded rate asks for, within a bound; a few
+/// times where it was found and nobody knows how often it happens.
 pub fn times_not_to_miss(scenario: &Scenario) -> u32 {
-    let rate = scenario.found.as_ref().and_then(|found| found.rate).unwrap_or_default();
-    rate.times_not_to_miss().min(MOST_TIMES) as u32
+    match scenario.found.as_ref().map(|found| found.rate) {
+        Some(Some(rate)) => rate.times_not_to_miss().min(MOST_TIMES) as u32,
+        Some(None) => TIMES_UNMEASURED,
+        None => 1,
+    }
 }
 
 /// What became of one scenario.
@@ -495,6 +502,14 @@ mod tests {
         assert_eq!(cases("fine-now", "broken", None, false), [(20, false), (1, true)]);
         assert_eq!(cases("mended", "kept", None, false), [(20, true), (1, true)]);
         assert_eq!(cases("broken", "broken", None, true), []);
+    }
+
+    #[test]
+    fn a_failure_whose_rate_nobody_knows_is_run_a_few_times() {
+        let found =
+            r#""found": {"rule": "S1", "when": "2026-11-23", "tier": "t3", "case": "a", "version": "0"}"#;
+        let times = |more: &str| times_not_to_miss(&file("a", more).scenario);
+        assert_eq!((times(""), times(&format!(", {found}"))), (1, 10));
     }
 
     #[test]

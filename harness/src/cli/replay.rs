@@ -31,8 +31,8 @@ pub(super) struct Arguments {
     files: Vec<PathBuf>,
     #[command(flatten)]
     subject: SubjectOptions,
-    /// How often to run each scenario; without it once, and a failure that was saved with its rate as often as that asks for until it
-    /// is seen.
+    /// How often to run each scenario; without it once, and a failure that was found as often as its rate asks for, or 10 times where that
+    /// is not known, until it is seen.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     times: Option<u32>,
     /// Rules to judge, as patterns: `S1,D*`.

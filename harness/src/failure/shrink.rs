@@ -461,6 +461,15 @@ mod tests {
     }
 
     #[test]
+    fn few_tries_of_a_race_tell_nothing_unless_they_break_the_rule() {
+        let scenario = failing(1).remove(0);
+        let reference = Reference { rate: Rate { broken: 10, of: 200 }, runs: runs(&scenario) };
+        for (broken, of, is_told) in [(0, 0, false), (0, 10, false), (1, 10, true), (0, 200, true)] {
+            assert_eq!(reference.is_told(&scenario, Rate { broken, of }), is_told, "{broken} of {of}");
+        }
+    }
+
+    #[test]
     fn a_case_that_hangs_ends_by_a_timeout_that_is_over_sometime() {
         let with = |timeout: &str| {
             let text = format!(

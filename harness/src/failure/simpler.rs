@@ -12,7 +12,7 @@ use fake_cli::script::{self, Event, Signal, Start, Step};
 use fake_cli::span::Span;
 use serde_json::{Map, Value, json};
 
-use crate::scenario::{BYSTANDER_CHILD, STRANGER, Scenario, Verb};
+use crate::scenario::{BYSTANDER_CHILD, Op, STRANGER, Scenario, Verb};
 
 /// What names and explains a scenario and is no part of what it does.
 const ABOUT: [&str; 7] = ["$schema", "schema", "name", "why", "rules", "expect", "found"];
@@ -190,7 +190,44 @@ pub(super) fn structural(scenario: &Scenario) -> Vec<Vec<Edit>> {
             found.extend(lifted.map(|step| vec![Edit::set(place, step.clone())]));
         }
     }
-    lighter(scenario, found)
+    lighter(scenario, with_all_alike(scenario, found))
+}
+
+/// These edits and, where one changes a single op that others are like, the same done to all of them: runs that are to be equal stay so.
+fn with_all_alike(scenario: &Scenario, mut found: Vec<Vec<Edit>>) -> Vec<Vec<Edit>> {
+    let alike = ops_alike(scenario);
+    let to_all = |edits: &Vec<Edit>| {
+        let [Edit { place, change }] = &edits[..] else { return None };
+        let [Key::Field(ops), Key::Index(index), rest @ ..] = &place.0[..] else { return None };
+        let group = alike.iter().find(|group| ops == "ops" && group.first() == Some(index))?;
+        let at = |&index: &usize| {
+            let place = Place::default().field("ops").index(index);
+            Place(place.0.into_iter().chain(rest.iter().cloned()).collect())
+        };
+        Some(group.iter().map(|index| Edit { place: at(index), change: change.clone() }).collect())
+    };
+    let all = found.iter().filter_map(to_all).collect::<Vec<Vec<Edit>>>();
+    found.extend(all);
+    found
+}
+
+/// The ops that each of several runs has in the same way: by what they do and when, and the how manieth of their kind in their run.
+fn ops_alike(scenario: &Scenario) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Op, usize, Vec<usize>)> = Vec::new();
+    let mut in_this_run: Vec<Op> = Vec::new();
+    for (index, op) in scenario.ops.iter().enumerate() {
+        if op.verb == Verb::Run {
+            in_this_run.clear();
+        }
+        let op = Op { run: None, ..op.clone() };
+        let nth = in_this_run.iter().filter(|other| **other == op).count();
+        match groups.iter_mut().find(|(known, number, _)| (known, *number) == (&op, nth)) {
+            Some((.., group)) => group.push(index),
+            None => groups.push((op.clone(), nth, vec![index])),
+        }
+        in_this_run.push(op);
+    }
+    groups.into_iter().map(|(.., group)| group).filter(|group| group.len() > 1).collect()
 }
 
 /// What is left of a case that is about one node and one op, in a few degrees: most failures are of that kind.
@@ -259,7 +296,7 @@ pub(super) fn values(scenario: &Scenario) -> Vec<Vec<Edit>> {
             );
         }
     });
-    lighter(scenario, found)
+    lighter(scenario, with_all_alike(scenario, found))
 }
 
 /// The edits that take gates away or have ops wait for something nearer. Without its gate a case may still break the rule as chance
@@ -280,7 +317,7 @@ pub(super) fn ungated(scenario: &Scenario) -> Vec<Vec<Edit>> {
     });
     found.extend(gates.iter().map(|gate| vec![gate.clone()]));
     found.push(gates);
-    lighter(scenario, found)
+    lighter(scenario, with_all_alike(scenario, found))
 }
 
 /// For each value other ones that it could have: no matter which is simpler.
@@ -913,6 +950,25 @@ mod tests {
         let both = apply(&whole, &union([&inner, &first])).unwrap();
         assert_eq!(both.script.len(), 3);
         assert!(!both.to_json().contains("daemon"));
+    }
+
+    #[test]
+    fn an_op_that_each_run_has_is_changed_in_all_of_them_at_once() {
+        let series = |ops: &str| format!("[{}]", [ops; 3].join(", "));
+        let each = series(
+            r#"{"do": "run"}, {"do": "poll"}, {"do": "cancel", "after": "root.ready", "delay": "50ms"}, {"do": "poll"}, {"do": "poll"}"#,
+        );
+        let whole = scenario(r#"[{"emit": "ready"}, "hang"]"#, &each, "");
+        let runs = ops_alike(&whole);
+        assert_eq!(runs, [vec![0, 5, 10], vec![1, 6, 11], vec![2, 7, 12], vec![3, 8, 13], vec![4, 9, 14]]);
+        let results = |edits: Vec<Vec<Edit>>| {
+            edits.iter().filter_map(|edits| apply(&whole, edits)).map(|less| less.ops).collect::<Vec<_>>()
+        };
+        let ops = |ops: &str| scenario(r#"[{"emit": "ready"}, "hang"]"#, &series(ops), "").ops;
+        let one_poll = r#"{"do": "run"}, {"do": "poll"}, {"do": "cancel", "after": "root.ready", "delay": "50ms"}, {"do": "poll"}"#;
+        assert!(results(structural(&whole)).contains(&ops(one_poll)));
+        let sooner = r#"{"do": "run"}, {"do": "poll"}, {"do": "cancel", "after": "root.ready", "delay": "1ms"}, {"do": "poll"}, {"do": "poll"}"#;
+        assert!(results(values(&whole)).contains(&ops(sooner)));
     }
 
     #[test]

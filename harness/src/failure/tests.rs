@@ -11,7 +11,7 @@ use crate::generate::Generator;
 use crate::report::timeline::tests::cancelled_tree;
 use crate::rules::Judged;
 use crate::rules::facts::Facts;
-use crate::scenario::Verb;
+use crate::scenario::{Op, Verb};
 use crate::trace::{CaseEnd, Tier};
 use crate::verdict::{Finding, Level, Verdict};
 
@@ -276,6 +276,55 @@ fn a_gate_without_which_the_rule_is_broken_more_rarely_stays() {
         }
         assert!(kept >= 17, "at {rate} {kept} of 20");
     }
+}
+
+/// A session is lost rarely while others compete with it, nearly always when nobody does, and less often again without its gate.
+fn loses_alone(scenario: &Scenario) -> Does {
+    let is_alone = nodes(&scenario.script).len() == 1;
+    let is_gated = scenario.ops.iter().any(|op| op.verb == Verb::Cancel && op.after.is_some());
+    match loses_sessions(scenario) {
+        false => Does::Keeps,
+        true if !is_alone => Does::Breaks(0.2),
+        true => Does::Breaks(if is_gated { 0.9 } else { 0.3 }),
+    }
+}
+
+#[test]
+fn what_breaks_the_rule_more_often_is_what_is_gone_back_to() {
+    let is_gated = |scenario: &Scenario| loses_a_little(scenario, 1.0) == Does::Breaks(1.0);
+    let given = failing(60);
+    let mut kept = 0;
+    for (seed, scenario) in given.iter().filter(|scenario| is_gated(scenario)).enumerate().take(20) {
+        let minimal = minimise(scenario, &mut crew(loses_alone, seed as u64));
+        kept += u32::from(
+            loses_alone(&minimal.scenario) == Does::Breaks(0.9)
+                && minimal.rate.broken * 4 > minimal.rate.of * 3,
+        );
+    }
+    assert!(kept >= 17, "{kept} of 20");
+}
+
+/// Loses a little in each run, which is told only of runs that are all alike, of four at least.
+fn grows(scenario: &Scenario) -> Does {
+    let runs = scenario.ops.split(|op| op.verb == Verb::Run).skip(1).collect::<Vec<_>>();
+    let cancels = |ops: &&[Op]| ops.iter().any(|op| op.verb == Verb::Cancel);
+    match runs.iter().all(|ops| *ops == runs[0]) && runs.iter().all(cancels) {
+        true if runs.len() >= 4 => Does::Breaks(1.0),
+        _ => Does::NeverComesToThePoint,
+    }
+}
+
+#[test]
+fn a_series_of_equal_runs_is_shrunk_in_all_of_them_at_once() {
+    let run = r#"{"do": "run"}, {"do": "poll"}, {"do": "cancel", "after": "root.ready", "delay": "5ms"}, {"do": "wait"}"#;
+    let text = format!(
+        r#"{{"schema": 1, "name": "series", "why": "A test.", "script": [{{"emit": "ready"}}, "hang"], "ops": [{}]}}"#,
+        [run; 6].join(", ")
+    );
+    let minimal = minimise(&Scenario::from_json(&text).unwrap(), &mut crew(grows, 1));
+    let ops = minimal.scenario.ops.iter().map(|op| op.verb).collect::<Vec<_>>();
+    assert_eq!(ops, [Verb::Run, Verb::Cancel].repeat(4), "{}", minimal.scenario.to_json());
+    assert!(minimal.is_minimal && minimal.scenario.ops.iter().all(|op| op.delay.is_none()));
 }
 
 pub(super) fn crew(does: fn(&Scenario) -> Does, seed: u64) -> PaperCrew {

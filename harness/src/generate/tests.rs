@@ -41,6 +41,58 @@ fn most_wait_for_the_tree_before_they_stop_it() {
     assert!(sure * 3 >= gated.len() * 2, "{sure} of {}", gated.len());
 }
 
+#[test]
+fn delays_are_nothing_or_log_uniform() {
+    let gated = |scenario: Scenario| {
+        let stop = scenario.ops.into_iter().find(|op| op.verb.stops())?;
+        stop.after.filter(|event| event.as_str().ends_with(".ready"))?;
+        Some(stop.delay.map_or(0, |delay| delay.get().as_millis()))
+    };
+    let delays = each(2, 4000).filter_map(gated).collect::<Vec<_>>();
+    let count = |from: u128, to: u128| delays.iter().filter(|&&delay| (from..=to).contains(&delay)).count();
+    let zero = count(0, 0);
+    assert!((delays.len() * 2 / 5..=delays.len() * 3 / 5).contains(&zero), "{zero} of {}", delays.len());
+    // Each part of the scale is as long as the others: 1 to 2, 5 to 10, 20 to 50.
+    let parts = [count(1, 2), count(5, 10), count(20, 50)];
+    let even = parts.iter().sum::<usize>() / 3;
+    assert!(even > 200 && parts.iter().all(|part| part.abs_diff(even) * 4 < even), "{parts:?}");
+    assert!(count(100, 1000) * 10 < delays.len() && count(100, 1000) > 0);
+}
+
+/// Where wrappers are weak, as a scenario tells of it, and in how many of a hundred cases it is struck at least.
+const EDGES: [(&str, &[&str], usize); 6] = [
+    ("before the child executes", &["as soon as it is started", "of its start"], 3),
+    ("before a handler is installed", &[], 3),
+    (
+        "at a natural exit",
+        &["while it ends by itself", "says that it exits", "when its timeout is nearly over"],
+        3,
+    ),
+    ("in the grace", &["inside the grace"], 6),
+    ("in the drain", &["its output held by another"], 2),
+    ("after the end", &["when that is over", "before its status is asked for"], 3),
+];
+
+#[test]
+fn many_cases_strike_at_an_edge_and_each_edge_is_struck() {
+    let is_at = |scenario: &Scenario, words: &[&str]| match words {
+        [] => {
+            let stop = scenario.ops.iter().find(|op| op.verb.stops());
+            stop.and_then(|stop| stop.after.as_ref()).is_some_and(|event| event.as_str().ends_with(".hello"))
+        }
+        words => words.iter().any(|words| scenario.why.contains(words)),
+    };
+    let scenarios = each(2, 2000).collect::<Vec<_>>();
+    let of = scenarios.len();
+    for (edge, words, percent) in EDGES {
+        let count = scenarios.iter().filter(|scenario| is_at(scenario, words)).count();
+        assert!(count * 100 >= of * percent, "{edge}: {count} of {of}");
+    }
+    let at_any = |scenario: &&Scenario| EDGES.iter().any(|(_, words, _)| is_at(scenario, words));
+    let count = scenarios.iter().filter(at_any).count();
+    assert!(count * 4 >= of, "{count} of {of}");
+}
+
 /// The names that stand in scripts, ops and gates, and each plain field with its value.
 fn words_of(scenarios: impl Iterator<Item = Scenario>) -> BTreeSet<String> {
     let mut words = BTreeSet::new();

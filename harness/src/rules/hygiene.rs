@@ -228,7 +228,7 @@ pub(super) fn dead_host(facts: &Facts<'_>) -> Option<Verdict> {
 
 // ---- K7 ----
 
-fn judge_k7(facts: &Facts<'_>) -> Verdict {
+pub(super) fn judge_k7(facts: &Facts<'_>) -> Verdict {
     // Where the call that makes the child is held, even a command can be cancelled in the middle of its start for certain.
     if start::holds_the_fork(facts) { start::judge_in_the_fork(facts) } else { any_thread::judge(facts) }
 }

@@ -189,3 +189,5 @@ pub fn judge(trace: &Trace) -> Vec<Judgement> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told_apart;

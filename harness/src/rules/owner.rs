@@ -438,6 +438,26 @@ mod tests {
     }
 
     #[test]
+    fn p4_judges_hosts_whose_controller_was_gone() {
+        let gone = |status| hanging_pair().hang_up(10).host_gone(12, status);
+        let left = gone(Status::Exited(0)).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&left, judge_p4, Broken, "child");
+        assert_verdict(&left, judge_p3, Vacuous, "not ended in this way");
+        assert_verdict(&gone(Status::Exited(0)).look(Stage::HostGone, vec![]), judge_p4, Kept, "");
+        let once = left.with(|trace| trace.looks[0].seen[0].samples = 1);
+        assert_verdict(&once, judge_p4, Unknown, "only once");
+        let hung = gone(KILLED).look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&hung, judge_p4, Vacuous, "outlived");
+        assert_verdict(
+            &killed_host().look(Stage::HostGone, vec![]),
+            judge_p4,
+            Vacuous,
+            "not ended in this way",
+        );
+        assert_verdict(&hanging_pair().template(), judge_p4, NotRun, "no control connection");
+    }
+
+    #[test]
     fn who_was_asked_may_finish_its_clean_up() {
         let script =
             r#"[{"on": {"signal": "TERM", "then": {"exit-slowly": {"takes": "3s", "code": 0}}}}, "hang"]"#;

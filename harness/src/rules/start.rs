@@ -207,6 +207,7 @@ pub(super) fn directed_e5() -> Vec<Scenario> {
 #[cfg(test)]
 mod tests {
     use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, steps};
+    use super::super::hygiene::judge_k7;
     use super::*;
     use crate::trace::{Reason, Status, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
@@ -237,16 +238,15 @@ mod tests {
             assert_verdict(&cancelled(call), judge_k6, Kept, "");
             assert_verdict(&cancelled(call), judge_in_the_fork, Vacuous, "nothing was stopped");
         }
-        assert_verdict(&cancelled(CallKind::Clone), judge_in_the_fork, Kept, "");
+        assert_verdict(&cancelled(CallKind::Clone), judge_k7, Kept, "");
         assert_verdict(&cancelled(CallKind::Clone), judge_k6, Vacuous, "nothing was stopped");
     }
 
     #[test]
     fn k6_and_k7_are_broken_by_who_is_left_and_unknown_in_doubt() {
-        for (call, judge) in [
-            (CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict),
-            (CallKind::Clone, judge_in_the_fork),
-        ] {
+        for (call, judge) in
+            [(CallKind::ExecChild, judge_k6 as fn(&Facts<'_>) -> Verdict), (CallKind::Clone, judge_k7)]
+        {
             let left = cancelled_in(call).hello(6, "root").look_sees(Stage::Quiesce, &["root"]);
             assert_verdict(&left, judge, Broken, "after a cancel in the middle of the start");
             let once = left.clone().with(|trace| trace.looks[0].seen[0].samples = 1);
@@ -287,6 +287,8 @@ mod tests {
         let in_vain =
             let_go(held(started(), 2, CallKind::ExecChild).cancel(3), 2_003, CallKind::ExecChild, true);
         assert_verdict(&in_vain.look(Stage::Quiesce, vec![]), judge_k6, Vacuous, "in vain");
+        let in_vain = let_go(held(started(), 2, CallKind::Clone).cancel(3), 2_003, CallKind::Clone, true);
+        assert_verdict(&in_vain.look(Stage::Quiesce, vec![]), judge_k7, Vacuous, "in vain");
         let stuck = started().stuck(3_000, Verb::Cancel, "call.exec-child.1");
         assert_verdict(&stuck, judge_k6, Vacuous, "call.exec-child.1 did not come");
         let cannot = held(started(), 2, CallKind::Clone).cancel(3).unimplemented(4);
@@ -299,8 +301,7 @@ mod tests {
 
     #[test]
     fn p5_and_e5_are_kept_when_nobody_is_left_and_broken_by_who_is() {
-        let judges: [fn(&Facts<'_>) -> Verdict; 2] = [judge_p5, judge_e5];
-        for judge in judges {
+        for judge in [judge_p5, judge_e5] {
             let nobody = killed_in(CallKind::ExecChild).look(Stage::HostGone, vec![]);
             assert_verdict(&nobody, judge, Kept, "");
             let left = killed_in(CallKind::ExecChild).hello(6, "root").look_sees(Stage::HostGone, &["root"]);
