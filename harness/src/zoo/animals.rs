@@ -104,6 +104,7 @@ const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
     ("O6", NOT_THE_SAME),
     ("O7", NOT_THE_SAME),
     ("O9", NOT_THE_SAME),
+    ("D4", "all that it keeps is looked through before it returns, and a flood is much"),
 ];
 const NOT_THE_SAME: &str = "what is captured is not what was written, whichever way that is looked at";
 const NO_STATUS_AFTER_AN_ERROR: &str = "an error comes in the place of the status";
@@ -659,7 +660,10 @@ pub static ANIMALS: &[Animal] = &[
         "C1",
         "A stop of one run kills every child of its process, those of other runs too.",
     )
-    .also(&[("D5", OWN_OTHER_RUNS)]),
+    .also(&[
+        ("D5", OWN_OTHER_RUNS),
+        ("X3", "a run that the stop of another kills when its own timeout is over seems to have ended by itself"),
+    ]),
     Animal::new(
         "stops-one-at-a-time",
         Flaw::StopsOneAtATime,

@@ -65,7 +65,7 @@ impl Subject for Keeper {
         };
         let started = start(flaw, &job);
         if let Some(turn) = turn {
-            turn.is_over(started.is_ok());
+            turn.pass_on(started.is_ok());
         }
         match started {
             Ok(started) => {
@@ -98,7 +98,7 @@ impl Turn {
     }
 
     /// A start that failed thinks of itself alone.
-    fn is_over(self, went_well: bool) {
+    fn pass_on(self, went_well: bool) {
         if !went_well && WAITING.load(Ordering::SeqCst) > 0 {
             self.0.forget();
         }
