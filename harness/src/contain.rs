@@ -188,8 +188,7 @@ fn look_at_namespace(own: i32) -> io::Result<Members> {
     let mut all = Vec::new();
     for _ in 0..MOST_LOOKS {
         let before = scan::last_pid()?;
-        all = scan::everyone()?;
-        all.retain(|stat| stat.pid != own);
+        all = scan::everyone_but(own)?;
         if scan::last_pid()? == before {
             return Ok(Members { all, complete: true, method: Method::Namespace });
         }

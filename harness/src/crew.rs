@@ -178,6 +178,7 @@ pub struct Crew {
     tier: Tier,
     fallback: Vec<TierProbe>,
     wardens: Vec<Option<Warden>>,
+    couriers: Vec<mpsc::Sender<Errand>>,
     folder: Workplace,
     canary: Canary,
     started: u64,
@@ -198,6 +199,7 @@ impl Crew {
             tier,
             fallback,
             wardens: Vec::new(),
+            couriers: Vec::new(),
             folder: Workplace::make().map_err(fault)?,
             canary: Canary::start().map_err(fault)?,
             started: 0,
@@ -207,6 +209,7 @@ impl Crew {
         for _ in 0..jobs(options.jobs) {
             let warden = crew.start_warden()?;
             crew.wardens.push(Some(warden));
+            crew.couriers.push(courier().map_err(fault)?);
         }
         Ok(crew)
     }
@@ -289,7 +292,8 @@ impl Crew {
                 let warden = self.wardens[index].take().expect("it was just looked at");
                 state.under_way += 1;
                 let case = Case { scenario, subject: subject.clone(), overhead };
-                warden.begin(index, case, place, sender.clone());
+                let errand = Errand { index, warden, case, place, results: sender.clone() };
+                self.couriers[index].send(errand).expect("a courier ends with the crew");
             }
             if state.under_way == 0 && !state.waits_for_room {
                 break;
@@ -471,6 +475,45 @@ struct Done {
     began: Instant,
 }
 
+/// A case that is to be given to a warden.
+struct Errand {
+    index: usize,
+    warden: Warden,
+    case: Case,
+    place: Option<Place>,
+    results: mpsc::Sender<News>,
+}
+
+/// A thread that goes on errands until the crew is gone: one for each warden, because one for each case would have to be started
+/// and ended thousands of times.
+fn courier() -> std::io::Result<mpsc::Sender<Errand>> {
+    let (sender, errands) = mpsc::channel::<Errand>();
+    std::thread::Builder::new()
+        .name("courier".to_owned())
+        .spawn(move || errands.into_iter().for_each(Errand::run))?;
+    Ok(sender)
+}
+
+impl Errand {
+    /// Has the case run and sends what became of it, once its place is free again.
+    fn run(self) {
+        let Self { index, mut warden, case, place, results } = self;
+        let began = Instant::now();
+        let done = match warden.run(&case) {
+            Ok(finished) => Done { index, warden: Some(warden), finished, began },
+            Err(why) => {
+                let mut trace = crate::run::empty_trace(&case, Tier::T1);
+                trace.end = CaseEnd::OurFault(format!("the warden was lost: {why}"));
+                let finished = Finished { trace: Box::new(trace), own_us: 0, total_us: 0 };
+                Done { index, warden: None, finished, began }
+            }
+        };
+        drop(place);
+        // Nobody receives any more: the crew is being dropped.
+        drop(results.send(News::Done(Box::new(done))));
+    }
+}
+
 impl Warden {
     fn start(tier: Tier, folder: PathBuf) -> Result<Self, String> {
         let say = |error: std::io::Error| format!("starting a warden: {error}");
@@ -489,25 +532,6 @@ impl Warden {
             Ok(_) => Err("a warden spoke out of turn".to_owned()),
             Err(why) => Err(format!("a warden did not start: {why}")),
         }
-    }
-
-    /// Runs a case in a thread of its own and sends what became of it, once its place is free again.
-    fn begin(mut self, index: usize, case: Case, place: Option<Place>, results: mpsc::Sender<News>) {
-        std::thread::spawn(move || {
-            let began = Instant::now();
-            let done = match self.run(&case) {
-                Ok(finished) => Done { index, warden: Some(self), finished, began },
-                Err(why) => {
-                    let mut trace = crate::run::empty_trace(&case, Tier::T1);
-                    trace.end = CaseEnd::OurFault(format!("the warden was lost: {why}"));
-                    let finished = Finished { trace: Box::new(trace), own_us: 0, total_us: 0 };
-                    Done { index, warden: None, finished, began }
-                }
-            };
-            drop(place);
-            // Nobody receives any more: the crew is being dropped.
-            drop(results.send(News::Done(Box::new(done))));
-        });
     }
 
     fn run(&mut self, case: &Case) -> Result<Finished, String> {

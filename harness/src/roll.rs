@@ -38,6 +38,10 @@ impl Listener {
     ///
     /// When the socket is broken.
     pub fn accept(&self) -> io::Result<Option<Connection>> {
+        // To accept makes a socket before it looks whether anybody waits, which is many times as dear as to ask.
+        if !is_readable(self.socket.as_fd()) {
+            return Ok(None);
+        }
         match rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(socket) => {
                 let pidfd = peer_pidfd(&socket);

@@ -85,6 +85,16 @@ fn read_at_once<T>(path: &str, take: impl FnOnce(&str) -> T) -> io::Result<T> {
 /// All that stands in a file of the kernel's, with few calls: such a file does not say how long it is, and then std reads it
 /// by 32 bytes at first.
 fn read_whole(path: &str) -> io::Result<String> {
+    read_until(path, |count, _| count == 0)
+}
+
+/// What `/proc/ID/status` says of a process or thread. The kernel writes that in one piece, so whatever leaves room is its end.
+fn status(id: i32) -> io::Result<String> {
+    read_until(&format!("/proc/{id}/status"), |count, room| count < room)
+}
+
+/// Reads until what was read, and how many bytes there was room for, say that it was the end.
+fn read_until(path: &str, is_end: impl Fn(usize, usize) -> bool) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut bytes = vec![0; 4096];
     let mut length = 0;
@@ -92,9 +102,11 @@ fn read_whole(path: &str) -> io::Result<String> {
         if length == bytes.len() {
             bytes.resize(length * 2, 0);
         }
-        match file.read(&mut bytes[length..])? {
-            0 => break,
-            count => length += count,
+        let room = bytes.len() - length;
+        let count = file.read(&mut bytes[length..])?;
+        length += count;
+        if is_end(count, room) {
+            break;
         }
     }
     bytes.truncate(length);
@@ -117,7 +129,7 @@ fn numbers_in(path: &str) -> io::Result<(OwnedFd, Vec<i32>)> {
 
 /// The process that a thread belongs to; nothing if it is gone.
 pub fn leader_of(thread: i32) -> Option<i32> {
-    let text = read_whole(&format!("/proc/{thread}/status")).ok()?;
+    let text = status(thread).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
@@ -129,6 +141,16 @@ pub fn leader_of(thread: i32) -> Option<i32> {
 pub fn everyone() -> io::Result<Vec<Stat>> {
     let (_, pids) = numbers_in("/proc")?;
     Ok(pids.into_iter().filter_map(stat).collect())
+}
+
+/// The same without this one, at which nobody looks.
+///
+/// # Errors
+///
+/// As [`everyone`].
+pub fn everyone_but(own: i32) -> io::Result<Vec<Stat>> {
+    let (_, pids) = numbers_in("/proc")?;
+    Ok(pids.into_iter().filter(|pid| *pid != own).filter_map(stat).collect())
 }
 
 /// The pid that was given out last in this pid namespace. Equal before and after a look: nothing was forked meanwhile.
@@ -215,7 +237,7 @@ fn mode(permissions: u32) -> &'static str {
 
 /// Whether a signal is pending for a process that it has not taken yet.
 pub fn has_pending_signal(pid: i32) -> bool {
-    let Ok(text) = read_whole(&format!("/proc/{pid}/status")) else { return false };
+    let Ok(text) = status(pid) else { return false };
     text.lines()
         .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
         .any(|mask| mask.trim().bytes().any(|digit| digit != b'0'))

@@ -18,6 +18,7 @@ use crate::reentry::Subjects;
 use crate::run::{self, Case, Place};
 use crate::scan::SecondScanner;
 use crate::trace::{Tier, Trace};
+use crate::workplace;
 
 /// What a warden sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +93,7 @@ pub(crate) fn serve(tier: Tier, folder: &Path, subjects: impl FnOnce() -> Subjec
             lifeline: socket.as_fd(),
         };
         let trace = run::run(&case, &place)?;
-        if let Err(error) = fs::remove_dir_all(&folder) {
+        if let Err(error) = workplace::remove_case(&folder) {
             eprintln!("headcount: {}: {error}", folder.display());
         }
         let (own_after, total_after) = times_us();

@@ -6,7 +6,7 @@
 //!
 //! Those agents that are installed are asked; if there is none, or with `--fake`, some are played by this program itself,
 //! each with a tool of its own in a session of its own. Nothing of it is left behind, however the program ends: Ctrl-C
-//! cleans up and says so, a panic (`--panic` has one) and a SIGKILL need no help of anybody.
+//! cleans up and says so, a second one does not wait for the grace, a panic (`--panic` has one) and a SIGKILL need no help of anybody.
 //!
 //! On a terminal there is one line for each agent, drawn again and again; elsewhere each message is a line.
 
@@ -18,7 +18,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use childminder::Minder;
-use childminder::agent::{Agent, AgentBuilder, Dialect, Kind, Message, Report};
+use childminder::agent::{Agent, AgentBuilder, Dialect, ExecutionReport, Message, MessageKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -31,7 +31,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// What a shell says of a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
-const USAGE: &str = "usage: agents [--fake] [--panic] [PROMPT…]";
+const USAGE: &str = "usage: agents [--fake] [--panic] [--grace SECONDS] [PROMPT…]";
 
 pub(crate) fn main() -> ExitCode {
     if std::env::var_os(PLAYS).is_some() {
@@ -49,15 +49,22 @@ pub(crate) fn main() -> ExitCode {
 struct Asked {
     fake: bool,
     panic: bool,
+    /// How long an agent has to end when it is asked to.
+    grace: Duration,
     prompt: String,
 }
 
 impl Asked {
-    fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut asked = Self { fake: false, panic: false, prompt: String::new() };
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let grace = Duration::from_secs(2);
+        let mut asked = Self { fake: false, panic: false, grace, prompt: String::new() };
         let mut words = Vec::new();
-        for argument in arguments {
+        while let Some(argument) = arguments.next() {
             match &argument[..] {
+                "--grace" => {
+                    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
+                    asked.grace = Duration::from_secs(seconds.ok_or(USAGE)?);
+                }
                 "--fake" => asked.fake = true,
                 "--panic" => asked.panic = true,
                 option if option.starts_with("--") => return Err(format!("{option} is unknown; {USAGE}")),
@@ -85,7 +92,7 @@ fn agents(asked: &Asked) -> std::io::Result<Vec<(String, Agent)>> {
         let mut dialect = dialect();
         dialect.programs = vec![name.to_owned()];
         dialect.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let agent = limited(Agent::builder(dialect)).build();
+        let agent = limited(Agent::builder(dialect), asked).build();
         if agent.locate().is_ok() {
             agents.push((name.to_owned(), agent));
         }
@@ -93,7 +100,7 @@ fn agents(asked: &Asked) -> std::io::Result<Vec<(String, Agent)>> {
     if agents.is_empty() {
         let myself = std::env::current_exe()?;
         for name in ["ada", "grace", "edsger"] {
-            let played = limited(Agent::builder(Dialect::stream_json())).program(&myself);
+            let played = limited(Agent::builder(Dialect::stream_json()), asked).program(&myself);
             let played = played.configure(|command| {
                 command.env(PLAYS, "1");
             });
@@ -103,8 +110,8 @@ fn agents(asked: &Asked) -> std::io::Result<Vec<(String, Agent)>> {
     Ok(agents)
 }
 
-fn limited(builder: AgentBuilder) -> AgentBuilder {
-    builder.timeout(Duration::from_secs(600)).grace(Duration::from_secs(2))
+fn limited(builder: AgentBuilder, asked: &Asked) -> AgentBuilder {
+    builder.timeout(Duration::from_secs(600)).grace(asked.grace)
 }
 
 /// What an agent's task tells the screen.
@@ -112,7 +119,7 @@ enum News {
     Started(u32),
     Said(Message),
     Paused,
-    Ended(Box<Report>),
+    Ended(Box<ExecutionReport>),
     NotBegun(String),
 }
 
@@ -128,8 +135,7 @@ async fn show() -> Result<ExitCode, Box<dyn Error>> {
     drop(sender);
 
     let mut frames = tokio::time::interval(FRAME);
-    let interrupted = interrupted()?;
-    tokio::pin!(interrupted);
+    let mut interrupts = Interrupts::listen()?;
     loop {
         tokio::select! {
             told = news.recv() => match told {
@@ -140,9 +146,9 @@ async fn show() -> Result<ExitCode, Box<dyn Error>> {
                 None => break,
             },
             _ = frames.tick() => screen.draw()?,
-            signal = &mut interrupted => {
+            signal = interrupts.next() => {
                 screen.draw()?;
-                clean_up(&agents, signal).await;
+                clean_up(&agents, signal, &mut interrupts).await;
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         }
@@ -174,33 +180,64 @@ async fn follow(at: usize, agent: Agent, prompt: String, screen: mpsc::Sender<(u
 
 /// Ctrl-C.
 #[cfg(not(unix))]
-fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
-    Ok(async {
+struct Interrupts;
+
+#[cfg(not(unix))]
+impl Interrupts {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> &'static str {
         match tokio::signal::ctrl_c().await {
             Ok(()) => "interrupted",
             Err(_) => std::future::pending().await,
         }
-    })
+    }
 }
 
-/// Ctrl-C, or a polite request to end.
+/// Ctrl-C, and a polite request to end.
 #[cfg(unix)]
-fn interrupted() -> std::io::Result<impl Future<Output = &'static str>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => "interrupted",
-            _ = terminate.recv() => "asked to end",
-        }
-    })
+struct Interrupts {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
 }
 
-async fn clean_up(agents: &[(String, Agent)], why: &str) {
+#[cfg(unix)]
+impl Interrupts {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "asked to end",
+        }
+    }
+}
+
+/// Asks everybody to end and waits for it. Whoever does not want to wait asks again, and all are killed.
+async fn clean_up(agents: &[(String, Agent)], why: &str, interrupts: &mut Interrupts) {
+    println!("{why}: cleaning up; once more kills");
     // The call itself asks, so all of them have their grace at the same time.
     let cleanups: Vec<_> = agents.iter().map(|(name, agent)| (name, agent.cleanup())).collect();
-    for (name, cleanup) in cleanups {
-        println!("{why}: {name}: {}", cleanup.await);
+    let polite = async {
+        for (name, cleanup) in cleanups {
+            println!("{why}: {name}: {}", cleanup.await);
+        }
+    };
+    let again = tokio::select! {
+        () = polite => return,
+        again = interrupts.next() => again,
+    };
+    let mut kills = JoinSet::new();
+    for (name, agent) in agents.iter().cloned() {
+        kills.spawn(async move { (name, agent.cleanup_within(Duration::ZERO).await) });
+    }
+    while let Some(Ok((name, killed))) = kills.join_next().await {
+        println!("{again} again: {name}: {killed}");
     }
 }
 
@@ -216,7 +253,7 @@ struct Line {
     name: String,
     state: String,
     pid: Option<u32>,
-    messages: BTreeMap<Kind, u64>,
+    messages: BTreeMap<MessageKind, u64>,
     last: String,
 }
 
@@ -372,7 +409,12 @@ fn played() -> Result<(), Box<dyn Error>> {
     };
     say(serde_json::json!({ "type": "status", "status": format!("thinking about: {}", prompt.trim()) }))?;
     let mut tool = std::process::Command::new("setsid");
-    tool.args(["sleep", "1000"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A prompt of this word is one for a tool that does not listen.
+    let is_deaf = prompt.contains("deaf");
+    tool.args(["sh", "-c", if is_deaf { "trap '' TERM; sleep 1000; :" } else { "exec sleep 1000" }])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let tool = tool.spawn()?;
     say(
         serde_json::json!({ "type": "tool_use", "tool": "sleep", "text": format!("uses sleep as {}", tool.id()) }),

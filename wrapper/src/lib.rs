@@ -112,7 +112,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `agent` | the layer for command-line agents |
-//! | `serde` | [`Stats`], [`LeakReport`], [`Shutdown`], [`Transition`] and what they are made of can be serialised; durations are in milliseconds |
+//! | `serde` | [`Stats`], [`LeakReport`], [`Shutdown`], [`Transition`], of an agent `AgentStats` and `Cleanup`, and what they are made of can be serialised; durations are in milliseconds |
 //! | `tracing` | a span for each run and for each stop, an event for each rung of the ladder, at the subscriber that was the current one where the run was started. It is called by the thread that owns all children: while it blocks, nobody is stopped |
 //!
 //! None of them is on by default.
@@ -186,6 +186,8 @@ mod minder;
 pub mod agent;
 
 // What it tells of itself.
+#[cfg(feature = "serde")]
+mod json;
 mod spans;
 
 // Every call to the operating system.
@@ -195,6 +197,7 @@ pub use command::Command;
 pub use contain::{Containment, NoSuchContainment, Unavailable};
 pub use input::{ChildStdin, Input};
 pub use lines::{Line, LineEnd};
+#[cfg(feature = "_cost")]
 #[doc(hidden)]
 pub use minder::cost;
 pub use minder::{
@@ -211,3 +214,8 @@ pub use plan::{Ask, StopPlan, StopRung, StopSignal};
 pub use run::{Canceller, Event, Run, RunId, States};
 pub use start::StartError;
 pub use state::State;
+
+/// The examples of the README, compiled.
+#[cfg(all(doctest, target_os = "linux", feature = "agent"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

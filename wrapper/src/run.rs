@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -69,12 +70,15 @@ pub(crate) struct Common {
     pub(crate) stdin: StdinEnd,
     /// As soon as there is a child.
     pid: OnceLock<u32>,
+    /// It has ended, and it was not shown that nobody is left of it.
+    may_have_left_somebody: AtomicBool,
 }
 
 impl Common {
     pub(crate) fn new(entry: RunEntry) -> Self {
         let (board, reports) = (Board::new(), Queue::new());
-        Self { board, reports, entry, stdin: StdinEnd::default(), pid: OnceLock::new() }
+        let (stdin, pid, may_have_left_somebody) = Default::default();
+        Self { board, reports, entry, stdin, pid, may_have_left_somebody }
     }
 
     /// See [`Run::pid`].
@@ -82,9 +86,9 @@ impl Common {
         self.pid.get().copied().filter(|_| self.board.has_pid())
     }
 
-    /// Whether it came so far that there was a child.
-    pub(crate) fn had_a_child(&self) -> bool {
-        self.pid.get().is_some()
+    /// Whether it has ended without its being shown that nobody is left.
+    pub(crate) fn may_have_left_somebody(&self) -> bool {
+        self.may_have_left_somebody.load(Ordering::SeqCst)
     }
 
     /// Takes the run to its next state, and lets everybody know. A move that the table does not have is refused, and
@@ -120,8 +124,10 @@ impl Common {
     /// The run has ended. Whether its child lingers on.
     pub(crate) fn end(&self, outcome: &Outcome, lingers: bool) {
         let is_proved = matches!(outcome.left, Left::Nobody(_));
-        self.make(if is_proved { Move::End } else { Move::Fail });
+        // In this order: whoever sees it off the registry asks how it has ended, and whoever sees its state asks the registry.
+        self.may_have_left_somebody.store(!is_proved, Ordering::SeqCst);
         self.entry.registry().end(self.entry.key(), outcome, lingers);
+        self.make(if is_proved { Move::End } else { Move::Fail });
         if self.board.settle() {
             self.make(Move::Release);
         }

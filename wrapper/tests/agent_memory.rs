@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use childminder::agent::{Agent, Dialect, End, Kind};
+use childminder::agent::{Agent, Dialect, End, MessageKind};
 
 const LIMIT: usize = 256 * 1024;
 
@@ -48,7 +48,7 @@ async fn an_agent_that_says_a_quarter_of_a_gibibyte_takes_a_small_part_of_that()
     let report = execution.wait().await;
     assert_eq!((report.end, report.messages), (End::Answered, 500_002));
     assert_eq!(dropped, 192 * 1024 * 1024 + 27 - LIMIT as u64);
-    assert_eq!(agent.stats().said(Kind::TooLong), 1);
+    assert_eq!(agent.stats().said(MessageKind::TooLong), 1);
     let grown = peak_kib() - before;
     assert!(grown < MUCH, "{grown} KiB");
 }

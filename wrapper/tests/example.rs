@@ -18,7 +18,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Read};
     use std::process::{Child, Command, ExitCode, Stdio};
     use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
     use std::time::{Duration, Instant};
@@ -47,6 +47,8 @@ mod linux {
             trial("it_ends_well_when_all_have_answered", ends_well),
             trial("ctrl_c_cleans_up_and_says_so", || stopped_by(Signal::SIGINT)),
             trial("a_polite_request_to_end_cleans_up_too", || stopped_by(Signal::SIGTERM)),
+            trial("a_second_ctrl_c_kills_whoever_does_not_listen", hurries),
+            trial("on_a_terminal_each_agent_has_a_line_that_is_drawn_over", draws),
             trial("a_panic_leaves_nothing", panics),
             trial("a_kill_leaves_nothing", killed),
         ];
@@ -170,6 +172,67 @@ mod linux {
         expect(code == Some(130), || format!("{code:?}: {said}"))?;
         expect(said.matches("1 cleaned up").count() == AGENTS, || said.clone())?;
         show.everybody_is_gone()
+    }
+
+    fn hurries() -> Result<(), String> {
+        let mut show = Show::begin(&["--fake", "--grace", "3600", "deaf", "forever"])?;
+        show.hear_of_all()?;
+        show.signal(Signal::SIGINT)?;
+        while !show.line()?.ok_or("it ended before it was asked twice")?.contains("cleaning up") {}
+        show.signal(Signal::SIGINT)?;
+        let (code, said) = show.end()?;
+        expect(code == Some(130), || format!("{code:?}: {said}"))?;
+        expect(said.matches("again: ").count() == AGENTS, || said.clone())?;
+        expect(!said.contains("somebody may be left"), || said.clone())?;
+        show.everybody_is_gone()
+    }
+
+    /// Runs it on a terminal, and gives what is shown there until it has ended.
+    fn shown_on_a_terminal(arguments: &[&str]) -> Result<String, String> {
+        let failed = |error: &dyn std::fmt::Display| error.to_string();
+        let pty = nix::pty::openpty(None, None).map_err(|error| failed(&error))?;
+        let myself = std::env::current_exe().map_err(|error| failed(&error))?;
+        let mut command = Command::new(myself);
+        command.args(arguments).env(IS_THE_EXAMPLE, "1").env("COLUMNS", "100").stderr(Stdio::null());
+        let mut process =
+            command.stdin(Stdio::null()).stdout(pty.slave).spawn().map_err(|error| failed(&error))?;
+        // It has the other end, which ends what is read here when it is closed.
+        drop(command);
+        let (sender, shown) = channel();
+        let mut screen = std::fs::File::from(pty.master);
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            // The end of a terminal is an error.
+            let _ = screen.read_to_end(&mut all);
+            sender.send(all)
+        });
+        let shown = shown.recv_timeout(PATIENCE).map_err(|error| failed(&error));
+        if shown.is_err() {
+            let _ = process.kill();
+        }
+        let status = process.wait().map_err(|error| failed(&error))?;
+        let shown = String::from_utf8_lossy(&shown?).into_owned();
+        if status.success() { Ok(shown) } else { Err(format!("{status}: {shown}")) }
+    }
+
+    fn draws() -> Result<(), String> {
+        let shown = shown_on_a_terminal(&["--fake", "Say", "hello."])?;
+        // One line for each agent and one for the registry, and the next frame over them.
+        let frames: Vec<_> = shown.split("\x1b[4A").collect();
+        expect(frames.len() > 2, || format!("{} frames: {shown:?}", frames.len()))?;
+        for frame in &frames {
+            let lines: Vec<_> = frame.split("\x1b[2K").skip(1).collect();
+            let begin = ["ada ", "grace ", "edsger ", "registered: "];
+            let fits = lines.len() == begin.len()
+                && lines.iter().zip(begin).all(|(line, begin)| line.starts_with(begin))
+                && lines.iter().all(|line| line.trim_end().chars().count() <= 100);
+            expect(fits, || format!("no frame: {frame:?}"))?;
+        }
+        let is_live = |frame: &&str| frame.contains(" running ") && frame.contains("registered: 3 process");
+        expect(frames.iter().any(is_live), || format!("nobody is seen at work: {shown:?}"))?;
+        let last = frames.last().ok_or("no frame")?;
+        let is_over = last.matches(" Answered ").count() == AGENTS && last.contains("registered: 0 process");
+        expect(is_over, || format!("the last frame is {last:?}"))
     }
 
     fn panics() -> Result<(), String> {

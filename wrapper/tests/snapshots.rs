@@ -1,8 +1,9 @@
-//! What a minder tells, as JSON.
+//! What a minder and an agent tell, as JSON.
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;
 
+use childminder::agent::{Agent, Dialect, Retries};
 use childminder::{Command, Kind, Minder};
 use serde_json::{Value, json, to_value};
 
@@ -37,4 +38,26 @@ async fn everything_that_a_minder_tells_can_be_serialised() {
     let error: &Value = &report["errors"][0];
     assert_eq!((&error["resource"]["description"], error["why"].is_string()), (&json!("it stays"), true));
     drop(stays);
+}
+
+#[tokio::test]
+async fn everything_that_an_agent_tells_can_be_serialised() {
+    let agent = Agent::builder(Dialect::plain_text())
+        .program("/bin/sh")
+        .args(["-c", "echo said; exit 3"])
+        .retries(Retries::none())
+        .minder(&Minder::new())
+        .build();
+    let mut execution = agent.execute("a prompt").expect("it starts");
+    execution.wait().await;
+    agent.execute("").expect_err("it is no prompt");
+    assert_eq!(
+        to_value(agent.stats()).expect("it can be"),
+        json!({
+            "started": 1, "refused": 1, "live": 0, "ends": { "failed: exit code": 1 }, "attempts": 1, "retries": 0,
+            "messages": { "text": 1 }, "dropped_bytes": 0, "breaker": "closed",
+        })
+    );
+    let cleanup = to_value(agent.cleanup().await).expect("it can be");
+    assert_eq!(cleanup, json!({ "cleaned": 0, "failed": [] }));
 }

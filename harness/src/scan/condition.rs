@@ -5,12 +5,12 @@ use std::fs;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-use super::{numbers_in, read_whole};
+use super::{numbers_in, read_whole, status};
 use crate::trace::{Condition, Thread, Used};
 
 /// The condition of a process; nothing if it is gone, or ends while it is looked at.
 pub fn condition(pid: i32) -> Option<Condition> {
-    let status = read_whole(&format!("/proc/{pid}/status")).ok()?;
+    let status = status(pid).ok()?;
     Some(Condition {
         threads: threads(pid, &status)?,
         ignored: signals(field(&status, "SigIgn:")?)?,
@@ -25,7 +25,7 @@ pub fn condition(pid: i32) -> Option<Condition> {
 pub fn used(pid: i32) -> Option<Used> {
     let clock = clock_getcpuclockid(Pid::from_raw(pid)).ok()?;
     let time = clock_gettime(clock).ok()?;
-    let status = read_whole(&format!("/proc/{pid}/status")).ok()?;
+    let status = status(pid).ok()?;
     let peak = field(&status, "VmHWM:")?.strip_suffix("kB")?;
     Some(Used {
         processor_us: time.tv_sec() as u64 * 1_000_000 + time.tv_nsec() as u64 / 1_000,
@@ -45,7 +45,7 @@ fn threads(pid: i32, status: &str) -> Option<Vec<Thread>> {
         } else {
             // Not below the process: what the kernel remembers of paths is forgotten when the process is reaped, and what is
             // below its threads is being forgotten by them at that moment, for which it would wait with a busy processor.
-            let Ok(status) = read_whole(&format!("/proc/{tid}/status")) else { continue };
+            let Ok(status) = self::status(tid) else { continue };
             // The number may be somebody else's by now.
             (field(&status, "Tgid:") == Some(tgid.as_str())).then(|| thread(tid, &status)).flatten()
         };

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use childminder::agent::{
-    Agent, BreakerLimits, Dialect, End, Execution, ExecutionCanceller, Fault, Message, Phase, Report, Retries,
+    Agent, BreakerLimits, Dialect, End, Execution, ExecutionCanceller, ExecutionReport, Fault, Message,
+    Phase, Retries,
 };
 use childminder::{Containment, Ended, LineEnd, OutputStream, StreamEnd};
 use tokio::sync::Mutex as AsyncMutex;
@@ -160,7 +161,7 @@ impl Said {
     }
 }
 
-fn outcome(report: &Report, said: &Said) -> Outcome {
+fn outcome(report: &ExecutionReport, said: &Said) -> Outcome {
     let Some(run) = &report.outcome else { return Outcome::because(reason(report)) };
     let captured = |bytes: &[u8], end| {
         (end != StreamEnd::NotTaken)
@@ -175,7 +176,7 @@ fn outcome(report: &Report, said: &Said) -> Outcome {
 }
 
 /// The end of the run that was made for it; but that one was cut short by the agent itself has a reason of its own.
-fn reason(report: &Report) -> Reason {
+fn reason(report: &ExecutionReport) -> Reason {
     match (report.end, report.outcome.as_ref().map(|run| run.ended)) {
         (End::Failed(Fault::TimedOut), _) => Reason::TimedOut,
         (_, Some(Ended::ByItself)) => Reason::Itself,

@@ -13,6 +13,7 @@ Benchmarks (default: all)
   stream       1 GiB of output
   many         1,000 runs at once: time, CPU, descriptors, memory
   idle         wake-ups while a child hangs
+  messages     400,000 messages of an agent
   tracking     what the registry adds to a run of 1 ms
 
 Options
@@ -33,17 +34,19 @@ pub(crate) enum Benchmark {
     Stream,
     Many,
     Idle,
+    Messages,
     Tracking,
 }
 
 impl Benchmark {
-    pub(crate) const ALL: [(&str, Self); 7] = [
+    pub(crate) const ALL: [(&str, Self); 8] = [
         ("start", Self::Start),
         ("large-owner", Self::LargeOwner),
         ("stop", Self::Stop),
         ("stream", Self::Stream),
         ("many", Self::Many),
         ("idle", Self::Idle),
+        ("messages", Self::Messages),
         ("tracking", Self::Tracking),
     ];
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use crate::options::{Benchmark, HELP, NOHUP, Options};
-use crate::{Failure, child, idle, large_owner, many, start, stop, stream, sys, tracking, tree};
+use crate::{Failure, child, idle, large_owner, many, messages, start, stop, stream, sys, tracking, tree};
 
 pub(crate) fn enter() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -60,9 +60,11 @@ fn conduct(words: &[String]) -> Result<ExitCode, Failure> {
             continue;
         }
         let done = match benchmark {
-            Benchmark::Start | Benchmark::Stop | Benchmark::Stream | Benchmark::Tracking => {
-                Owner::start(name, &options, Stdio::inherit()).and_then(Owner::end)
-            }
+            Benchmark::Start
+            | Benchmark::Stop
+            | Benchmark::Stream
+            | Benchmark::Messages
+            | Benchmark::Tracking => Owner::start(name, &options, Stdio::inherit()).and_then(Owner::end),
             Benchmark::LargeOwner => large_owner::conduct(&options),
             Benchmark::Many => many::conduct(&options),
             Benchmark::Idle => idle::conduct(&options),
@@ -133,6 +135,7 @@ fn own(words: &[String]) -> Result<(), Failure> {
         "start" => start::own(&options),
         "stop" => stop::own(&options),
         "stream" => stream::own(&options),
+        "messages" => messages::own(&options),
         "tracking" => tracking::own(&options),
         "large-owner" => large_owner::own(&options, about.parse()?, &orders),
         "many" => many::own(&options, about.parse()?),

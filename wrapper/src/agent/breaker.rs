@@ -47,6 +47,7 @@ impl BreakerLimits {
 
 /// Where the breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum BreakerState {
     /// Everybody is let through.
@@ -74,7 +75,7 @@ pub(super) struct Permit {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum Standing {
     Closed {
         in_a_row: u32,
     },
@@ -91,21 +92,21 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Breaker {
     limits: BreakerLimits,
-    phase: Phase,
+    phase: Standing,
     /// Counts the phases, so that a permit tells of which it is.
     number: u64,
 }
 
 impl Breaker {
     pub(super) fn new(limits: BreakerLimits) -> Self {
-        Self { limits, phase: Phase::Closed { in_a_row: 0 }, number: 0 }
+        Self { limits, phase: Standing::Closed { in_a_row: 0 }, number: 0 }
     }
 
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match self.phase {
-            Phase::Closed { .. } => BreakerState::Closed,
-            Phase::Open { until } if until.is_none_or(|until| now < until) => BreakerState::Open,
-            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+            Standing::Closed { .. } => BreakerState::Closed,
+            Standing::Open { until } if until.is_none_or(|until| now < until) => BreakerState::Open,
+            Standing::Open { .. } | Standing::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
@@ -113,13 +114,15 @@ impl Breaker {
     /// any more keeps the others out no longer than a pause.
     pub(super) fn ask(&mut self, now: Instant) -> Result<Permit, Option<Duration>> {
         match self.phase {
-            Phase::Closed { .. } => {}
-            Phase::Open { until: None } | Phase::HalfOpen { until: None } => return Err(None),
-            Phase::Open { until: Some(until) } | Phase::HalfOpen { until: Some(until) } if now < until => {
+            Standing::Closed { .. } => {}
+            Standing::Open { until: None } | Standing::HalfOpen { until: None } => return Err(None),
+            Standing::Open { until: Some(until) } | Standing::HalfOpen { until: Some(until) }
+                if now < until =>
+            {
                 return Err(Some(until - now));
             }
-            Phase::Open { .. } | Phase::HalfOpen { .. } => {
-                self.enter(Phase::HalfOpen { until: now.checked_add(self.limits.pause) });
+            Standing::Open { .. } | Standing::HalfOpen { .. } => {
+                self.enter(Standing::HalfOpen { until: now.checked_add(self.limits.pause) });
             }
         }
         Ok(Permit { phase: self.number })
@@ -131,27 +134,27 @@ impl Breaker {
             return;
         }
         match (self.phase, verdict) {
-            (Phase::Closed { .. }, Verdict::Accepted) => self.phase = Phase::Closed { in_a_row: 0 },
-            (Phase::Closed { in_a_row }, Verdict::Refused) => {
+            (Standing::Closed { .. }, Verdict::Accepted) => self.phase = Standing::Closed { in_a_row: 0 },
+            (Standing::Closed { in_a_row }, Verdict::Refused) => {
                 let in_a_row = in_a_row.saturating_add(1);
-                self.phase = Phase::Closed { in_a_row };
+                self.phase = Standing::Closed { in_a_row };
                 if in_a_row == self.limits.threshold {
                     self.open(now);
                 }
             }
-            (Phase::HalfOpen { .. }, Verdict::Accepted) => self.enter(Phase::Closed { in_a_row: 0 }),
-            (Phase::HalfOpen { .. }, Verdict::Refused) => self.open(now),
-            (Phase::HalfOpen { .. }, Verdict::Nothing) => self.enter(Phase::Open { until: Some(now) }),
-            (Phase::Closed { .. }, Verdict::Nothing) | (Phase::Open { .. }, _) => {}
+            (Standing::HalfOpen { .. }, Verdict::Accepted) => self.enter(Standing::Closed { in_a_row: 0 }),
+            (Standing::HalfOpen { .. }, Verdict::Refused) => self.open(now),
+            (Standing::HalfOpen { .. }, Verdict::Nothing) => self.enter(Standing::Open { until: Some(now) }),
+            (Standing::Closed { .. }, Verdict::Nothing) | (Standing::Open { .. }, _) => {}
         }
     }
 
     /// A pause too long for the clock has no end.
     fn open(&mut self, now: Instant) {
-        self.enter(Phase::Open { until: now.checked_add(self.limits.pause) });
+        self.enter(Standing::Open { until: now.checked_add(self.limits.pause) });
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Standing) {
         self.phase = phase;
         self.number += 1;
     }

@@ -114,7 +114,7 @@ impl AgentBuilder {
     }
 
     /// How many bytes a message may have. Of a longer line the beginning is kept and the rest is counted
-    /// ([`Kind::TooLong`](super::Kind::TooLong)). Default: 16 MiB.
+    /// ([`MessageKind::TooLong`](super::MessageKind::TooLong)). Default: 16 MiB.
     pub fn message_limit(mut self, bytes: usize) -> Self {
         self.settings.message_limit = bytes;
         self

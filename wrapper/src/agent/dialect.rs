@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::message::Kind;
+use super::message::MessageKind;
 
 /// How an agent's command line is spoken to.
 ///
@@ -55,22 +55,22 @@ pub enum PromptBy {
     Option(String),
 }
 
-/// How what an agent says on its stdout is cut into messages. A line on stderr is [`Kind::Diagnostic`] in any case.
+/// How what an agent says on its stdout is cut into messages. A line on stderr is [`MessageKind::Diagnostic`] in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// A JSON object on each line. A line that does not begin with a brace is [`Kind::Plain`].
+    /// A JSON object on each line. A line that does not begin with a brace is [`MessageKind::Plain`].
     JsonLines {
-        /// The first rule that fits says the kind; [`Kind::Unknown`] if none does.
+        /// The first rule that fits says the kind; [`MessageKind::Unknown`] if none does.
         kinds: Vec<KindRule>,
         /// Where a text may be. All that is found there, in the order of the message.
-        texts: Vec<Path>,
-        /// Whether an agent that ends well has given a [`Kind::Result`].
+        texts: Vec<FieldPath>,
+        /// Whether an agent that ends well has given a [`MessageKind::Result`].
         gives_result: bool,
     },
-    /// Each line is [`Kind::Text`]…
+    /// Each line is [`MessageKind::Text`]…
     PlainText {
-        /// …unless it begins with one of these: then it is a [`Kind::Error`]. Upper and lower case are the same.
+        /// …unless it begins with one of these: then it is a [`MessageKind::Error`]. Upper and lower case are the same.
         errors: Vec<String>,
     },
 }
@@ -78,21 +78,21 @@ pub enum Framing {
 /// A way through an object, by the names of its fields, as in `message/content/type`. An array on the way stands for each
 /// of its elements. Numbers and truth values are found as well as strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path(String);
+pub struct FieldPath(String);
 
-impl From<&str> for Path {
+impl From<&str> for FieldPath {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
     }
 }
 
-impl Path {
+impl FieldPath {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -103,15 +103,15 @@ impl fmt::Display for Path {
 #[non_exhaustive]
 pub struct KindRule {
     /// What is found there, and what one of it must be.
-    pub when: Vec<(Path, String)>,
+    pub when: Vec<(FieldPath, String)>,
     /// What the message is then.
-    pub kind: Kind,
+    pub kind: MessageKind,
 }
 
 impl KindRule {
     /// A rule of these conditions.
-    pub fn new(when: &[(&str, &str)], kind: Kind) -> Self {
-        let when = when.iter().map(|(path, value)| (Path::from(*path), (*value).to_owned())).collect();
+    pub fn new(when: &[(&str, &str)], kind: MessageKind) -> Self {
+        let when = when.iter().map(|(path, value)| (FieldPath::from(*path), (*value).to_owned())).collect();
         Self { when, kind }
     }
 }
@@ -159,26 +159,26 @@ const PLACES: [&str; 5] =
     ["~/.local/bin", "~/bin", "~/.npm-global/bin", "/usr/local/bin", "/opt/homebrew/bin"];
 
 /// Which fields say the kind, the more particular rule first.
-const KINDS: [(&[(&str, &str)], Kind); 19] = [
-    (&[("type", "error"), ("kind", "authentication")], Kind::AuthenticationError),
-    (&[("type", "error"), ("error/type", "authentication_error")], Kind::AuthenticationError),
-    (&[("type", "authentication_error")], Kind::AuthenticationError),
-    (&[("type", "result"), ("is_error", "true")], Kind::Error),
-    (&[("type", "result")], Kind::Result),
-    (&[("type", "error")], Kind::Error),
-    (&[("type", "tool_use")], Kind::ToolUse),
-    (&[("type", "tool_call")], Kind::ToolUse),
-    (&[("type", "tool_result")], Kind::ToolResult),
-    (&[("type", "assistant"), ("message/content/type", "tool_use")], Kind::ToolUse),
-    (&[("type", "user"), ("message/content/type", "tool_result")], Kind::ToolResult),
-    (&[("type", "assistant")], Kind::Text),
-    (&[("type", "text")], Kind::Text),
-    (&[("type", "stream")], Kind::Text),
-    (&[("type", "message")], Kind::Text),
-    (&[("type", "stream_event")], Kind::Text),
-    (&[("type", "content_block_delta")], Kind::Text),
-    (&[("type", "status")], Kind::Status),
-    (&[("type", "system")], Kind::Status),
+const KINDS: [(&[(&str, &str)], MessageKind); 19] = [
+    (&[("type", "error"), ("kind", "authentication")], MessageKind::AuthenticationError),
+    (&[("type", "error"), ("error/type", "authentication_error")], MessageKind::AuthenticationError),
+    (&[("type", "authentication_error")], MessageKind::AuthenticationError),
+    (&[("type", "result"), ("is_error", "true")], MessageKind::Error),
+    (&[("type", "result")], MessageKind::Result),
+    (&[("type", "error")], MessageKind::Error),
+    (&[("type", "tool_use")], MessageKind::ToolUse),
+    (&[("type", "tool_call")], MessageKind::ToolUse),
+    (&[("type", "tool_result")], MessageKind::ToolResult),
+    (&[("type", "assistant"), ("message/content/type", "tool_use")], MessageKind::ToolUse),
+    (&[("type", "user"), ("message/content/type", "tool_result")], MessageKind::ToolResult),
+    (&[("type", "assistant")], MessageKind::Text),
+    (&[("type", "text")], MessageKind::Text),
+    (&[("type", "stream")], MessageKind::Text),
+    (&[("type", "message")], MessageKind::Text),
+    (&[("type", "stream_event")], MessageKind::Text),
+    (&[("type", "content_block_delta")], MessageKind::Text),
+    (&[("type", "status")], MessageKind::Status),
+    (&[("type", "system")], MessageKind::Status),
 ];
 
 const TEXTS: [&str; 11] = [
@@ -207,7 +207,7 @@ impl Dialect {
     /// prompt on stdin.
     pub fn stream_json() -> Self {
         let kinds = KINDS.iter().map(|(when, kind)| KindRule::new(when, *kind)).collect();
-        let texts = TEXTS.into_iter().map(Path::from).collect();
+        let texts = TEXTS.into_iter().map(FieldPath::from).collect();
         let framing = Framing::JsonLines { kinds, texts, gives_result: true };
         Self { framing, ..Self::speaking("agent that speaks JSON") }
     }

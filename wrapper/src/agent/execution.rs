@@ -1,5 +1,6 @@
 //! One prompt on its way through its attempts.
 
+use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -13,11 +14,11 @@ use futures_core::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::breaker::{Ticket, Verdict};
+use super::control::{Control, Phase};
 use super::error::AgentError;
 use super::handle::Agent;
-use super::message::{Kind, Message, Reader};
+use super::message::{Message, MessageKind, Reader};
 use super::retry::{AttemptEnd, Fault, Heard, is_want_of_room};
-use super::steering::{Phase, Steering};
 use crate::minder::{Rang, Timer};
 use crate::outcome::{Left, Outcome};
 use crate::run::{Event, Run};
@@ -41,10 +42,23 @@ pub enum End {
     Dropped,
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answered => "answered",
+            Self::AuthenticationFailed => "authentication failed",
+            Self::Cancelled => "cancelled",
+            Self::Failed(fault) => return write!(f, "failed: {fault}"),
+            Self::BreakerOpen => "breaker open",
+            Self::Dropped => "dropped",
+        })
+    }
+}
+
 /// What is known of an execution that has ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ExecutionReport {
     /// How it ended.
     pub end: End,
     /// How many attempts were made, the first one included.
@@ -70,7 +84,7 @@ pub struct Execution {
     agent: Agent,
     program: PathBuf,
     prompt: Bytes,
-    steering: Arc<Steering>,
+    control: Arc<Control>,
     began: Instant,
     /// Where the owner began it.
     created_at: &'static Location<'static>,
@@ -80,7 +94,7 @@ pub struct Execution {
     messages: u64,
     outcome: Option<Outcome>,
     not_started: Option<Arc<StartError>>,
-    report: Option<Box<Report>>,
+    report: Option<Box<ExecutionReport>>,
     /// It is among those that the statistics say were started.
     is_counted: bool,
 }
@@ -139,7 +153,7 @@ impl Execution {
             agent: agent.clone(),
             program,
             prompt,
-            steering: Arc::new(Steering::new(parent.child_token())),
+            control: Arc::new(Control::new(parent.child_token())),
             began: Instant::now(),
             created_at,
             pauses: settings.retries.pauses(),
@@ -151,7 +165,7 @@ impl Execution {
             report: None,
             is_counted: false,
         };
-        if !agent.fleet().join(execution.number, &execution.steering) {
+        if !agent.executions().join(execution.number, &execution.control) {
             return Err(AgentError::ScopeOver);
         }
         let first = match execution.begin_attempt() {
@@ -189,17 +203,17 @@ impl Execution {
 
     /// Goes on to the end, and says how it was. The messages that nobody took are read, counted and thrown away. Asking
     /// again gives the same answer. Cancel-safe.
-    pub async fn wait(&mut self) -> Report {
+    pub async fn wait(&mut self) -> ExecutionReport {
         loop {
             if let Some(report) = &self.report {
-                return Report::clone(report);
+                return ExecutionReport::clone(report);
             }
             std::future::poll_fn(|context| self.poll_message(context)).await;
         }
     }
 
     /// How it ended, if it has.
-    pub fn report(&self) -> Option<&Report> {
+    pub fn report(&self) -> Option<&ExecutionReport> {
         self.report.as_deref()
     }
 
@@ -215,23 +229,23 @@ impl Execution {
 
     /// Where it stands. A cancel is noticed a moment after it was given.
     pub fn phase(&self) -> Phase {
-        self.steering.phase()
+        self.control.phase()
     }
 
     /// The pid of the agent that runs just now; see [`Run::pid`].
     pub fn pid(&self) -> Option<u32> {
-        self.steering.pid()
+        self.control.pid()
     }
 
     /// Stops it: the agent and all that it has started are asked to end, and killed when the grace is over; a pause is
     /// over at once; there is no further attempt. Returns at once. A second call does not wait for the grace.
     pub fn cancel(&self) {
-        self.steering.cancel();
+        self.control.cancel();
     }
 
     /// A handle that does the same from anywhere. It does not keep the execution alive.
     pub fn canceller(&self) -> ExecutionCanceller {
-        ExecutionCanceller { steering: Arc::clone(&self.steering) }
+        ExecutionCanceller { control: Arc::clone(&self.control) }
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
@@ -267,7 +281,7 @@ impl Execution {
     fn begin_attempt(&mut self) -> Result<Box<Attempt>, NoAttempt> {
         // First what the owner has written, which may panic: nobody waits for an attempt yet.
         let mut command = self.agent.command(&self.program, &self.prompt);
-        let early_stop = self.steering.token_of_attempt();
+        let early_stop = self.control.token_of_attempt();
         command.cancel_on(early_stop.clone());
         command.describe(self.description()).note("attempt", (self.attempts + 1).to_string());
         let limits = [self.agent.settings().timeout, command.limits.timeout, self.time_left()];
@@ -275,19 +289,19 @@ impl Execution {
             command.timeout(timeout);
         }
         let ticket = Ticket::ask(&self.agent.settings().breaker).map_err(NoAttempt::BreakerOpen)?;
-        if !self.steering.begin_attempt() {
+        if !self.control.begin_attempt() {
             return Err(NoAttempt::Cancelled);
         }
         match start(&mut command, self.created_at) {
             Ok(run) => {
-                self.steering.attempt_runs(run.canceller());
+                self.control.attempt_runs(run.canceller());
                 self.attempts += 1;
                 self.agent.tally().attempts += 1;
                 let (reader, heard) = (Reader::default(), Heard::default());
                 Ok(Box::new(Attempt { run, ticket, reader, heard, early_stop }))
             }
             Err(error) => {
-                self.steering.attempt_is_over();
+                self.control.attempt_is_over();
                 Err(NoAttempt::NotStarted(error))
             }
         }
@@ -314,10 +328,10 @@ impl Execution {
     /// An attempt has ended.
     fn conclude(&mut self, outcome: Outcome) {
         let Stage::Running(mut attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let end = attempt.heard.conclude(self.agent.dialect(), self.steering.is_cancelled(), &outcome);
-        self.steering.attempt_is_over();
+        let end = attempt.heard.conclude(self.agent.dialect(), self.control.is_cancelled(), &outcome);
+        self.control.attempt_is_over();
         if !matches!(outcome.left, Left::Nobody(_)) {
-            self.steering.leaves_somebody();
+            self.control.leaves_somebody();
         }
         self.outcome = Some(outcome);
         self.not_started = None;
@@ -337,7 +351,7 @@ impl Execution {
 
     /// An attempt has failed: a pause, or the end.
     fn fail(&mut self, fault: Fault) {
-        if self.steering.is_cancelled() {
+        if self.control.is_cancelled() {
             return self.end(End::Cancelled);
         }
         match self.next_pause(fault) {
@@ -358,13 +372,13 @@ impl Execution {
     fn pause(&mut self, time: Duration) {
         let description = format!("{}, until the next attempt", self.description());
         let timer = self.agent.settings().minder().timer_of(description, time, self.created_at);
-        let cancelled = Box::pin(self.steering.cancelled());
+        let cancelled = Box::pin(self.control.cancelled());
         self.stage = Stage::Pausing(Box::new(Pause { timer, cancelled }));
     }
 
     fn end(&mut self, end: End) {
         self.stage = Stage::Over;
-        self.report = Some(Box::new(Report {
+        self.report = Some(Box::new(ExecutionReport {
             end,
             attempts: self.attempts,
             messages: self.messages,
@@ -372,8 +386,8 @@ impl Execution {
             not_started: self.not_started.take(),
             took: self.began.elapsed(),
         }));
-        self.steering.finish();
-        self.agent.fleet().leave(self.number);
+        self.control.finish();
+        self.agent.executions().leave(self.number);
         self.agent.tally().ends(end);
     }
 
@@ -387,7 +401,7 @@ impl Attempt {
     fn hear(&mut self, agent: &Agent, message: &Message) {
         self.heard.note(agent.dialect(), message);
         agent.tally().says(message);
-        if message.kind == Kind::AuthenticationError {
+        if message.kind == MessageKind::AuthenticationError {
             // At once: the owner may have heard enough, and never take the rest.
             self.ticket.report(Verdict::Refused);
             self.early_stop.cancel();
@@ -424,8 +438,8 @@ impl Drop for Execution {
             }
             // The run is on its way to its end from here on.
         }
-        self.steering.finish();
-        self.agent.fleet().leave(self.number);
+        self.control.finish();
+        self.agent.executions().leave(self.number);
         if self.is_counted {
             self.agent.tally().ends(End::Dropped);
         }
@@ -435,22 +449,22 @@ impl Drop for Execution {
 /// Cancels an execution from anywhere.
 #[derive(Clone, Debug)]
 pub struct ExecutionCanceller {
-    steering: Arc<Steering>,
+    control: Arc<Control>,
 }
 
 impl ExecutionCanceller {
     /// See [`Execution::cancel`]; all cancellers of an execution, and the execution itself, count together.
     pub fn cancel(&self) {
-        self.steering.cancel();
+        self.control.cancel();
     }
 
     /// See [`Execution::pid`].
     pub fn pid(&self) -> Option<u32> {
-        self.steering.pid()
+        self.control.pid()
     }
 
     /// See [`Execution::phase`]. An execution that was dropped is over when its agent has ended.
     pub fn phase(&self) -> Phase {
-        self.steering.phase()
+        self.control.phase()
     }
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 use super::breaker::Breaker;
 use super::builder::{AgentBuilder, Settings};
+use super::control::Executions;
 use super::dialect::{Dialect, PromptBy};
 use super::error::AgentError;
 use super::execution::Execution;
 use super::locate::{Surroundings, locate};
 use super::stats::{AgentStats, Tally};
-use super::steering::Fleet;
 use crate::command::Command;
 use crate::input::Input;
 use crate::output::Output;
@@ -27,7 +27,7 @@ const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
 #[derive(Clone, Debug)]
 pub struct Agent {
     core: Arc<Core>,
-    fleet: Arc<Fleet>,
+    executions: Arc<Executions>,
 }
 
 /// What an agent and the scopes within it have in common.
@@ -46,13 +46,13 @@ impl Agent {
 
     pub(super) fn new(settings: Settings) -> Self {
         let core = Core { settings, tally: Mutex::default(), next: AtomicU64::new(1) };
-        Self { core: Arc::new(core), fleet: Arc::new(Fleet::new(None)) }
+        Self { core: Arc::new(core), executions: Arc::new(Executions::new(None)) }
     }
 
-    /// The same agent, whose executions belong to a fleet of their own, within this one's.
+    /// The same agent, whose executions are also a group of their own, within this one's.
     pub(super) fn part(&self) -> Self {
-        let fleet = Fleet::new(Some(Arc::clone(&self.fleet)));
-        Self { core: Arc::clone(&self.core), fleet: Arc::new(fleet) }
+        let executions = Executions::new(Some(Arc::clone(&self.executions)));
+        Self { core: Arc::clone(&self.core), executions: Arc::new(executions) }
     }
 
     /// Gives the agent a prompt. The child is started at once, or, if the system has no room for it and a retry is worth it,
@@ -115,8 +115,8 @@ impl Agent {
         &self.core.settings.dialect
     }
 
-    pub(super) fn fleet(&self) -> &Fleet {
-        &self.fleet
+    pub(super) fn executions(&self) -> &Executions {
+        &self.executions
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {

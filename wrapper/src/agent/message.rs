@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::dialect::{Dialect, Framing, KindRule, Path, begins_with_any};
+use super::dialect::{Dialect, FieldPath, Framing, KindRule, begins_with_any};
 use crate::lines::{Line, LineEnd};
 use crate::output::OutputStream;
 
@@ -15,12 +15,12 @@ use crate::output::OutputStream;
 #[non_exhaustive]
 pub struct Message {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// In which attempt it was said; the first is 1. What an earlier one has said is void, because all is said again.
     pub attempt: u32,
     /// Where it was written.
     pub stream: OutputStream,
-    /// The line as it came, without its newline; its beginning if it is [`Kind::TooLong`].
+    /// The line as it came, without its newline; its beginning if it is [`MessageKind::TooLong`].
     pub raw: Bytes,
     /// What it says to a reader: the texts of a JSON object, one after the other, or the line itself. `None` if it says
     /// nothing, or is no text.
@@ -29,7 +29,7 @@ pub struct Message {
     /// each with its newline put back, are the stream, but for what was dropped.
     pub end: LineEnd,
     /// How many bytes of the line were dropped because it was longer than the message limit; 0 unless it is
-    /// [`Kind::TooLong`].
+    /// [`MessageKind::TooLong`].
     pub dropped: u64,
 }
 
@@ -48,7 +48,7 @@ impl Message {
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum MessageKind {
     /// The answer, or a part of it.
     Text,
     /// The agent uses a tool.
@@ -79,7 +79,7 @@ pub enum Kind {
     TooLong,
 }
 
-impl Kind {
+impl MessageKind {
     /// Each of them.
     pub const ALL: [Self; 14] = [
         Self::Text,
@@ -119,7 +119,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -148,7 +148,7 @@ impl Reader {
             (None, LineEnd::Newline | LineEnd::Missing) => Some(understand(dialect, attempt, line)),
             (Some((raw, dropped)), LineEnd::Newline | LineEnd::Missing) => {
                 let dropped = dropped + line.bytes.len() as u64;
-                let (kind, stream, end) = (Kind::TooLong, line.stream, line.end);
+                let (kind, stream, end) = (MessageKind::TooLong, line.stream, line.end);
                 Some(Message { kind, attempt, stream, raw, text: None, end, dropped })
             }
         }
@@ -158,28 +158,33 @@ impl Reader {
 fn understand(dialect: &Dialect, attempt: u32, line: Line) -> Message {
     let Line { stream, bytes: raw, end } = line;
     let (kind, text) = match std::str::from_utf8(&raw) {
-        Err(_) => (Kind::NotUtf8, None),
-        Ok(text) if stream == OutputStream::Stderr => (Kind::Diagnostic, Some(text.to_owned())),
+        Err(_) => (MessageKind::NotUtf8, None),
+        Ok(text) if stream == OutputStream::Stderr => (MessageKind::Diagnostic, Some(text.to_owned())),
         Ok(text) => match &dialect.framing {
             Framing::PlainText { errors } if begins_with_any(text, errors) => {
-                (Kind::Error, Some(text.to_owned()))
+                (MessageKind::Error, Some(text.to_owned()))
             }
-            Framing::PlainText { .. } => (Kind::Text, Some(text.to_owned())),
+            Framing::PlainText { .. } => (MessageKind::Text, Some(text.to_owned())),
             Framing::JsonLines { kinds, texts, .. } => understand_json(text, end, kinds, texts),
         },
     };
-    let may_tell = matches!(kind, Kind::Error | Kind::Diagnostic);
+    let may_tell = matches!(kind, MessageKind::Error | MessageKind::Diagnostic);
     let refused = may_tell && text.as_deref().is_some_and(|text| dialect.tells_of_refusal(text));
-    let kind = if refused { Kind::AuthenticationError } else { kind };
+    let kind = if refused { MessageKind::AuthenticationError } else { kind };
     Message { kind, attempt, stream, raw, text, end, dropped: 0 }
 }
 
-fn understand_json(text: &str, end: LineEnd, kinds: &[KindRule], texts: &[Path]) -> (Kind, Option<String>) {
+fn understand_json(
+    text: &str,
+    end: LineEnd,
+    kinds: &[KindRule],
+    texts: &[FieldPath],
+) -> (MessageKind, Option<String>) {
     if !text.trim_start().starts_with('{') {
-        return (Kind::Plain, Some(text.to_owned()));
+        return (MessageKind::Plain, Some(text.to_owned()));
     }
     let Ok(findings) = look_through(text, kinds, texts) else {
-        let kind = if end == LineEnd::Missing { Kind::Cut } else { Kind::NotJson };
+        let kind = if end == LineEnd::Missing { MessageKind::Cut } else { MessageKind::NotJson };
         return (kind, None);
     };
     let mut rest = &findings.holds[..];
@@ -188,7 +193,7 @@ fn understand_json(text: &str, end: LineEnd, kinds: &[KindRule], texts: &[Path])
         rest = others;
         own.iter().all(|holds| *holds)
     };
-    let kind = kinds.iter().find(fits_next).map_or(Kind::Unknown, |rule| rule.kind);
+    let kind = kinds.iter().find(fits_next).map_or(MessageKind::Unknown, |rule| rule.kind);
     (kind, (!findings.said.is_empty()).then_some(findings.said))
 }
 
@@ -209,7 +214,7 @@ enum Goal<'a> {
 }
 
 /// Nothing of the object is kept but its texts, so that a line takes no more memory than its length, whatever is in it.
-fn look_through(text: &str, kinds: &[KindRule], texts: &[Path]) -> Result<Findings, serde_json::Error> {
+fn look_through(text: &str, kinds: &[KindRule], texts: &[FieldPath]) -> Result<Findings, serde_json::Error> {
     let texts = texts.iter().map(|path| (Goal::Text, path.as_str()));
     let conditions = kinds.iter().flat_map(|rule| &rule.when).enumerate();
     let conditions = conditions.map(|(at, (path, value))| (Goal::Condition(at, value), path.as_str()));
@@ -326,7 +331,7 @@ mod tests {
         Line { stream, bytes: Bytes::copy_from_slice(bytes), end }
     }
 
-    fn said(dialect: &Dialect, bytes: &[u8]) -> (Kind, Option<String>) {
+    fn said(dialect: &Dialect, bytes: &[u8]) -> (MessageKind, Option<String>) {
         let message = Reader::default().take(dialect, 1, line(OutputStream::Stdout, bytes, LineEnd::Newline));
         let message = message.expect("a whole line is a message");
         assert_eq!(&message.raw[..], bytes);
@@ -336,80 +341,84 @@ mod tests {
     #[test]
     fn each_kind_of_object_is_told_apart() {
         let dialect = Dialect::stream_json();
-        let rows: &[(&str, Kind, Option<&str>)] = &[
-            (r#"{"type":"stream","text":"part"}"#, Kind::Text, Some("part")),
-            (r#" {"text":"part","type":"text"} "#, Kind::Text, Some("part")),
-            (r#"{"type":"status","status":"working"}"#, Kind::Status, Some("working")),
-            (r#"{"type":"tool_use","tool":"read","input":{"path":"a"}}"#, Kind::ToolUse, None),
-            (r#"{"type":"tool_result","text":"nothing"}"#, Kind::ToolResult, Some("nothing")),
-            (r#"{"type":"result","result":"42","is_error":false}"#, Kind::Result, Some("42")),
-            (r#"{"type":"result","result":"no","is_error":true}"#, Kind::Error, Some("no")),
-            (r#"{"type":"error","message":"busy"}"#, Kind::Error, Some("busy")),
+        let rows: &[(&str, MessageKind, Option<&str>)] = &[
+            (r#"{"type":"stream","text":"part"}"#, MessageKind::Text, Some("part")),
+            (r#" {"text":"part","type":"text"} "#, MessageKind::Text, Some("part")),
+            (r#"{"type":"status","status":"working"}"#, MessageKind::Status, Some("working")),
+            (r#"{"type":"tool_use","tool":"read","input":{"path":"a"}}"#, MessageKind::ToolUse, None),
+            (r#"{"type":"tool_result","text":"nothing"}"#, MessageKind::ToolResult, Some("nothing")),
+            (r#"{"type":"result","result":"42","is_error":false}"#, MessageKind::Result, Some("42")),
+            (r#"{"type":"result","result":"no","is_error":true}"#, MessageKind::Error, Some("no")),
+            (r#"{"type":"error","message":"busy"}"#, MessageKind::Error, Some("busy")),
             (
                 r#"{"type":"error","message":"Not logged in"}"#,
-                Kind::AuthenticationError,
+                MessageKind::AuthenticationError,
                 Some("Not logged in"),
             ),
-            (r#"{"type":"error","kind":"authentication"}"#, Kind::AuthenticationError, None),
+            (r#"{"type":"error","kind":"authentication"}"#, MessageKind::AuthenticationError, None),
             (
                 r#"{"type":"error","error":{"type":"authentication_error","message":"no"}}"#,
-                Kind::AuthenticationError,
+                MessageKind::AuthenticationError,
                 Some("no"),
             ),
             (
                 r#"{"type":"assistant","message":{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}}"#,
-                Kind::Text,
+                MessageKind::Text,
                 Some("ab"),
             ),
             (
                 r#"{"type":"assistant","message":{"content":[{"type":"text","text":"a"},{"type":"tool_use"}]}}"#,
-                Kind::ToolUse,
+                MessageKind::ToolUse,
                 Some("a"),
             ),
-            (r#"{"type":"user","message":{"content":[{"type":"tool_result"}]}}"#, Kind::ToolResult, None),
-            (r#"{"type":"something new","n":1}"#, Kind::Unknown, None),
-            (r#"{"no type":null}"#, Kind::Unknown, None),
-            (r#"{"type":"stream","text":"caf\u00e9 \ud83d\ude00"}"#, Kind::Text, Some("café 😀")),
-            (r#"{"type":"stre"#, Kind::NotJson, None),
-            (r#"{"type":"stream"} trailing"#, Kind::NotJson, None),
-            ("{\"type\":\"stream\",\"text\":\"\0\"}", Kind::NotJson, None),
-            ("hello", Kind::Plain, Some("hello")),
-            ("a\0b", Kind::Plain, Some("a\0b")),
-            ("", Kind::Plain, Some("")),
+            (
+                r#"{"type":"user","message":{"content":[{"type":"tool_result"}]}}"#,
+                MessageKind::ToolResult,
+                None,
+            ),
+            (r#"{"type":"something new","n":1}"#, MessageKind::Unknown, None),
+            (r#"{"no type":null}"#, MessageKind::Unknown, None),
+            (r#"{"type":"stream","text":"caf\u00e9 \ud83d\ude00"}"#, MessageKind::Text, Some("café 😀")),
+            (r#"{"type":"stre"#, MessageKind::NotJson, None),
+            (r#"{"type":"stream"} trailing"#, MessageKind::NotJson, None),
+            ("{\"type\":\"stream\",\"text\":\"\0\"}", MessageKind::NotJson, None),
+            ("hello", MessageKind::Plain, Some("hello")),
+            ("a\0b", MessageKind::Plain, Some("a\0b")),
+            ("", MessageKind::Plain, Some("")),
         ];
         for (text, kind, what) in rows {
             assert_eq!(said(&dialect, text.as_bytes()), (*kind, what.map(str::to_owned)), "{text}");
         }
-        assert_eq!(said(&dialect, b"{\"type\":\"\xff\"}"), (Kind::NotUtf8, None));
+        assert_eq!(said(&dialect, b"{\"type\":\"\xff\"}"), (MessageKind::NotUtf8, None));
     }
 
     #[test]
     fn an_object_that_the_output_ended_within_is_cut() {
         let half = line(OutputStream::Stdout, br#"{"type":"resu"#, LineEnd::Missing);
         let message = Reader::default().take(&Dialect::stream_json(), 1, half).expect("a message");
-        assert_eq!((message.kind, &message.raw[..]), (Kind::Cut, &br#"{"type":"resu"#[..]));
+        assert_eq!((message.kind, &message.raw[..]), (MessageKind::Cut, &br#"{"type":"resu"#[..]));
         let whole = line(OutputStream::Stdout, br#"{"type":"result"}"#, LineEnd::Missing);
         let message = Reader::default().take(&Dialect::stream_json(), 1, whole).expect("a message");
-        assert_eq!(message.kind, Kind::Result, "only its newline is missing");
+        assert_eq!(message.kind, MessageKind::Result, "only its newline is missing");
     }
 
     #[test]
     fn plain_lines_are_text_unless_they_begin_as_an_error() {
         let dialect = Dialect::plain_text();
-        assert_eq!(said(&dialect, b"{\"type\":\"error\"}").0, Kind::Text);
-        assert_eq!(said(&dialect, b"there was no error: none").0, Kind::Text);
-        assert_eq!(said(&dialect, b"Error: the disk is full").0, Kind::Error);
-        assert_eq!(said(&dialect, b"error: not logged in").0, Kind::AuthenticationError);
-        assert_eq!(said(&dialect, b"who is not logged in reads this").0, Kind::Text);
-        assert_eq!(said(&dialect, b"\xff").0, Kind::NotUtf8);
+        assert_eq!(said(&dialect, b"{\"type\":\"error\"}").0, MessageKind::Text);
+        assert_eq!(said(&dialect, b"there was no error: none").0, MessageKind::Text);
+        assert_eq!(said(&dialect, b"Error: the disk is full").0, MessageKind::Error);
+        assert_eq!(said(&dialect, b"error: not logged in").0, MessageKind::AuthenticationError);
+        assert_eq!(said(&dialect, b"who is not logged in reads this").0, MessageKind::Text);
+        assert_eq!(said(&dialect, b"\xff").0, MessageKind::NotUtf8);
     }
 
     #[test]
     fn a_line_on_stderr_is_a_diagnostic_whatever_it_looks_like() {
         for (text, kind) in [
-            (r#"{"type":"result"}"#, Kind::Diagnostic),
-            ("warning", Kind::Diagnostic),
-            ("Invalid API key", Kind::AuthenticationError),
+            (r#"{"type":"result"}"#, MessageKind::Diagnostic),
+            ("warning", MessageKind::Diagnostic),
+            ("Invalid API key", MessageKind::AuthenticationError),
         ] {
             let line = line(OutputStream::Stderr, text.as_bytes(), LineEnd::Newline);
             let message = Reader::default().take(&Dialect::stream_json(), 1, line).expect("a message");
@@ -424,22 +433,25 @@ mod tests {
         let mut take = |stream, bytes: &[u8], end| reader.take(&dialect, 2, line(stream, bytes, end));
         let (out, err) = (OutputStream::Stdout, OutputStream::Stderr);
         assert_eq!(take(out, b"abc", LineEnd::Continues), None);
-        assert_eq!(take(err, b"x", LineEnd::Newline).map(|message| message.kind), Some(Kind::Diagnostic));
+        assert_eq!(
+            take(err, b"x", LineEnd::Newline).map(|message| message.kind),
+            Some(MessageKind::Diagnostic)
+        );
         assert_eq!(take(out, b"def", LineEnd::Continues), None);
         let long = take(out, b"g", LineEnd::Newline).expect("its end has come");
-        assert_eq!((long.kind, &long.raw[..], long.dropped), (Kind::TooLong, &b"abc"[..], 4));
+        assert_eq!((long.kind, &long.raw[..], long.dropped), (MessageKind::TooLong, &b"abc"[..], 4));
         assert_eq!((long.attempt, long.text), (2, None));
         let next = take(out, b"h", LineEnd::Missing).expect("a message");
-        assert_eq!((next.kind, &next.raw[..], next.dropped), (Kind::Plain, &b"h"[..], 0));
+        assert_eq!((next.kind, &next.raw[..], next.dropped), (MessageKind::Plain, &b"h"[..], 0));
         assert_eq!((long.end, next.end), (LineEnd::Newline, LineEnd::Missing));
     }
 
     #[test]
     fn what_is_nested_too_deep_is_no_json_and_does_not_overflow_the_stack() {
         let deep = format!(r#"{{"text":{}"#, "[".repeat(1_000_000));
-        assert_eq!(said(&Dialect::stream_json(), deep.as_bytes()), (Kind::NotJson, None));
+        assert_eq!(said(&Dialect::stream_json(), deep.as_bytes()), (MessageKind::NotJson, None));
         let aside = format!(r#"{{"aside":{}"#, "[".repeat(1_000_000));
-        assert_eq!(said(&Dialect::stream_json(), aside.as_bytes()), (Kind::NotJson, None));
+        assert_eq!(said(&Dialect::stream_json(), aside.as_bytes()), (MessageKind::NotJson, None));
     }
 
     #[test]
@@ -461,8 +473,8 @@ mod tests {
             let (kind, _) = said(&Dialect::stream_json(), &bytes);
             let is_text = std::str::from_utf8(&bytes).is_ok();
             let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).is_ok();
-            prop_assert_eq!(kind == Kind::NotUtf8, !is_text);
-            prop_assert!(!object || !matches!(kind, Kind::NotUtf8 | Kind::NotJson | Kind::Plain));
+            prop_assert_eq!(kind == MessageKind::NotUtf8, !is_text);
+            prop_assert!(!object || !matches!(kind, MessageKind::NotUtf8 | MessageKind::NotJson | MessageKind::Plain));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```
 //! # #[cfg(target_os = "linux")]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use childminder::agent::{Agent, Dialect, End, Kind};
+//! use childminder::agent::{Agent, Dialect, End, MessageKind};
 //!
 //! // Any program that speaks the dialect; here a shell that reads the prompt and answers it.
 //! let agent = Agent::builder(Dialect::stream_json())
@@ -13,7 +13,7 @@
 //!
 //! let mut execution = agent.execute("hello")?;
 //! while let Some(message) = execution.next_message().await {
-//!     assert_eq!(message.kind, Kind::Result);
+//!     assert_eq!(message.kind, MessageKind::Result);
 //!     assert_eq!(message.text.as_deref(), Some("hello to you"));
 //! }
 //! assert_eq!(execution.wait().await.end, End::Answered);
@@ -39,9 +39,9 @@
 //! # What it may say
 //!
 //! Each line is one [`Message`], and each byte of it is in [`Message::raw`] but those beyond the [message
-//! limit](AgentBuilder::message_limit), which are counted. What the [`Dialect`] does not know is [`Kind::Unknown`], and what
-//! cannot be understood has a kind of its own: a line that is [no UTF-8](Kind::NotUtf8), [no JSON](Kind::NotJson),
-//! [cut](Kind::Cut) or [too long](Kind::TooLong). An agent that says more than is taken has to wait, so the memory that an
+//! limit](AgentBuilder::message_limit), which are counted. What the [`Dialect`] does not know is [`MessageKind::Unknown`], and what
+//! cannot be understood has a kind of its own: a line that is [no UTF-8](MessageKind::NotUtf8), [no JSON](MessageKind::NotJson),
+//! [cut](MessageKind::Cut) or [too long](MessageKind::TooLong). An agent that says more than is taken has to wait, so the memory that an
 //! execution takes has a bound: some half a MiB of each stream on its way, and a few times the message limit.
 //!
 //! # What is not promised
@@ -66,8 +66,8 @@ mod breaker;
 mod retry;
 
 // One prompt on its way, and who may stop it.
+mod control;
 mod execution;
-mod steering;
 
 // The agent itself, the scope, and what it has done.
 mod builder;
@@ -77,12 +77,12 @@ mod stats;
 
 pub use breaker::{BreakerLimits, BreakerState};
 pub use builder::AgentBuilder;
-pub use dialect::{Dialect, ExitMeans, Framing, KindRule, Path, PromptBy};
+pub use control::Phase;
+pub use dialect::{Dialect, ExitMeans, FieldPath, Framing, KindRule, PromptBy};
 pub use error::AgentError;
-pub use execution::{End, Execution, ExecutionCanceller, Report};
+pub use execution::{End, Execution, ExecutionCanceller, ExecutionReport};
 pub use handle::Agent;
-pub use message::{Kind, Message};
+pub use message::{Message, MessageKind};
 pub use retry::{Fault, Retries};
 pub use scope::{Cleanup, Scoped};
 pub use stats::AgentStats;
-pub use steering::Phase;

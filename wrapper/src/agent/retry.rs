@@ -1,13 +1,14 @@
 //! What went wrong with an attempt, and whether another one is worth it. Pure: it is told how it ended and what the time
 //! is.
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::dialect::{Dialect, ExitMeans, Framing};
-use super::message::{Kind, Message};
+use super::message::{Message, MessageKind};
 use crate::outcome::{Ended, Outcome, Reason};
 use crate::start::StartError;
 
@@ -35,6 +36,23 @@ pub enum Fault {
     NotStarted,
     /// What held the run was destroyed, or its status was taken away by somebody else.
     Lost,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "busy",
+            Self::Reported => "reported",
+            Self::NoResult => "no result",
+            Self::Failed => "exit code",
+            Self::Crashed => "crashed",
+            Self::TimedOut => "timed out",
+            Self::Silent => "silent",
+            Self::NoRoom => "no room",
+            Self::NotStarted => "not started",
+            Self::Lost => "lost",
+        })
+    }
 }
 
 impl Fault {
@@ -142,12 +160,12 @@ pub(super) struct Heard {
 impl Heard {
     pub(super) fn note(&mut self, dialect: &Dialect, message: &Message) {
         match message.kind {
-            Kind::AuthenticationError => self.refused = true,
-            Kind::Result => self.result = true,
-            Kind::Error => self.error = true,
+            MessageKind::AuthenticationError => self.refused = true,
+            MessageKind::Result => self.result = true,
+            MessageKind::Error => self.error = true,
             _ => {}
         }
-        if matches!(message.kind, Kind::Error | Kind::Diagnostic) {
+        if matches!(message.kind, MessageKind::Error | MessageKind::Diagnostic) {
             self.passing |= message.text.as_deref().is_some_and(|text| dialect.tells_of_passing(text));
         }
     }
@@ -238,7 +256,7 @@ mod tests {
         ended(Ended::Stopped(reason), Some(15))
     }
 
-    fn heard(dialect: &Dialect, said: &[(Kind, &str)]) -> Heard {
+    fn heard(dialect: &Dialect, said: &[(MessageKind, &str)]) -> Heard {
         let mut heard = Heard::default();
         for (kind, text) in said {
             let (stream, text) = (OutputStream::Stdout, Some((*text).to_owned()));
@@ -250,33 +268,43 @@ mod tests {
     }
 
     /// What was said in which dialect, how it ended, and what that is.
-    type Row<'a> = (&'a Dialect, &'a [(Kind, &'a str)], Outcome, AttemptEnd);
+    type Row<'a> = (&'a Dialect, &'a [(MessageKind, &'a str)], Outcome, AttemptEnd);
 
     #[test]
     fn each_end_of_an_attempt_has_its_meaning() {
         let (json, plain) = (Dialect::stream_json(), Dialect::plain_text());
         let failed = AttemptEnd::Failed;
         let rows: Vec<Row> = vec![
-            (&json, &[(Kind::Result, "42")], code(0), AttemptEnd::Answered),
-            (&json, &[(Kind::Error, "oh"), (Kind::Result, "42")], code(0), AttemptEnd::Answered),
-            (&json, &[(Kind::Text, "4")], code(0), failed(Fault::NoResult)),
-            (&json, &[(Kind::Error, "oh")], code(0), failed(Fault::Reported)),
-            (&json, &[(Kind::Error, "overloaded")], code(0), failed(Fault::Busy)),
-            (&json, &[(Kind::Result, "42")], code(1), failed(Fault::Failed)),
-            (&json, &[], code(75), failed(Fault::Busy)),
-            (&json, &[], code(77), AttemptEnd::AuthenticationFailed),
-            (&json, &[(Kind::AuthenticationError, "")], code(0), AttemptEnd::AuthenticationFailed),
-            (&json, &[(Kind::AuthenticationError, ""), (Kind::Result, "42")], code(0), AttemptEnd::Answered),
-            (&json, &[(Kind::Result, "42")], stopped(Reason::Cancelled), AttemptEnd::Cancelled),
-            (&json, &[(Kind::Result, "42")], stopped(Reason::TimedOut), failed(Fault::TimedOut)),
+            (&json, &[(MessageKind::Result, "42")], code(0), AttemptEnd::Answered),
             (
                 &json,
-                &[(Kind::AuthenticationError, "")],
+                &[(MessageKind::Error, "oh"), (MessageKind::Result, "42")],
+                code(0),
+                AttemptEnd::Answered,
+            ),
+            (&json, &[(MessageKind::Text, "4")], code(0), failed(Fault::NoResult)),
+            (&json, &[(MessageKind::Error, "oh")], code(0), failed(Fault::Reported)),
+            (&json, &[(MessageKind::Error, "overloaded")], code(0), failed(Fault::Busy)),
+            (&json, &[(MessageKind::Result, "42")], code(1), failed(Fault::Failed)),
+            (&json, &[], code(75), failed(Fault::Busy)),
+            (&json, &[], code(77), AttemptEnd::AuthenticationFailed),
+            (&json, &[(MessageKind::AuthenticationError, "")], code(0), AttemptEnd::AuthenticationFailed),
+            (
+                &json,
+                &[(MessageKind::AuthenticationError, ""), (MessageKind::Result, "42")],
+                code(0),
+                AttemptEnd::Answered,
+            ),
+            (&json, &[(MessageKind::Result, "42")], stopped(Reason::Cancelled), AttemptEnd::Cancelled),
+            (&json, &[(MessageKind::Result, "42")], stopped(Reason::TimedOut), failed(Fault::TimedOut)),
+            (
+                &json,
+                &[(MessageKind::AuthenticationError, "")],
                 stopped(Reason::Cancelled),
                 AttemptEnd::AuthenticationFailed,
             ),
-            (&json, &[(Kind::Diagnostic, "HTTP 429 Too Many Requests")], code(1), failed(Fault::Busy)),
-            (&json, &[(Kind::Text, "the service is overloaded")], code(1), failed(Fault::Failed)),
+            (&json, &[(MessageKind::Diagnostic, "HTTP 429 Too Many Requests")], code(1), failed(Fault::Busy)),
+            (&json, &[(MessageKind::Text, "the service is overloaded")], code(1), failed(Fault::Failed)),
             (&json, &[], ended(Ended::ByItself, Some(11)), failed(Fault::Crashed)),
             (&json, &[], ended(Ended::ByItself, None), failed(Fault::Lost)),
             (&json, &[], stopped(Reason::Cancelled), AttemptEnd::Cancelled),
@@ -284,9 +312,9 @@ mod tests {
             (&json, &[], stopped(Reason::TimedOut), failed(Fault::TimedOut)),
             (&json, &[], stopped(Reason::Idle), failed(Fault::Silent)),
             (&json, &[], stopped(Reason::ContainmentLost), failed(Fault::Lost)),
-            (&plain, &[(Kind::Text, "42")], code(0), AttemptEnd::Answered),
-            (&plain, &[(Kind::Error, "error: that is what it said")], code(0), AttemptEnd::Answered),
-            (&plain, &[(Kind::Error, "error: no")], code(2), failed(Fault::Reported)),
+            (&plain, &[(MessageKind::Text, "42")], code(0), AttemptEnd::Answered),
+            (&plain, &[(MessageKind::Error, "error: that is what it said")], code(0), AttemptEnd::Answered),
+            (&plain, &[(MessageKind::Error, "error: no")], code(2), failed(Fault::Reported)),
         ];
         for (dialect, said, outcome, end) in rows {
             let concluded = heard(dialect, said).conclude(dialect, false, &outcome);
@@ -298,7 +326,7 @@ mod tests {
     fn a_child_that_fails_after_a_cancel_was_cancelled_and_one_that_answers_has_answered() {
         let json = Dialect::stream_json();
         assert_eq!(heard(&json, &[]).conclude(&json, true, &code(130)), AttemptEnd::Cancelled);
-        let answered = heard(&json, &[(Kind::Result, "42")]).conclude(&json, true, &code(0));
+        let answered = heard(&json, &[(MessageKind::Result, "42")]).conclude(&json, true, &code(0));
         assert_eq!(answered, AttemptEnd::Answered);
     }
 

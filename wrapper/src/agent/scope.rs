@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
+use super::control::Control;
 use super::handle::Agent;
-use super::steering::Steering;
 
 /// What is granted when all were killed: the time after a kill that is not obeyed, that of draining, and that of a busy machine.
 const AFTER_KILL: Duration = Duration::from_secs(5);
@@ -20,12 +20,9 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// So much later than the grace is asked again, by a kill: whoever keeps the grace has begun to count a little later.
 const BEYOND_GRACE: Duration = Duration::from_secs(1);
 
-/// How soon to look again who has ended, at first and at most.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-const LOOK_AGAIN_AT_MOST: Duration = Duration::from_millis(20);
-
 /// What a clean-up has come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 #[must_use = "what could not be cleaned up is named here and nowhere else"]
 pub struct Cleanup {
@@ -65,7 +62,7 @@ impl Agent {
     /// them, kills them when the grace is over, and waits no longer than six seconds beyond that. The agent can be used again,
     /// also while this goes on; what is begun meanwhile is not stopped.
     ///
-    /// Looks every few milliseconds who has ended, so it needs a runtime with a clock, and panics without.
+    /// It needs a runtime with a clock, and panics without.
     ///
     /// Whoever holds an [`Execution`](super::Execution) finds it ended, with what its agent has said until then. Safe to call
     /// twice, and at the same time as anything else. If the future is dropped, everybody was asked all the same.
@@ -81,18 +78,18 @@ impl Agent {
     }
 
     fn clean_up(&self, time: Duration) -> impl Future<Output = Cleanup> + Send + use<> {
-        let members = self.fleet().members();
-        for (_, steering) in &members {
-            steering.ask();
+        let members = self.executions().members();
+        for (_, control) in &members {
+            control.ask();
         }
         async move {
             wait_for(&members, time).await;
-            for (_, steering) in members.iter().filter(|(_, steering)| !steering.is_over()) {
-                steering.urge();
+            for (_, control) in members.iter().filter(|(_, control)| !control.is_over()) {
+                control.urge();
             }
             wait_for(&members, AFTER_KILL).await;
-            let has_failed = |steering: &Steering| !steering.is_over() || steering.has_left_somebody();
-            let failed = members.iter().filter(|(_, steering)| has_failed(steering));
+            let has_failed = |control: &Control| !control.is_over() || control.has_left_somebody();
+            let failed = members.iter().filter(|(_, control)| has_failed(control));
             let failed: Vec<_> = failed.map(|(number, _)| *number).collect();
             Cleanup { cleaned: members.len() - failed.len(), failed }
         }
@@ -129,7 +126,7 @@ impl Agent {
     {
         let scope = EndsScope { agent: self.part() };
         let ended = unwound(|| body(scope.agent.clone())).await;
-        scope.agent.fleet().close();
+        scope.agent.executions().close();
         let cleanup = scope.agent.cleanup().await;
         match ended {
             Ok(value) => Scoped { value, cleanup },
@@ -145,7 +142,7 @@ struct EndsScope {
 
 impl Drop for EndsScope {
     fn drop(&mut self) {
-        self.agent.fleet().close();
+        self.agent.executions().close();
         // Everybody is asked at once; nobody is here to wait. After a clean-up there is nobody to ask.
         drop(self.agent.cleanup());
     }
@@ -163,16 +160,13 @@ async fn unwound<T, F: Future<Output = T>>(make: impl FnOnce() -> F) -> Result<T
     .await
 }
 
-/// Looks until all have ended, or the time is over.
-async fn wait_for(members: &[(u64, Arc<Steering>)], time: Duration) {
-    let deadline = Instant::now().checked_add(time);
-    let mut pause = LOOK_AGAIN;
-    loop {
-        let all_have_ended = members.iter().all(|(_, steering)| steering.is_over());
-        if all_have_ended || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return;
+/// Waits until all have ended, or the time is over.
+async fn wait_for(members: &[(u64, Arc<Control>)], time: Duration) {
+    let all = async {
+        for (_, control) in members {
+            control.until_over().await;
         }
-        sleep(pause).await;
-        pause = pause.saturating_mul(2).min(LOOK_AGAIN_AT_MOST);
-    }
+    };
+    // Who is not over then is found by a look at each.
+    let _ = timeout(time, all).await;
 }

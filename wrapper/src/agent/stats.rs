@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::breaker::BreakerState;
 use super::execution::End;
-use super::message::{Kind, Message};
+use super::message::{Message, MessageKind};
 
 /// What an agent has done so far. An agent and the scopes within it count together.
 ///
 /// Exact: [`started`](Self::started) is [`live`](Self::live) and all of [`ends`](Self::ends).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct AgentStats {
     /// Executions that were begun.
@@ -19,13 +20,15 @@ pub struct AgentStats {
     /// Executions that have not ended: whoever holds them has not taken all their messages.
     pub live: u64,
     /// Executions that have ended, by how they did.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::json::by_name"))]
     pub ends: BTreeMap<End, u64>,
     /// Children that were started.
     pub attempts: u64,
     /// Attempts that were made again, after a pause.
     pub retries: u64,
     /// Messages, by their kind.
-    pub messages: BTreeMap<Kind, u64>,
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::json::by_name"))]
+    pub messages: BTreeMap<MessageKind, u64>,
     /// Bytes of lines that were longer than the message limit, beyond it.
     pub dropped_bytes: u64,
     /// Where the breaker stands.
@@ -39,7 +42,7 @@ impl AgentStats {
     }
 
     /// How many messages of a kind there were.
-    pub fn said(&self, kind: Kind) -> u64 {
+    pub fn said(&self, kind: MessageKind) -> u64 {
         self.messages.get(&kind).copied().unwrap_or(0)
     }
 }
@@ -52,7 +55,7 @@ pub(super) struct Tally {
     pub(super) attempts: u64,
     pub(super) retries: u64,
     ends: BTreeMap<End, u64>,
-    messages: [u64; Kind::ALL.len()],
+    messages: [u64; MessageKind::ALL.len()],
     dropped_bytes: u64,
 }
 
@@ -68,7 +71,7 @@ impl Tally {
 
     pub(super) fn stats(&self, breaker: BreakerState) -> AgentStats {
         let ended: u64 = self.ends.values().sum();
-        let messages = Kind::ALL.into_iter().map(|kind| (kind, self.messages[kind as usize]));
+        let messages = MessageKind::ALL.into_iter().map(|kind| (kind, self.messages[kind as usize]));
         AgentStats {
             started: self.started,
             refused: self.refused,
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_kind_is_counted_at_its_own_place() {
-        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+        for (at, kind) in MessageKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, at, "{kind}");
         }
     }

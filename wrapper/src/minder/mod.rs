@@ -1,8 +1,7 @@
 //! The registry: who is there of what a program runs, what became of the others, and the end of them all.
 
+#[cfg(any(test, feature = "_cost"))]
 pub mod cost;
-#[cfg(feature = "serde")]
-mod json;
 mod registration;
 mod registry;
 mod resource;

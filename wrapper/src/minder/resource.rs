@@ -97,15 +97,15 @@ pub struct Resource {
     /// Which one, for people.
     pub description: String,
     /// How long it has been there.
-    #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "crate::json::ms"))]
     pub age: Duration,
     /// Where in the owner's source it was created.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "super::json::text"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::json::text"))]
     pub created_at: &'static Location<'static>,
     /// What its creator noted about it, in the order in which it was noted.
     pub metadata: Vec<(String, String)>,
     /// The run that it is, or belongs to.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "super::json::text_if_any"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::json::text_if_any"))]
     pub run: Option<RunId>,
     /// Where that run stands.
     pub state: Option<State>,
@@ -137,7 +137,7 @@ impl fmt::Display for Resource {
 #[non_exhaustive]
 pub struct LeakReport {
     /// How old is too old.
-    #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "age_ms", serialize_with = "crate::json::ms"))]
     pub age: Duration,
     /// Those that are at least as old.
     pub overdue: Vec<Resource>,

@@ -13,7 +13,6 @@ use super::registration::{Closer, Entry, call};
 use super::registry::{Part, Registry, Tracked};
 use super::resource::{Kind, Resource, Totals};
 use crate::run::Common;
-use crate::state::State;
 use crate::supervise::{Key, Wish};
 
 /// What a shutdown has done. See [`Minder::shutdown`](crate::Minder::shutdown).
@@ -155,12 +154,10 @@ impl One {
         if registry.has(self.key, self.resource.kind, self.part) {
             return Some("it was still there when its bound was over");
         }
-        // A start that failed has left nothing.
         match &self.who {
-            Who::Run(common) if self.resource.kind == Kind::Process && common.had_a_child() => {
-                let is_failed = common.board.state() == State::Failed;
-                is_failed.then_some("it has ended, and whether nobody is left of it is not known")
-            }
+            Who::Run(common) if self.resource.kind == Kind::Process => common
+                .may_have_left_somebody()
+                .then_some("it has ended, and whether nobody is left of it is not known"),
             Who::Run(_) | Who::Other(_) => None,
         }
     }

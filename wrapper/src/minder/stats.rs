@@ -15,7 +15,7 @@ pub struct Stats {
     /// How many resources are there, by kind.
     pub resources: Totals,
     /// How old the oldest of them is.
-    #[cfg_attr(feature = "serde", serde(rename = "oldest_ms", serialize_with = "super::json::ms_if_any"))]
+    #[cfg_attr(feature = "serde", serde(rename = "oldest_ms", serialize_with = "crate::json::ms_if_any"))]
     pub oldest: Option<Duration>,
     /// How far the runs among them are.
     pub runs: Runs,
@@ -119,16 +119,16 @@ pub struct Times {
     /// How often it was counted. The others are zero if it never was.
     pub count: u64,
     /// Half of them took no longer.
-    #[cfg_attr(feature = "serde", serde(rename = "p50_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "p50_ms", serialize_with = "crate::json::ms"))]
     pub p50: Duration,
     /// Nine of ten took no longer.
-    #[cfg_attr(feature = "serde", serde(rename = "p90_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "p90_ms", serialize_with = "crate::json::ms"))]
     pub p90: Duration,
     /// Ninety-nine of a hundred took no longer.
-    #[cfg_attr(feature = "serde", serde(rename = "p99_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "p99_ms", serialize_with = "crate::json::ms"))]
     pub p99: Duration,
     /// The longest.
-    #[cfg_attr(feature = "serde", serde(rename = "max_ms", serialize_with = "super::json::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "max_ms", serialize_with = "crate::json::ms"))]
     pub max: Duration,
 }
 

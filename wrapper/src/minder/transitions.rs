@@ -14,7 +14,7 @@ use crate::state::State;
 #[non_exhaustive]
 pub struct Transition {
     /// Which run.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "super::json::text"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::json::text"))]
     pub run: RunId,
     /// Where it stood.
     pub from: State,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use childminder::agent::{AgentError, BreakerLimits, BreakerState, End, Kind, Retries};
+use childminder::agent::{AgentError, BreakerLimits, BreakerState, End, MessageKind, Retries};
 use childminder::{Ended, Reason};
 
 use crate::scene::{LONG_GRACE, assert_all_dead, eventually, within};
@@ -20,7 +20,7 @@ async fn an_authentication_error_stops_the_run_at_once_and_is_not_tried_again() 
     let tree = pids(&mut execution, 1).await;
     let (messages, report) = all(&mut execution).await;
     assert_all_dead(&tree);
-    assert_eq!(kinds(&messages), [Kind::AuthenticationError]);
+    assert_eq!(kinds(&messages), [MessageKind::AuthenticationError]);
     assert_eq!((report.end, report.attempts), (End::AuthenticationFailed, 1));
     assert_eq!(report.outcome.expect("it ran").ended, Ended::Stopped(Reason::Cancelled));
 }
@@ -110,7 +110,7 @@ async fn a_retry_ends_where_the_breaker_has_opened_meanwhile() {
     (retries.first_pause, retries.jitter) = (Duration::from_millis(400), false);
     let agent = shell(&script).retries(retries).breaker(BreakerLimits::new(1, LONG_GRACE)).build();
     let mut waits = execute(&agent);
-    assert_eq!(crate::stage::next(&mut waits).await.kind, Kind::Error);
+    assert_eq!(crate::stage::next(&mut waits).await.kind, MessageKind::Error);
     let canceller = waits.canceller();
     eventually("the first attempt has ended", || canceller.pid().is_none());
     assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
@@ -136,7 +136,7 @@ async fn who_drops_an_execution_that_was_refused_has_told_the_breaker_all_the_sa
     let agent = shell(&script).breaker(BreakerLimits::new(2, LONG_GRACE)).build();
     for _ in 0..2 {
         let mut execution = execute(&agent);
-        assert_eq!(crate::stage::next(&mut execution).await.kind, Kind::AuthenticationError);
+        assert_eq!(crate::stage::next(&mut execution).await.kind, MessageKind::AuthenticationError);
     }
     assert_eq!(agent.stats().breaker, BreakerState::Open);
 }
@@ -154,7 +154,7 @@ async fn who_drops_an_execution_with_its_result_has_told_the_breaker_of_a_login(
     while agent.stats().breaker != BreakerState::Closed {
         assert!(std::time::Instant::now() < deadline, "no probe has closed it");
         let Ok(mut probe) = agent.execute("a prompt") else { continue };
-        assert_eq!(crate::stage::next(&mut probe).await.kind, Kind::Result);
+        assert_eq!(crate::stage::next(&mut probe).await.kind, MessageKind::Result);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whatever an agent says is a typed message, and nothing of it is lost unsaid.
 
-use childminder::agent::{Agent, Dialect, End, Fault, Kind};
+use childminder::agent::{Agent, Dialect, End, Fault, MessageKind};
 
 use crate::scene::{eventually, is_held_up};
 use crate::stage::{all, execute, kinds, next, perl, shell};
@@ -11,7 +11,7 @@ const MIB: usize = 1024 * 1024;
 async fn a_line_of_sixteen_mebibytes_is_one_message() {
     let script = r#"print q({"type":"result","text":"), 'x' x (16 * 1048576 - 27), qq("}\n)"#;
     let (messages, report) = all(&mut execute(&perl(script).build())).await;
-    assert_eq!(kinds(&messages), [Kind::Result]);
+    assert_eq!(kinds(&messages), [MessageKind::Result]);
     assert_eq!((messages[0].raw.len(), messages[0].dropped), (16 * MIB, 0));
     assert_eq!(messages[0].text.as_ref().map(String::len), Some(16 * MIB - 27));
     assert_eq!(report.end, End::Answered);
@@ -22,7 +22,7 @@ async fn a_line_beyond_the_message_limit_keeps_its_beginning_and_says_how_much_w
     let script = r#"print q({"type":"stream","text":"), 'x' x 5000000, qq("}\n{"type":"result"}\n)"#;
     let agent = perl(script).message_limit(1000).build();
     let (messages, report) = all(&mut execute(&agent)).await;
-    assert_eq!(kinds(&messages), [Kind::TooLong, Kind::Result]);
+    assert_eq!(kinds(&messages), [MessageKind::TooLong, MessageKind::Result]);
     assert!(messages[0].raw.starts_with(br#"{"type":"stream","text":"xxx"#));
     assert_eq!((messages[0].raw.len(), messages[0].dropped), (1000, 5_000_000 + 27 - 1000));
     assert_eq!(report.end, End::Answered);
@@ -34,13 +34,13 @@ async fn a_line_that_is_no_utf_8_or_has_a_zero_byte_or_is_half_an_object_comes_a
     let script = r#"print qq({"type":"\xff\xfe"}\n), qq({"type":"stream","text":"\0"}\n), qq(a\0b\n),
         qq({"type":"stream","te\n), qq({"type":"result"}\n), qq({"type":"resu)"#;
     let (messages, _) = all(&mut execute(&perl(script).build())).await;
-    let expected: [(Kind, &[u8]); 6] = [
-        (Kind::NotUtf8, b"{\"type\":\"\xff\xfe\"}"),
-        (Kind::NotJson, b"{\"type\":\"stream\",\"text\":\"\0\"}"),
-        (Kind::Plain, b"a\0b"),
-        (Kind::NotJson, b"{\"type\":\"stream\",\"te"),
-        (Kind::Result, b"{\"type\":\"result\"}"),
-        (Kind::Cut, b"{\"type\":\"resu"),
+    let expected: [(MessageKind, &[u8]); 6] = [
+        (MessageKind::NotUtf8, b"{\"type\":\"\xff\xfe\"}"),
+        (MessageKind::NotJson, b"{\"type\":\"stream\",\"text\":\"\0\"}"),
+        (MessageKind::Plain, b"a\0b"),
+        (MessageKind::NotJson, b"{\"type\":\"stream\",\"te"),
+        (MessageKind::Result, b"{\"type\":\"result\"}"),
+        (MessageKind::Cut, b"{\"type\":\"resu"),
     ];
     let got: Vec<_> = messages.iter().map(|message| (message.kind, &message.raw[..])).collect();
     assert_eq!(got, expected);
@@ -56,12 +56,12 @@ async fn a_flood_is_held_up_while_nobody_takes_it_and_none_of_it_is_lost() {
     );
     let agent = perl(&script).build();
     let mut execution = execute(&agent);
-    assert_eq!(next(&mut execution).await.kind, Kind::Status);
+    assert_eq!(next(&mut execution).await.kind, MessageKind::Status);
     let pid = execution.pid().expect("it runs");
     eventually("it is held up", || is_held_up(pid));
     let mut number = 0;
     while let Some(message) = crate::scene::within(execution.next_message()).await {
-        if message.kind == Kind::Text {
+        if message.kind == MessageKind::Text {
             number += 1;
             assert_eq!(message.text, Some(number.to_string()));
         }
@@ -69,7 +69,7 @@ async fn a_flood_is_held_up_while_nobody_takes_it_and_none_of_it_is_lost() {
     assert_eq!(number, FLOOD);
     let outcome = execution.wait().await.outcome.expect("it ran");
     assert!(outcome.stdout.is_complete());
-    assert_eq!(agent.stats().said(Kind::Text), FLOOD);
+    assert_eq!(agent.stats().said(MessageKind::Text), FLOOD);
 }
 
 #[tokio::test]
@@ -77,7 +77,10 @@ async fn plain_text_is_a_message_a_line_and_ends_without_a_result() {
     let agent = Agent::builder(Dialect::plain_text()).program("/bin/cat").build();
     let mut execution = agent.execute("one\n\n{\"type\":\"error\"}\nerror: two").expect("it starts");
     let (messages, report) = all(&mut execution).await;
-    assert_eq!(kinds(&messages), [Kind::Text, Kind::Text, Kind::Text, Kind::Error]);
+    assert_eq!(
+        kinds(&messages),
+        [MessageKind::Text, MessageKind::Text, MessageKind::Text, MessageKind::Error]
+    );
     assert_eq!(report.end, End::Answered);
 }
 
@@ -86,10 +89,10 @@ async fn a_cancel_in_the_middle_of_a_message_leaves_its_beginning() {
     let agent = shell(r#"printf '{"type":"stream","text":"begun'; echo ready >&2; exec sleep 100"#).build();
     let mut execution = execute(&agent);
     let ready = next(&mut execution).await;
-    assert_eq!((ready.kind, ready.text.as_deref()), (Kind::Diagnostic, Some("ready")));
+    assert_eq!((ready.kind, ready.text.as_deref()), (MessageKind::Diagnostic, Some("ready")));
     execution.cancel();
     let (messages, report) = all(&mut execution).await;
-    assert_eq!(kinds(&messages), [Kind::Cut]);
+    assert_eq!(kinds(&messages), [MessageKind::Cut]);
     assert_eq!(&messages[0].raw[..], br#"{"type":"stream","text":"begun"#);
     assert_eq!(report.end, End::Cancelled);
 }

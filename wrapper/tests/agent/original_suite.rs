@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use childminder::agent::{End, Fault, Kind, Phase};
+use childminder::agent::{End, Fault, MessageKind, Phase};
 use childminder::{Ended, KillCause, Reason};
 
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,10 @@ async fn the_statistics_of_a_run_are_exact() {
     assert_eq!(messages.len(), 4);
     let stats = agent.stats();
     assert_eq!((stats.started, stats.live, stats.refused, stats.attempts, stats.retries), (1, 0, 0, 1, 0));
-    assert_eq!((stats.said(Kind::Text), stats.said(Kind::Diagnostic), stats.said(Kind::Result)), (2, 1, 1));
+    assert_eq!(
+        (stats.said(MessageKind::Text), stats.said(MessageKind::Diagnostic), stats.said(MessageKind::Result)),
+        (2, 1, 1)
+    );
     assert_eq!(stats.messages.values().sum::<u64>(), 4);
     assert_eq!(stats.ends.into_iter().collect::<Vec<_>>(), [(End::Answered, 1)]);
 }
@@ -211,15 +214,15 @@ END
 printf '{"type":"resu'"#;
     let (messages, report) = all(&mut execute(&shell(script).build())).await;
     let expected = [
-        Kind::Status,
-        Kind::Text,
-        Kind::ToolUse,
-        Kind::ToolResult,
-        Kind::Plain,
-        Kind::Error,
-        Kind::Unknown,
-        Kind::Result,
-        Kind::Cut,
+        MessageKind::Status,
+        MessageKind::Text,
+        MessageKind::ToolUse,
+        MessageKind::ToolResult,
+        MessageKind::Plain,
+        MessageKind::Error,
+        MessageKind::Unknown,
+        MessageKind::Result,
+        MessageKind::Cut,
     ];
     assert_eq!(kinds(&messages), expected);
     assert_eq!(messages[2].json().expect("it is JSON")["input"]["path"], "notes.txt");

@@ -127,7 +127,7 @@ async fn a_shutdown_asks_first_and_kills_whoever_does_not_listen() {
     let shutdown = within(minder.shutdown(Duration::from_secs(6))).await;
     assert!(shutdown.is_clean(), "{shutdown:?}");
     assert_all_dead(&tree);
-    let stop = |report: childminder::agent::Report| report.outcome.and_then(|outcome| outcome.stop);
+    let stop = |report: childminder::agent::ExecutionReport| report.outcome.and_then(|outcome| outcome.stop);
     let listened = stop(within(listens.wait()).await).expect("it was stopped");
     let was_killed = stop(within(does_not.wait()).await).expect("it was stopped");
     assert!(listened.killed.is_none() && was_killed.killed.is_some(), "{listened:?}, {was_killed:?}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use childminder::agent::{AgentBuilder, End, Fault, Kind, Phase, Retries};
+use childminder::agent::{AgentBuilder, End, Fault, MessageKind, Phase, Retries};
 
 use crate::scene::{LONG_GRACE, PATIENCE, assert_all_dead, within};
 use crate::stage::{RESULT, TELL_PID, Witness, all, execute, next, pids, shell};
@@ -28,7 +28,7 @@ async fn an_agent_that_is_busy_at_first_answers_at_last() {
     let (messages, report) = all(&mut execute(&agent)).await;
     assert_eq!((report.end, report.attempts, witness.lines()), (End::Answered, 3, 3));
     let said: Vec<_> = messages.iter().map(|message| (message.attempt, message.kind)).collect();
-    assert_eq!(said, [(1, Kind::Error), (2, Kind::Error), (3, Kind::Result)]);
+    assert_eq!(said, [(1, MessageKind::Error), (2, MessageKind::Error), (3, MessageKind::Result)]);
     let stats = agent.stats();
     assert_eq!((stats.started, stats.attempts, stats.retries), (1, 3, 2));
 }
@@ -74,7 +74,7 @@ async fn a_cancel_during_the_pause_ends_it_and_nothing_more_is_started() {
     retries.deadline = None;
     let agent = fails_first(1, BUSY, &witness).retries(retries).build();
     let mut execution = execute(&agent);
-    assert_eq!(next(&mut execution).await.kind, Kind::Error);
+    assert_eq!(next(&mut execution).await.kind, MessageKind::Error);
     let deadline = Instant::now() + PATIENCE;
     while execution.phase() != Phase::Pausing {
         assert!(Instant::now() < deadline, "there was no pause");

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use childminder::agent::{Agent, AgentBuilder, Dialect, Execution, Kind, Message, Report, Retries};
+use childminder::agent::{
+    Agent, AgentBuilder, Dialect, Execution, ExecutionReport, Message, MessageKind, Retries,
+};
 
 use crate::scene::{LONG_GRACE, within};
 
@@ -59,7 +61,7 @@ pub(crate) async fn pids(execution: &mut Execution, count: usize) -> Vec<u32> {
     let mut pids = Vec::new();
     while pids.len() < count {
         let message = next(execution).await;
-        if message.kind == Kind::Status {
+        if message.kind == MessageKind::Status {
             pids.push(message.text.expect("a pid").parse().expect("a pid"));
         }
     }
@@ -67,7 +69,7 @@ pub(crate) async fn pids(execution: &mut Execution, count: usize) -> Vec<u32> {
 }
 
 /// Everything that is said until the end, and the end.
-pub(crate) async fn all(execution: &mut Execution) -> (Vec<Message>, Report) {
+pub(crate) async fn all(execution: &mut Execution) -> (Vec<Message>, ExecutionReport) {
     let mut messages = Vec::new();
     while let Some(message) = within(execution.next_message()).await {
         messages.push(message);
@@ -75,7 +77,7 @@ pub(crate) async fn all(execution: &mut Execution) -> (Vec<Message>, Report) {
     (messages, within(execution.wait()).await)
 }
 
-pub(crate) fn kinds(messages: &[Message]) -> Vec<Kind> {
+pub(crate) fn kinds(messages: &[Message]) -> Vec<MessageKind> {
     messages.iter().map(|message| message.kind).collect()
 }
 
