@@ -1,5 +1,5 @@
 //! The harness cannot be hung or hurt by what it audits: a host that hangs or never says a word, one that kills its warden, a relay
-//! of forks that no list of processes catches, a full disk. The run ends in time and says what happened, the next case is judged
+//! of forks that no list of processes catches, a bomb of forks that doubles while it is swept, a full disk. The run ends in time and says what happened, the next case is judged
 //! as ever, and nobody is left.
 //!
 //! It has a `main` of its own because it is the host of its subjects, and a subreaper.
@@ -25,6 +25,13 @@ const CASE_CAP: Duration = Duration::from_secs(40);
 const GONE_CAP: Duration = Duration::from_secs(20);
 /// How many times the relay hands on, if nobody ends it: far more than a sweep looks.
 const MOST_RELAYS: u32 = 200_000;
+/// How often the bomb doubles at once, and how often once more after a pause: longer than whoever is left is waited for, so that it
+/// doubles while it is swept. If nobody ended it there were two thousand in the end.
+const DOUBLES_AT_ONCE: u32 = 7;
+const DOUBLES_LATER: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long those of the bomb live whom nobody ends.
+const BOMB_TTL: Duration = Duration::from_secs(60);
 
 /// What is wrong with a host.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +46,8 @@ enum Ill {
     KillsItsWarden,
     /// It leaves a process that forks and exits, and so does each that it forks.
     LeavesARelay,
+    /// It leaves processes, in sessions of their own, that fork again and again, as do those that they fork.
+    LeavesABomb,
     /// Nothing.
     Not,
 }
@@ -47,13 +56,14 @@ enum Ill {
 type Becomes = fn(&CaseEnd) -> bool;
 
 /// Each by its name, with what becomes of its case.
-const ILL: [(&str, Ill, Becomes); 5] = [
+const ILL: [(&str, Ill, Becomes); 6] = [
     ("never-ends", Ill::NeverEnds, |end| *end == CaseEnd::HostSilent),
     ("never-speaks", Ill::NeverSpeaks, |end| is_our_fault(end)),
     ("stops-itself", Ill::StopsItself, |end| *end == CaseEnd::HostSilent),
     // The first process of a namespace cannot be killed from inside it.
     ("kills-its-warden", Ill::KillsItsWarden, |end| is_our_fault(end) || *end == CaseEnd::HostSilent),
     ("leaves-a-relay", Ill::LeavesARelay, |_| true),
+    ("leaves-a-bomb", Ill::LeavesABomb, |_| true),
 ];
 const WELL: &str = "well";
 
@@ -114,6 +124,7 @@ impl Subject for Ill {
                 hang();
             }
             Self::LeavesARelay => start_a_relay(),
+            Self::LeavesABomb => start_a_bomb(),
         }
         drop(child.kill().await);
         Outcome::because(Reason::Cancelled)
@@ -138,6 +149,23 @@ fn start_a_relay() {
                 _ => break,
             }
         }
+        exit_now();
+    }
+}
+
+/// Processes that double in number, each in a session of its own.
+fn start_a_bomb() {
+    if let Ok(ForkResult::Child) = fork() {
+        // Only calls that a fork of a process with threads may make.
+        for round in 0..DOUBLES_AT_ONCE + DOUBLES_LATER {
+            if round >= DOUBLES_AT_ONCE {
+                std::thread::sleep(PAUSE);
+            }
+            if let Ok(ForkResult::Child) = fork() {
+                let _ = nix::unistd::setsid();
+            }
+        }
+        std::thread::sleep(BOMB_TTL);
         exit_now();
     }
 }

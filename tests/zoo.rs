@@ -43,6 +43,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("H2", "tokio"),
     ("P3", "tokio"),
     ("P4", "tokio"),
+    ("C2", "zoo:forgets-after-the-fork"),
 ];
 
 /// Which wrapper keeps which rule, in each of its scenarios.
@@ -92,6 +93,9 @@ const KEPT: &[(&str, &str)] = &[
     ("T3", "tokio"),
     ("E4", "tokio"),
     ("C1", "childminder"),
+    ("C2", "childminder"),
+    ("C2", "childminder:streamed"),
+    ("C2", "childminder:group"),
     ("C3", "childminder"),
     ("C4", "childminder"),
     ("F4", "childminder"),
@@ -125,6 +129,7 @@ const KEPT: &[(&str, &str)] = &[
     ("Z3", "zoo:no-flaw"),
     ("D6", "zoo:no-flaw"),
     ("C1", "zoo:no-flaw"),
+    ("C2", "zoo:no-flaw"),
     ("C3", "zoo:no-flaw"),
     ("C4", "zoo:no-flaw"),
     ("F4", "zoo:no-flaw"),

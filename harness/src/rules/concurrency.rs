@@ -13,7 +13,7 @@ use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, micros, told};
 use super::history;
 use super::verdicts::{broken, broken_unless, together as all_of};
-use super::{Judged, Rule, as_catalogued};
+use super::{Judged, Rule, as_catalogued, storm};
 use crate::scenario::{Call, Op, Scenario, Verb};
 use crate::trace::Reason;
 use crate::verdict::{Level, Verdict};
@@ -44,12 +44,12 @@ pub(super) fn rules() -> Vec<Rule> {
         rule(
             "C2",
             "a storm of starts",
-            "A storm of starts under a limit of processes leads to typed errors and leaves nothing.",
-            "The host runs under a low limit of processes.",
-            "The limit is the worker's own.",
-            Judged::NotBuilt(
-                "the harness hinders one start at a time; several that are asked for under the same limit are not driven yet",
-            ),
+            "A storm of starts under a limit that leaves no room for all of them leads to typed errors and leaves nothing.",
+            "Two dozen runs are started at once in a host that may have 64 files open: each is a run that ends, or a failed start that says so \
+                in bounded time and leaves neither process nor zombie. The limit is one of descriptors: one of processes does not bind root and \
+                counts whatever else the same user runs.",
+            "Only where a start did fail. Lateness within the machine's noise is unknown.",
+            Judged::Trace { judge: storm::judge, directed: storm::directed },
         ),
         rule(
             "C3",

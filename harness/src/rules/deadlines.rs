@@ -124,7 +124,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "D8",
             "an unkillable child is no hang",
             "A process that cannot be killed (state D) leads to an answer of its own in bounded time, not to a hang.",
-            "only the freezer of cgroup v1 makes such a process, and no op of a scenario freezes a node yet",
+            "the freezer of cgroup v1, where a machine has that, makes such a process, and no op of a scenario freezes a node yet",
         ),
     ]
 }

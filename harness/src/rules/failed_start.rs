@@ -22,7 +22,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
 }
 
 /// The verdict on a run, or why it does not test the rule.
-fn judge_run(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
+pub(super) fn judge_run(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     if run.stops.iter().any(|stop| stop.verb.ends_host()) {
         return Err("the host was ended, which P1 and P2 judge".to_owned());
     }

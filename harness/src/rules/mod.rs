@@ -34,6 +34,7 @@ mod start;
 mod start_error;
 mod state;
 mod status;
+mod storm;
 mod suite;
 mod survivors;
 mod terminal;

@@ -31,7 +31,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "A long audit of the reference wrapper on a busy machine.",
             "A finding is confirmed by replay.",
             Judged::NotBuilt(
-                "so many cases take longer than the tests may; `headcount audit --cases 10000` runs them",
+                "so many cases take longer than the tests may; `harness/false-alarms` runs them, beside a load",
             ),
         ),
         rule(

@@ -8,13 +8,14 @@ use std::path::Path;
 use super::*;
 
 /// Rules whose judge is called `judge`, in a file of their own; that of all others is called after the rule.
-const OWN_FILES: [(&str, &str); 7] = [
+const OWN_FILES: [(&str, &str); 8] = [
     ("S10", "failed_start"),
     ("Z4", "child_signal"),
     ("F4", "foreign_pipes"),
     ("D7", "odd_timeouts"),
     ("O10", "closed_input"),
     ("X6", "start_error"),
+    ("C2", "storm"),
     ("C4", "history"),
 ];
 

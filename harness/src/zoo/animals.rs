@@ -104,6 +104,7 @@ const NOT_WHAT_WAS_WRITTEN: &[(&str, &str)] = &[
     ("O6", NOT_THE_SAME),
     ("O7", NOT_THE_SAME),
     ("O9", NOT_THE_SAME),
+    ("D4", "all that it keeps is looked through before it returns, and a flood is much"),
 ];
 const NOT_THE_SAME: &str = "what is captured is not what was written, whichever way that is looked at";
 const NO_STATUS_AFTER_AN_ERROR: &str = "an error comes in the place of the status";
@@ -131,6 +132,13 @@ const SIX_RUNS: Large = Large {
     ops: 18,
     nodes: 1,
     why: "a leak is told from a pool that fills up by six equal runs, each with its stop and wait",
+};
+
+/// Where there has to be a crowd.
+const A_STORM: Large = Large {
+    ops: 48,
+    nodes: 1,
+    why: "there is no room for all only where many are started, each with its wait",
 };
 
 /// The one that has no flaw: no rule may accuse it.
@@ -232,7 +240,10 @@ pub static ANIMALS: &[Animal] = &[
         "S10",
         "A failure after the fork is reported as a failed start, and the child runs on.",
     )
-    .also(&[("Z1", "the forgotten one is not reaped when it dies")]),
+    .also(&[
+        ("C2", "of many starts at once that fail each leaves the same behind"),
+        ("Z1", "the forgotten one is not reaped when it dies"),
+    ]),
     Animal::new("never-reaps", Flaw::NeverReaps, "Z1", "It looks at the status of its child and does not take it.")
         .also(&[("Z2", GROWS)]),
     Animal::new(
@@ -649,7 +660,10 @@ pub static ANIMALS: &[Animal] = &[
         "C1",
         "A stop of one run kills every child of its process, those of other runs too.",
     )
-    .also(&[("D5", OWN_OTHER_RUNS)]),
+    .also(&[
+        ("D5", OWN_OTHER_RUNS),
+        ("X3", "a run that the stop of another kills when its own timeout is over seems to have ended by itself"),
+    ]),
     Animal::new(
         "stops-one-at-a-time",
         Flaw::StopsOneAtATime,
@@ -661,6 +675,14 @@ pub static ANIMALS: &[Animal] = &[
         ("D4", "whoever waits for its turn is late"),
         ("D5", "whoever waits for its turn is asked and killed late"),
     ]),
+    Animal::new(
+        "keeps-its-turn",
+        Flaw::KeepsItsTurn,
+        "C2",
+        "Starts come one after another, and whoever waits behind one that fails waits for ever.",
+    )
+    .large(A_STORM)
+    .hidden("a host that starts many at once and has not room for all of them is not drawn"),
     Animal::new(
         "remembers-for-each-thread",
         Flaw::RemembersForEachThread,

@@ -141,6 +141,8 @@ pub(super) enum Flaw {
     EndsAllChildren,
     /// One stop waits until the other is over.
     StopsOneAtATime,
+    /// Starts come one after another, and one that fails does not tell the next that it is its turn.
+    KeepsItsTurn,
     /// What a thread was told of a run it is told once more.
     RemembersForEachThread,
     /// A child that has stopped has ended.

@@ -5,11 +5,13 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use rustix::fs::Mode;
 use rustix::process::{Signal, umask};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use super::animals::Animal;
@@ -26,6 +28,8 @@ pub(super) const PROMISES: &str = "timeout,grace,drain,group,clean,tells-reason,
 
 /// How long a start takes that takes its time.
 const SLOW_START: Duration = Duration::from_millis(20);
+/// How long one takes of which many come one after another.
+const SHORT_START: Duration = Duration::from_millis(2);
 /// How long a wrapper waits that asks again and again.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long output is waited for where nobody says.
@@ -55,7 +59,15 @@ impl Subject for Keeper {
             };
             let Err(_) = timeout(SLOW_START, deaf).await;
         }
-        match start(flaw, &job) {
+        let turn = match flaw {
+            Flaw::KeepsItsTurn => Some(Turn::come(&TURNS).await),
+            _ => None,
+        };
+        let started = start(flaw, &job);
+        if let Some(turn) = turn {
+            turn.pass_on(started.is_ok());
+        }
+        match started {
             Ok(started) => {
                 let outcome = to_its_end(flaw, started, &mut job).await;
                 let again = outcome.clone();
@@ -63,6 +75,32 @@ impl Subject for Keeper {
                 outcome
             }
             Err(error) => Outcome::because(Reason::StartFailed(error.to_string())),
+        }
+    }
+}
+
+/// Whose turn it is to start a child, where only one is started at a time.
+static TURNS: Semaphore = Semaphore::const_new(1);
+/// How many wait for it.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// The turn of one start.
+struct Turn(SemaphorePermit<'static>);
+
+impl Turn {
+    async fn come(turns: &'static Semaphore) -> Self {
+        WAITING.fetch_add(1, Ordering::SeqCst);
+        let turn = turns.acquire().await.expect("nobody closes it");
+        WAITING.fetch_sub(1, Ordering::SeqCst);
+        // A start takes its time, in which others come to wait.
+        sleep(SHORT_START).await;
+        Self(turn)
+    }
+
+    /// A start that failed thinks of itself alone.
+    fn pass_on(self, went_well: bool) {
+        if !went_well && WAITING.load(Ordering::SeqCst) > 0 {
+            self.0.forget();
         }
     }
 }
