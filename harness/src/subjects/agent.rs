@@ -28,6 +28,10 @@ const BREAKER: (u32, Duration) = (3, Duration::from_secs(600));
 /// What holds each attempt, and so what it promises beside what is said here.
 const CONTAINMENT: Containment = Containment::Nanny;
 
+/// The longest message of which all is wanted, and what is kept of a stream: as much as childminder itself would capture.
+const MESSAGE: usize = 1024 * 1024;
+const KEPT: usize = 16 * 1024 * 1024;
+
 /// What an agent is asked. It is no input of the case's: a prompt is never empty.
 const PROMPT: &str = "go on";
 
@@ -44,7 +48,8 @@ impl Agents {
     }
 
     fn agent(&self, job: &Job) -> Agent {
-        let mut builder = Agent::builder(Dialect::stream_json()).program(job.program());
+        let mut builder =
+            Agent::builder(Dialect::stream_json()).program(job.program()).message_limit(MESSAGE);
         let mut retries = Retries::none();
         if self.retrying {
             (retries.most, retries.worth) = (5, Fault::ALL.to_vec());
@@ -153,9 +158,11 @@ impl Said {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
-        stream.extend_from_slice(&message.raw);
-        if message.end == LineEnd::Newline {
-            stream.push(b'\n');
+        let newline: &[u8] = if message.end == LineEnd::Newline { b"\n" } else { b"" };
+        for bytes in [&message.raw[..], newline] {
+            let kept = bytes.len().min(KEPT - stream.len());
+            stream.extend_from_slice(&bytes[..kept]);
+            self.dropped |= kept < bytes.len();
         }
         self.dropped |= message.dropped > 0;
     }
