@@ -126,6 +126,7 @@ const KEPT: &[(&str, &str)] = &[
     ("H3", "tokio"),
     ("S8", "zoo:no-flaw"),
     ("S10", "zoo:no-flaw"),
+    ("S10", "zoo:forgets-its-group"),
     ("Z3", "zoo:no-flaw"),
     ("D6", "zoo:no-flaw"),
     ("C1", "zoo:no-flaw"),
