@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use fake_cli::script::{self, Step};
 use headcount::crew::{Crew, CrewOptions, Source};
+use headcount::failure::rate::Rate;
 use headcount::failure::{Bounds, Failure, Minimal};
 use headcount::generate::Generator;
 use headcount::reentry;
@@ -100,11 +101,13 @@ fn one_reaches(name: &str, goal: Goal) -> Result<(), Failed> {
     for seed in 1..=ATTEMPTS {
         let stop = AtomicBool::new(false);
         // There it ends: that nothing simpler is found is told by others.
-        let minimal = bench.minimise(seed, &stop, &mut |step| {
-            if goal.is_reached_by(step) {
+        let mut minimal = bench.minimise(seed, &stop, &mut |step| {
+            if goal.size.is_reached_by(&step.scenario) {
                 stop.store(true, Ordering::Relaxed);
             }
         })?;
+        // The tries of a step that was just taken flatter.
+        (minimal.rate, minimal.is_measured) = (bench.rate_of(&minimal.scenario)?, true);
         if goal.is_reached_by(&minimal) {
             return Ok(());
         }
@@ -190,6 +193,13 @@ impl Bench {
         let scenario = first.found.ok_or("no generated case shows it")?;
         let failure = Failure { subject: &subject, rule: self.rule, scenario: &scenario };
         Ok(failure.minimise(&mut self.crew, &Bounds { budget: BUDGET, stop }, progress)?)
+    }
+
+    /// How often a case breaks the rule when it is replayed.
+    fn rate_of(&mut self, scenario: &Scenario) -> Result<Rate, Failed> {
+        let (subject, stop) = (zoo::spec(self.animal), AtomicBool::new(false));
+        let failure = Failure { subject: &subject, rule: self.rule, scenario };
+        Ok(failure.confirm(&mut self.crew, &Bounds { budget: BUDGET, stop: &stop })?.rate)
     }
 }
 
