@@ -88,7 +88,7 @@ impl Minder {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux"))]
     pub(crate) fn from_registry(registry: &Arc<Registry>) -> Self {
         Self { registry: Arc::clone(registry) }
     }
