@@ -72,8 +72,9 @@ impl Child {
         match watch(leader) {
             Ok(pidfd) => child.pidfd = Some(pidfd),
             Err(error) => {
-                // Nobody has reaped it yet. That it cannot be killed means that it is dead.
+                // Nobody has reaped it yet. That it cannot be killed means that it is dead; not so of a group that nobody made.
                 let _ = kill_process_group(leader, Signal::KILL);
+                let _ = kill_process(leader, Signal::KILL);
                 let _ = waitid(WaitId::Pid(leader), WaitIdOptions::EXITED);
                 child.forget();
                 return Err(error);
