@@ -117,6 +117,10 @@ fn judge_c1(facts: &Facts<'_>) -> Verdict {
 
 fn start_beside_others(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     match run.ended.map(|(_, outcome)| &outcome.reason) {
+        // What becomes of such a start is C2's.
+        Some(Reason::StartFailed(_)) if facts.trace.scenario.host.open_files.is_some() => {
+            Err("the host may have so few files open that it could not start".to_owned())
+        }
         Some(Reason::StartFailed(why)) => Ok(Verdict::Unknown(format!(
             "run {} did not start while another was under way: {why}; whether that is why cannot be said",
             run.number
@@ -434,6 +438,7 @@ mod tests {
 
     use super::super::by_hand::{self, Hand, assert_verdict, because, steps};
     use super::*;
+    use crate::scenario::HostState;
     use crate::trace::{Outcome, Stage};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
@@ -502,6 +507,9 @@ mod tests {
         let refused = by_hand::case(steps(r#"["hang"]"#)).run(0).hello(1, "root").run(2);
         let refused = refused.ended(3, because(Reason::StartFailed("busy".to_owned())));
         assert_verdict(&refused, judge_c1, Unknown, "did not start");
+        let no_room = HostState { open_files: Some(64), ..HostState::default() };
+        let refused = refused.with(|trace| trace.scenario.host = no_room);
+        assert_verdict(&refused, judge_c1, Kept, "");
         assert_verdict(&first_cancelled().our_fault(), judge_c1, Unknown, "harness could not");
     }
 
