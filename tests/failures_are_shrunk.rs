@@ -203,11 +203,11 @@ fn round_trip(name: &str) -> Result<(), Failed> {
         return Err(format!("{told}\nits trace shows nothing").into());
     }
     let files = replay::read(&[folder.path().to_owned()])?;
-    for (subject, expected) in
-        [(subject, VerdictKind::Broken), (SubjectSpec::here("childminder"), VerdictKind::Kept)]
+    // Of a wrapper without the flaw more than one case: that a busy machine kept one of them from the point says nothing.
+    for (subject, expected, times) in
+        [(subject, VerdictKind::Broken, None), (SubjectSpec::here("childminder"), VerdictKind::Kept, Some(5))]
     {
-        let plan =
-            replay::Plan { files: &files, subject: &subject, times: None, rules: &[known], others: None };
+        let plan = replay::Plan { files: &files, subject: &subject, times, rules: &[known], others: None };
         let replayed = replay::run(&plan, &mut crew, &stop)?;
         let found = replayed.first().and_then(|replayed| replayed.verdicts.first());
         let is_so =

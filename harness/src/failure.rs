@@ -26,7 +26,7 @@ mod tries;
 
 #[cfg(feature = "cli")]
 pub(crate) use known::dropped;
-pub(crate) use known::{does_the_same, kept_over};
+pub(crate) use known::{does_the_same, is_unfinished_over, kept_over};
 use rate::Rate;
 use shrink::{Pace, Shrinking};
 use tries::{Bench, Traces, Tried, Until};

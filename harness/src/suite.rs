@@ -242,8 +242,12 @@ impl Bench {
             *crew =
                 Some(Crew::start(&CrewOptions::default()).map_err(|error| Failed::from(error.to_string()))?);
         }
-        let crew = crew.as_mut().expect("it was just started");
-        Ok(work(crew)?)
+        let worked = work(crew.as_mut().expect("it was just started"));
+        if worked.is_err() {
+            // It may have lost its wardens, and would then run nothing for the next test.
+            *crew = None;
+        }
+        Ok(worked?)
     }
 }
 

@@ -168,12 +168,17 @@ impl Keeper {
     ) -> Option<(Scenario, Known)> {
         let known = |scenario: &Scenario| {
             let Saved { scenario: file, trace } = saved_as(folder, &scenario.name);
+            let goes_over = |before: &Scenario| !failure::is_unfinished_over(scenario, before);
             let before = match self.about.get(&file) {
-                Some(known) => return (known.key == about.key).then(|| known.clone()),
+                Some(known) => {
+                    let is_free = known.before.as_deref().is_none_or(goes_over);
+                    return (known.key == about.key && is_free).then(|| known.clone());
+                }
                 None if !file.exists() && !trace.exists() => None,
                 None => {
                     let before = Scenario::read(&file).ok()?;
-                    Some(Box::new((about.replaces)(scenario, &before).then_some(before)?))
+                    let is_free = goes_over(&before) && (about.replaces)(scenario, &before);
+                    Some(Box::new(is_free.then_some(before)?))
                 }
             };
             Some(Known { key: about.key.clone(), before })
@@ -396,17 +401,20 @@ mod tests {
         assert_eq!(Scenario::read(&second.scenario).unwrap().name, format!("{}-2", shrunk.name));
         next.remove_all_but(&BTreeSet::new());
         assert!(first.scenario.exists() && !second.scenario.exists());
-        // What the next audit makes of the same case takes its place if it is simpler still, and not before.
+        // What the next audit makes of the same case takes its place if it is simpler still and shrunk to the end as well, and not
+        // before: a step may be taken back.
         let mut next = keeper();
-        let of_the_same = |ops: usize| {
+        let of_the_same = |ops: usize, minimal: bool| {
             let mut scenario = Scenario { found: shrunk.found.clone(), ..shrunk.clone() };
-            scenario.found.as_mut().unwrap().minimal = false;
+            scenario.found.as_mut().unwrap().minimal = minimal;
             scenario.ops.truncate(ops);
             scenario
         };
-        let beside = next.save_as(&of_the_same(2), &trace).unwrap();
+        let beside = next.save_as(&of_the_same(2, false), &trace).unwrap();
         assert_ne!(beside, first);
-        assert_eq!(next.save_as(&of_the_same(1), &trace).unwrap(), first);
+        assert_eq!(next.save_as(&of_the_same(1, false), &trace).unwrap(), beside);
+        assert_eq!(Scenario::read(&first.scenario).unwrap(), shrunk);
+        assert_eq!(next.save_as(&of_the_same(1, true), &trace).unwrap(), first);
         next.remove_all_but(&BTreeSet::new());
         assert!(first.scenario.exists() && !beside.scenario.exists());
         assert_eq!(Scenario::read(&first.scenario).unwrap().ops.len(), 1);

@@ -68,7 +68,7 @@ struct Document<'a> {
     tries: u64,
     /// How many cases ran.
     cases: u64,
-    /// The file as it was, if the scenario no longer expects all that it did.
+    /// The file as it was, if the scenario no longer expects all that it did, or is not shrunk to its end as that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_given: Option<&'a Path>,
     scenario: &'a Scenario,
@@ -97,11 +97,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Format::Human => {
             let mut text = describe(&failing, &minimal, &kept.scenario, begun);
             if let Some(as_given) = &kept.as_given {
-                text.push_str(&format!(
-                    "of {} the file expects no longer what it did; as it was it is kept in {}\n",
-                    failure::dropped(&kept.scenario, &file.scenario).join(", "),
-                    for_terminal(&as_given.to_string_lossy())
-                ));
+                let dropped = failure::dropped(&kept.scenario, &file.scenario).join(", ");
+                let why = match dropped.as_str() {
+                    "" => "it was shrunk to its end before, and is not now".to_owned(),
+                    dropped => format!("of {dropped} the file expects no longer what it did"),
+                };
+                let as_given = as_given.to_string_lossy();
+                text.push_str(&format!("{why}; as it was it is kept in {}\n", for_terminal(&as_given)));
             }
             if minimal.is_confirmed() {
                 text.push_str(&for_terminal(&replay_line_of(&arguments.file, &subject)));

@@ -9,7 +9,8 @@ use super::simpler;
 /// case.
 pub(crate) fn kept_over(now: Scenario, before: &Scenario) -> Scenario {
     let (Some(found), Some(known)) = (&now.found, &before.found) else { return now };
-    if found.rule != known.rule {
+    let subject = |scenario: &Scenario| scenario.expect.as_ref().map(|expect| expect.subject.clone());
+    if found.rule != known.rule || subject(&now) != subject(before) {
         return now;
     }
     let origin = Found { promoted: found.promoted || known.promoted, ..known.clone() };
@@ -40,6 +41,12 @@ pub(crate) fn dropped(now: &Scenario, before: &Scenario) -> Vec<String> {
     let expect = now.expect.as_ref().filter(|expect| expect.subject == known.subject);
     let is_kept = |(rule, verdict)| expect.is_some_and(|expect| expect.verdicts.get(rule) == Some(verdict));
     known.verdicts.iter().filter(|&expected| !is_kept(expected)).map(|(rule, _)| rule.clone()).collect()
+}
+
+/// Whether a scenario that was shrunk to its end would go for another one that was not.
+pub(crate) fn is_unfinished_over(now: &Scenario, before: &Scenario) -> bool {
+    let is_minimal = |scenario: &Scenario| scenario.found.as_ref().is_some_and(|found| found.minimal);
+    is_minimal(before) && !is_minimal(now) && !does_the_same(now, before)
 }
 
 /// Whether two scenarios do the same, whatever they and their nodes are called.
@@ -119,6 +126,14 @@ mod tests {
         other.expect.as_mut().unwrap().subject = "node".to_owned();
         assert_eq!(dropped(&kept_over(now, &other), &other), ["D5", "S1"]);
         assert_eq!(dropped(&before, &before), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_another_subject_nothing_is_taken_over() {
+        let mut before = scenario(HANGS, r#""S1": "broken""#, FINISHED);
+        before.expect.as_mut().unwrap().subject = "node".to_owned();
+        let now = scenario(HANGS, r#""S1": "broken""#, ONCE);
+        assert_eq!(kept_over(now.clone(), &before), now);
     }
 
     #[test]

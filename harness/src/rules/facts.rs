@@ -419,10 +419,11 @@ impl<'a> Facts<'a> {
     }
 
     /// How long a process that has work to do may have waited for a processor: not at all for the turns of others where as many want one
-    /// as there are.
+    /// as there are, and for whole turns of them where more do.
     pub fn starved_us(&self) -> u64 {
         let noise = &self.trace.noise;
-        let turns_us = noise.crowd_percent.saturating_sub(100).saturating_mul(TURN_US_A_PERCENT);
+        let turns_us =
+            noise.crowd_percent.saturating_sub(100).div_ceil(100).saturating_mul(100 * TURN_US_A_PERCENT);
         noise.max_us.saturating_mul(4).max(turns_us)
     }
 

@@ -2,8 +2,9 @@
 
 use fake_cli::span::Span;
 
+use super::concurrency::overlap;
 use super::directed::{of, ready_and_hang, run, scenario, wait};
-use super::facts::{Facts, Lateness, Run, told};
+use super::facts::{Facts, Lateness, Run, micros, told};
 use super::failed_start;
 use super::verdicts::{broken, together};
 use crate::scenario::{HostState, Op, Scenario};
@@ -25,14 +26,15 @@ pub(super) fn judge(facts: &Facts<'_>) -> Verdict {
     if facts.is_template() {
         return Verdict::NotRun("a command runs its child once".to_owned());
     }
-    if facts.trace.scenario.host.open_files.is_none() || facts.runs().len() < STORM {
+    if facts.trace.scenario.host.open_files.is_none() || at_once(facts) < STORM {
         return Verdict::Vacuous("no storm of starts under a limit of the host's".to_owned());
     }
     if facts.trace.scenario.ops.iter().any(|op| op.verb.ends_host() || op.hindered_by.is_some()) {
         return Verdict::Vacuous("the host was ended, or one start was hindered by itself".to_owned());
     }
     let failed = facts.runs().iter().filter(|run| run.start_failed()).count();
-    if failed == 0 && facts.runs().iter().all(|run| run.root().is_some()) {
+    let odd = |run: &Run<'_>| errs_instead(facts, run) || run.root().is_none() && run.ended.is_none();
+    if failed == 0 && !facts.runs().iter().any(odd) {
         return Verdict::Vacuous(facts.because("there was room for all of them"));
     }
     together(facts.runs().iter().map(|run| judge_run(facts, run, failed)), String::new)
@@ -45,11 +47,30 @@ fn judge_run(facts: &Facts<'_>, run: &Run<'_>, failed: usize) -> Verdict {
         None if run.over_us().is_some() => Verdict::Kept,
         None => never_ended(facts, run, failed),
         Some(Reason::StartFailed(_)) => failed_start::judge_run(facts, run).unwrap_or_else(Verdict::Vacuous),
-        Some(Reason::Error(why)) if run.root().is_none() => broken(format!(
+        Some(Reason::Error(why)) if errs_instead(facts, run) => broken(format!(
             "run {number} of the storm did not start, and instead of that there was this: {why}"
+        )),
+        Some(Reason::Error(why)) if run.root().is_none() => Verdict::Unknown(format!(
+            "whether run {number} of the storm started is not known; it ended with this: {why}"
         )),
         Some(_) => Verdict::Kept,
     }
+}
+
+/// The most runs that were under way while one of them was.
+fn at_once(facts: &Facts<'_>) -> usize {
+    let runs = facts.runs();
+    runs.iter().map(|run| 1 + runs.iter().filter(|other| overlap(run, other)).count()).max().unwrap_or(0)
+}
+
+/// Whether a run ended with an error before anybody had stopped it, and before its timeout could: a child that was stopped may never have
+/// come so far as to say hello.
+fn errs_instead(facts: &Facts<'_>, run: &Run<'_>) -> bool {
+    let due_us = facts.trace.limits.timeout.map(|timeout| run.issued_us.saturating_add(micros(timeout)));
+    let ended_us = run.ended.filter(|(_, outcome)| matches!(outcome.reason, Reason::Error(_)));
+    run.root().is_none()
+        && run.stops.is_empty()
+        && ended_us.is_some_and(|(ended_us, _)| due_us.is_some_and(|due_us| ended_us < due_us))
 }
 
 fn never_ended(facts: &Facts<'_>, run: &Run<'_>, failed: usize) -> Verdict {
@@ -141,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn c2_does_not_take_a_child_that_was_stopped_before_its_hello_for_one_that_did_not_start() {
+        let error = || because(Reason::Error("exit code 137".to_owned()));
+        let stopped = storm(|hand| hand.ended(112, error()));
+        assert_verdict(&stopped, judge, Vacuous, "room for all");
+        let beside_a_failure = storm(|hand| failed(hand.ended(112, error()).run(10)));
+        assert_verdict(&beside_a_failure, judge, Unknown, "whether run 7 of the storm started");
+    }
+
+    #[test]
     fn c2_is_vacuous_without_a_storm_that_is_felt_and_not_run_for_a_command() {
         let roomy =
             storm(|hand| hand.hello(20, "root").gone(110, "root").ended(112, because(Reason::TimedOut)));
@@ -148,6 +178,12 @@ mod tests {
         let free = storm(failed).with(|trace| trace.scenario.host = HostState::default());
         assert_verdict(&free, judge, Vacuous, "no storm");
         assert_verdict(&case(steps("[]")).run(0), judge, Vacuous, "no storm");
+        // One after the other.
+        let few = (0..10).fold(storm(failed).with(|trace| trace.moments.clear()), |hand, number| {
+            hand.run(200 + 10 * number)
+                .ended(205 + 10 * number, because(Reason::StartFailed("none".to_owned())))
+        });
+        assert_verdict(&few, judge, Vacuous, "no storm");
         assert_verdict(&storm(failed).kill_host(50), judge, Vacuous, "was ended");
         assert_verdict(&storm(failed).template(), judge, NotRun, "once");
     }

@@ -263,7 +263,12 @@ fn look_again<C: RunsCases>(
         let has_fault = lock(&shared.fault).is_some();
         let is_as_meant = entry.standing() == Standing::AsMeant;
         let is_settled = is_as_meant || entry.not_run.is_some() || entry.strays().next().is_some();
-        if is_settled || has_fault || shared.is_over() {
+        if is_settled || has_fault {
+            break;
+        }
+        if shared.is_over() {
+            // Who was not seen in the crowd may yet have been seen alone.
+            entry.is_owed_a_look = true;
             break;
         }
         match surveyor.look_at(animal, Look::Again) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::audit::save::{can_be_written, replace_whole};
-use crate::failure::{dropped, kept_over};
+use crate::failure::{dropped, is_unfinished_over, kept_over};
 use crate::scenario::{Refused, Scenario};
 use crate::trace::Trace;
 
@@ -22,7 +22,7 @@ pub(super) struct InPlace<'a> {
     bytes: Vec<u8>,
     /// What is to stand in it.
     kept: Scenario,
-    /// The file as it was, written because a step expects less.
+    /// The file as it was, written because a step knows less.
     as_given: Option<PathBuf>,
     /// Why it does not.
     not_written: Option<io::Error>,
@@ -31,7 +31,7 @@ pub(super) struct InPlace<'a> {
 /// What is to stand in the file at the end.
 pub(super) struct Kept {
     pub(super) scenario: Scenario,
-    /// Where the file is as it was, if the scenario expects less.
+    /// Where the file is as it was, if the scenario expects less, or is not shrunk to its end as that was.
     pub(super) as_given: Option<PathBuf>,
     /// Why the last step could not be written.
     pub(super) failed: Option<Failure>,
@@ -68,16 +68,19 @@ impl<'a> InPlace<'a> {
     /// What is kept now.
     pub(super) fn finish(mut self) -> Kept {
         // Where the last steps were taken back the file itself may expect all of it again.
-        let is_needed = self.not_written.is_some() || !dropped(&self.kept, self.given).is_empty();
+        let is_needed = self.not_written.is_some() || self.knows_less(&self.kept);
         if let Some(as_given) = self.as_given.take_if(|_| !is_needed) {
-            self.not_written = fs::remove_file(&as_given).err();
+            let trace = fs::remove_file(as_given.with_extension("trace.json"));
+            let trace =
+                trace.or_else(|error| (error.kind() == io::ErrorKind::NotFound).then_some(()).ok_or(error));
+            self.not_written = fs::remove_file(&as_given).and(trace).err();
         }
         let failed = self.not_written.map(|error| not_writable(self.named, &error));
         Kept { scenario: self.kept, as_given: self.as_given, failed }
     }
 
     fn replace(&mut self, scenario: &Scenario, trace: Option<&Trace>) -> io::Result<()> {
-        if self.as_given.is_none() && !dropped(scenario, self.given).is_empty() {
+        if self.as_given.is_none() && self.knows_less(scenario) {
             self.as_given = Some(self.put_beside()?);
         }
         if let Some(trace) = trace {
@@ -87,6 +90,12 @@ impl<'a> InPlace<'a> {
         replace_whole(&self.file, scenario.to_json().as_bytes(), &self.file)
     }
 
+    /// Whether something would be lost with the file as it was.
+    fn knows_less(&self, scenario: &Scenario) -> bool {
+        !dropped(scenario, self.given).is_empty() || is_unfinished_over(scenario, self.given)
+    }
+
+    /// The file as it was, with the trace that it had.
     fn put_beside(&self) -> io::Result<PathBuf> {
         let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
         let named = |number: usize| match number {
@@ -97,6 +106,11 @@ impl<'a> InPlace<'a> {
         let path = names.find(|path| !path.exists()).ok_or_else(|| {
             io::Error::other(format!("{MOST_AS_GIVEN} files beside it keep it as it was; remove some"))
         })?;
+        match fs::read(self.file.with_extension("trace.json")) {
+            Ok(trace) => replace_whole(&path.with_extension("trace.json"), &trace, &self.file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         replace_whole(&path, &self.bytes, &self.file)?;
         Ok(path)
     }
@@ -156,6 +170,27 @@ mod tests {
         assert_eq!((&kept.scenario, kept.as_given), (&given, None));
         assert_eq!(Scenario::read(&file).unwrap(), given);
         assert!(file.with_extension("trace.json").exists());
+    }
+
+    #[test]
+    fn what_was_shrunk_to_its_end_is_kept_with_its_trace_until_a_simpler_one_is_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        let mut given = finished();
+        given.expect.as_mut().unwrap().verdicts.remove("D5");
+        fs::write(&file, given.to_json()).unwrap();
+        fs::write(file.with_extension("trace.json"), "as it was").unwrap();
+        let mut simpler = after_one_replay(&given);
+        simpler.ops.truncate(2);
+        let mut place = InPlace::open(&file, &given).ok().unwrap();
+        place.keep(simpler.clone(), Some(&cancelled_tree()));
+        let beside = folder.path().join("a-as-given.json");
+        assert_eq!(Scenario::read(&beside).unwrap(), given);
+        assert_eq!(fs::read(beside.with_extension("trace.json")).unwrap(), b"as it was");
+        simpler.found.as_mut().unwrap().minimal = true;
+        place.keep(simpler, Some(&cancelled_tree()));
+        assert_eq!(place.finish().as_given, None);
+        assert!(!beside.exists() && !beside.with_extension("trace.json").exists());
     }
 
     #[test]

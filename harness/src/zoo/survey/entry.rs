@@ -49,6 +49,9 @@ pub struct Entry {
     /// What was to be found out.
     #[serde(skip)]
     pub asked: Asked,
+    /// Whether there was no time to look at it once more, alone: lateness in a crowd proves little.
+    #[serde(skip)]
+    pub is_owed_a_look: bool,
 }
 
 /// After how many drawn cases an animal was seen.
@@ -144,11 +147,10 @@ pub struct Break {
 impl Entry {
     /// Whether it is as it should be.
     pub fn standing(&self) -> Standing {
-        let is_fault = self.not_run.is_some()
-            || self.strays().next().is_some()
-            || self.is_unseen_in_generated()
-            || self.is_too_large()
-            || !self.is_caught() && self.is_searched();
+        let by_crowd =
+            self.is_unseen_in_generated() || self.is_too_large() || !self.is_caught() && self.is_searched();
+        let is_fault =
+            self.not_run.is_some() || self.strays().next().is_some() || by_crowd && !self.is_owed_a_look;
         match (is_fault, self.not_known()) {
             (true, _) => Standing::Fault,
             (false, Some(_)) => Standing::NotKnown,
@@ -187,6 +189,9 @@ impl Entry {
         if is_unseen && !self.is_searched() {
             let (tried, most) = (self.tried, self.asked.cases);
             return Some(format!("it was not seen in {tried} generated cases, and did not get all {most}"));
+        }
+        if self.is_owed_a_look {
+            return Some("the time was over before it could be looked at once more, alone".to_owned());
         }
         let large = self.smallest.as_ref().filter(|smallest| !self.is_small(smallest))?;
         match large.origin {
@@ -322,6 +327,7 @@ pub(crate) mod tests {
             lost: 0,
             first: Search { cases: Some(1), tried: 12 },
             asked: Asked { cases: 150, a_small_one: true },
+            is_owed_a_look: false,
         }
     }
 
@@ -384,6 +390,16 @@ pub(crate) mod tests {
         // That it is accused without a reason is known all the same.
         let stray = vec![accused_of("S1", Level::Must, None)];
         assert_standing(&Entry { others: stray, ..unseen("some", 5) }, Standing::Fault);
+    }
+
+    #[test]
+    fn who_was_not_seen_in_the_crowd_and_could_not_be_looked_at_alone_is_not_known() {
+        assert_standing(&unseen("some", 150), Standing::Fault);
+        let owed = Entry { is_owed_a_look: true, ..unseen("some", 150) };
+        assert_standing(&owed, Standing::NotKnown);
+        assert!(owed.not_known().is_some_and(|why| why.contains("alone")));
+        let stray = vec![accused_of("S1", Level::Must, None)];
+        assert_standing(&Entry { others: stray, ..owed }, Standing::Fault);
     }
 
     #[test]

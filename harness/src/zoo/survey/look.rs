@@ -113,6 +113,7 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
             lost,
             first: keen.search,
             asked: Asked { cases: plan.cases, a_small_one: plan.shrink != Shrink::Not },
+            is_owed_a_look: false,
         };
         Ok((entry, control))
     }
