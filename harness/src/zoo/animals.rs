@@ -92,6 +92,7 @@ const NO_WALK: &str = "whoever stands below a daemon, or is forked after the wal
 const OTHER_ENDS_OF_THE_OWNER: &str = "nothing is done for any end of the owner that unwinds nothing";
 const OWN_OTHER_RUNS: &str = "the children of its own other runs are hit like anybody's";
 const NOT_ITS_OWN: &str = "whoever else is in that group or session is none of its children";
+const HOSTS_CHILD: &str = "the host's own child is there too, and may be signalled before it exits";
 const HAS_THE_TERMINAL: &str = "there is something to take back only from a child that has the terminal";
 const TERMINAL: &str = "whoever makes no group makes no session either, and the terminal stays";
 const NO_GROUP: &str = "whoever has no group can only be walked to, and who lost its parent is not found";
@@ -534,10 +535,11 @@ pub static ANIMALS: &[Animal] = &[
         ("C1", OWN_OTHER_RUNS),
         ("K1", NOT_ITS_OWN),
         ("K4", NOT_ITS_OWN),
+        ("Z3", HOSTS_CHILD),
         ("H2", "whoever leads the session of the terminal is in it, and the terminal goes with him"),
     ]),
     Animal::new("signals-its-own-group", Flaw::SignalsItsOwnGroup, "K4", "A stop also signals its own group.")
-        .also(&[("K1", NOT_ITS_OWN), ("K3", "a bystander may be in that group")]),
+        .also(&[("K1", NOT_ITS_OWN), ("K3", "a bystander may be in that group"), ("Z3", HOSTS_CHILD)]),
     Animal::new(
         "panics-at-a-second-cancel",
         Flaw::PanicsAtASecondCancel,
