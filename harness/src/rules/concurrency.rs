@@ -48,7 +48,8 @@ pub(super) fn rules() -> Vec<Rule> {
             "Two dozen runs are started at once in a host that may have 64 files open: each is a run that ends, or a failed start that says so \
                 in bounded time and leaves neither process nor zombie. The limit is one of descriptors: one of processes does not bind root and \
                 counts whatever else the same user runs.",
-            "Only where a start did fail. Lateness within the machine's noise is unknown.",
+            "Only where a start failed, had an error before anybody could have stopped it, or never came to an end. Whether a child started \
+                that was stopped before it said hello is unknown, and so is lateness within the machine's noise.",
             Judged::Trace { judge: storm::judge, directed: storm::directed },
         ),
         rule(
