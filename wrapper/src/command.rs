@@ -319,6 +319,10 @@ impl Command {
     /// The child is in the owner's session, which only [`Nanny`](Containment::Nanny) and [`Group`](Containment::Group) hold:
     /// when the nanny itself is killed, whoever has left the child's group is not found.
     ///
+    /// While the run goes on, the owner is in the background. If any of its threads reads from the terminal then, changes its
+    /// modes, or writes to it when it is set to `tostop`, the kernel stops the whole owner, and with it whatever would end the
+    /// run in time: limits and cancels act only when somebody continues it.
+    ///
     /// What is not promised: nobody takes the terminal back while the run goes on. If the child stops itself or is stopped by
     /// Ctrl-Z, it stays stopped in the foreground until somebody stops or continues it. An owner that is killed takes nothing
     /// back: the child is ended as always, and who has started the owner, a shell mostly, finds the terminal without a

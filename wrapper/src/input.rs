@@ -35,19 +35,17 @@ pub enum Input {
 #[derive(Debug)]
 pub struct ChildStdin {
     common: Arc<Common>,
-    /// Somebody else closes it.
-    is_left: bool,
 }
 
 impl ChildStdin {
     pub(crate) fn new(common: &Arc<Common>, end: AsyncWriteEnd) -> Self {
         common.stdin.lock().end = Some(end);
-        Self { common: Arc::clone(common), is_left: false }
+        Self { common: Arc::clone(common) }
     }
 
     /// Has the supervisor close it, when it has heard what it was told before.
-    pub(crate) fn leave_to(mut self, door: &Door) {
-        self.is_left = true;
+    pub(crate) fn leave_to(self, door: &Door) {
+        self.common.stdin.lock().is_left = true;
         door.end_input(Arc::clone(&self.common));
     }
 }
@@ -61,6 +59,8 @@ struct Writing {
     /// `None` when it is closed.
     end: Option<AsyncWriteEnd>,
     closed: Option<Instant>,
+    /// Nobody writes to it any more: the supervisor closes it, at the run's end at the latest.
+    is_left: bool,
     /// Who waits for room in the pipe. The end does not wake it when it is closed.
     waker: Option<Waker>,
 }
@@ -94,6 +94,13 @@ impl Common {
         }
     }
 
+    /// Closes it if nobody has it any more.
+    pub(crate) fn close_left_stdin(&self) {
+        if self.stdin.lock().is_left {
+            self.close_stdin();
+        }
+    }
+
     /// Whether it is there and open.
     pub(crate) fn has_stdin(&self) -> bool {
         self.stdin.lock().end.is_some()
@@ -107,7 +114,7 @@ impl Common {
 
 impl Drop for ChildStdin {
     fn drop(&mut self) {
-        if !self.is_left {
+        if !self.common.stdin.lock().is_left {
             self.common.close_stdin();
         }
     }

@@ -307,7 +307,8 @@ impl Run {
     /// and counted in [`Capture::dropped`](crate::Capture::dropped).
     ///
     /// This takes no longer than the child takes; with a timeout no longer than that; and after that no longer than
-    /// the grace, two seconds for a kill that is not obeyed, and the drain window.
+    /// the requests of the [`StopPlan`](crate::StopPlan) have, the grace included
+    /// ([`StopPlan::longest`](crate::StopPlan::longest)), two seconds for a kill that is not obeyed, and the drain window.
     pub async fn wait(&mut self) -> Outcome {
         // A child that reads its input to the end would wait for us.
         self.end_input();
@@ -382,6 +383,8 @@ impl Run {
         self.stdout.settle(&mut outcome.stdout);
         self.stderr.settle(&mut outcome.stderr);
         self.stdin = None;
+        // The supervisor may not have come to it.
+        self.common.close_left_stdin();
         self.outcome = Some(outcome.clone());
         Event::Ended(outcome)
     }

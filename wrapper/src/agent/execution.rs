@@ -329,10 +329,11 @@ impl Execution {
     fn conclude(&mut self, outcome: Outcome) {
         let Stage::Running(mut attempt) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let end = attempt.heard.conclude(self.agent.dialect(), self.control.is_cancelled(), &outcome);
-        self.control.attempt_is_over();
+        // In this order: who waits for its end asks then whether somebody is left.
         if !matches!(outcome.left, Left::Nobody(_)) {
             self.control.leaves_somebody();
         }
+        self.control.attempt_is_over();
         self.outcome = Some(outcome);
         self.not_started = None;
         let verdict = match end {

@@ -73,6 +73,8 @@ pub(crate) struct Case {
     ladder: Ladder,
     /// The request that is made by closing the child's stdin, until that is done.
     closes_stdin: Option<Request>,
+    /// Its owner wants the child's stdin closed as well, and wanted it after whatever was wished for before.
+    input_is_left: bool,
     drain: Duration,
     intakes: Intakes,
     /// Those of the streams and the timers that the minder still knows to be there.
@@ -155,6 +157,7 @@ impl Case {
             idle,
             ladder: Ladder::new(stop_plan, grace),
             closes_stdin: None,
+            input_is_left: false,
             drain,
             intakes,
             token,
@@ -374,11 +377,14 @@ impl Case {
             Rung::Gone => _ = self.hold.as_mut().map(|hold| hold.is_done()),
         }
         self.close_stdin_once_it_is_heard();
-        let has_killed = || self.hold.as_ref().is_some_and(|hold| hold.stop_times().killed.is_some());
-        if matches!(self.rung, Rung::Asked | Rung::Leaderless) && has_killed() {
+        if matches!(self.rung, Rung::Asked | Rung::Leaderless) && self.hold_has_killed() {
             // The hold has kept the grace. What is left to wait for has a bound from here.
             self.happen(Happening::GraceOver);
         }
+    }
+
+    fn hold_has_killed(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.stop_times().killed.is_some())
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -387,9 +393,9 @@ impl Case {
             self.common.make(Move::Stop);
         }
         if !is_bounded(self.rung) && is_bounded(next) {
-            // A hold that keeps the grace has killed them when that was over.
+            // A hold that has kept the grace killed them when that was over.
             let now = Instant::now();
-            let killed = self.grace_over.filter(|over| *over < now).unwrap_or(now);
+            let killed = self.grace_over.filter(|over| self.hold_has_killed() && *over < now).unwrap_or(now);
             self.deadline = Some(killed + KILL_BOUND);
         }
         let is_higher = next != self.rung;
@@ -467,16 +473,22 @@ impl Case {
 
     /// Closed sooner, it could be the end of a child that nobody is known to have asked, and that would be an end by itself.
     fn close_stdin_once_it_is_heard(&mut self) {
-        if self.hold.as_ref().is_none_or(|hold| !hold.has_asked()) {
-            return;
+        let is_heard = self.hold.as_ref().is_some_and(|hold| hold.has_asked());
+        if is_heard {
+            if let Some(request) = self.close_stdin().filter(|request| !request.is_last) {
+                self.give_time(request, None);
+            }
         }
-        if let Some(request) = self.close_stdin().filter(|request| !request.is_last) {
-            self.give_time(request, None);
+        let is_awaited = matches!(self.rung, Rung::Asked | Rung::Killed) || self.closes_stdin.is_some();
+        if self.input_is_left && (is_heard || !is_awaited) {
+            self.common.close_left_stdin();
         }
     }
 
-    pub(super) fn is_about_to_close_stdin(&self) -> bool {
-        self.closes_stdin.is_some()
+    /// Nobody writes to the child's stdin any more.
+    pub(super) fn end_input(&mut self) {
+        self.input_is_left = true;
+        self.close_stdin_once_it_is_heard();
     }
 
     /// Ends the child's input, if that is what was asked by.
@@ -613,6 +625,8 @@ impl Case {
         // counted it.
         drop(hold);
         let outcome = self.outcome(Instant::now());
+        self.close_stdin();
+        self.common.close_left_stdin();
         self.intakes.stdin.close();
         self.tell_parts();
         if let Some(mut spans) = self.spans.take() {

@@ -157,9 +157,11 @@ impl Supervisor {
         }
     }
 
-    fn end_input(&self, common: &Common) {
-        // A stop that is about to close it has its reasons to do so a moment later.
-        if self.cases.get(&common.entry.key()).is_none_or(|case| !case.is_about_to_close_stdin()) {
+    fn end_input(&mut self, common: &Common) {
+        let key = common.entry.key();
+        if self.cases.contains_key(&key) {
+            self.with(key, Case::end_input);
+        } else {
             common.close_stdin();
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::mail::Wish;
 use super::*;
 use crate::contain::{Containment, GraceKeptBy, Hold, LeaderEnd, Remaining};
-use crate::input::Feeder;
+use crate::input::{ChildStdin, Feeder};
 use crate::minder::{About, Minder, Registry, RunEntry};
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
 use crate::output::{Intake, Overflow};
@@ -20,6 +20,8 @@ use crate::state::{Move, State};
 struct Puppet {
     panics_when_asked: bool,
     ends_when_killed: bool,
+    /// Never hears that everybody is to be asked.
+    is_deaf: bool,
     /// What it says of the leader's end.
     by_itself: Option<bool>,
     /// Has an output that is open as long as this is.
@@ -44,6 +46,10 @@ impl Hold for Puppet {
             std::panic::resume_unwind(Box::new("a fault"));
         }
         GraceKeptBy::Supervisor
+    }
+
+    fn has_asked(&self) -> bool {
+        !self.is_deaf
     }
 
     fn kill(&mut self) {
@@ -84,6 +90,20 @@ fn open_for(
     grace: Duration,
     before_the_supervisor_knows: impl FnOnce(&RunEntry),
 ) -> (Door, Arc<Common>) {
+    let (door, common, case) = case_of(registry, mailbox, puppet, StopPlan::default(), grace);
+    before_the_supervisor_knows(&common.entry);
+    mailbox.send(Message::Watch(Box::new(case)));
+    common.entry.repeat_asking();
+    (door, common)
+}
+
+fn case_of(
+    registry: &Arc<Registry>,
+    mailbox: &Arc<Mailbox>,
+    puppet: &Puppet,
+    stop_plan: StopPlan,
+    grace: Duration,
+) -> (Door, Arc<Common>, Case) {
     let about =
         About { description: "a puppet".into(), metadata: Box::new([]), created_at: Location::caller() };
     let common = Arc::new(Common::new(RunEntry::new(Arc::clone(registry), about)));
@@ -106,7 +126,7 @@ fn open_for(
         containment: Containment::Group,
         hold: Box::new(puppet.clone()),
         limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
-        stop_plan: StopPlan::default(),
+        stop_plan,
         intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
         token: None,
         terminal: None,
@@ -114,10 +134,7 @@ fn open_for(
         spans: None,
     });
     common.begin(4711, case.parts());
-    before_the_supervisor_knows(&common.entry);
-    mailbox.send(Message::Watch(Box::new(case)));
-    common.entry.repeat_asking();
-    (door, common)
+    (door, common, case)
 }
 
 /// The supervisor keeps every bound by itself, so this ends.
@@ -247,4 +264,51 @@ fn a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_k
     let (_, events) = open(&mailbox, &late, Duration::ZERO);
     assert!(matches!(outcome(events).left, Left::Unknown(_)));
     assert!(late.killed.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_stdin_that_nobody_has_is_closed_when_the_stop_is_heard_and_before_anybody_hears_of_the_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for plan in [StopPlan::default(), StopPlan::begin(Ask::CloseStdin)] {
+        let mailbox = own_supervisor();
+        let puppet = Puppet { is_deaf: true, ..Puppet::default() };
+        let long = Duration::from_secs(600);
+        let (door, common, case) = case_of(&Arc::default(), &mailbox, &puppet, plan, long);
+        let (end, _child_end) = {
+            let _runtime = runtime.enter();
+            sys::child_reads_async().expect("a pipe")
+        };
+        let stdin = ChildStdin::new(&common, end);
+        mailbox.send(Message::Watch(Box::new(case)));
+        door.stop(Wish::Cancel);
+        stdin.leave_to(&door);
+        door.stop(Wish::Cancel);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !puppet.killed.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "nobody killed it");
+            thread::yield_now();
+        }
+        // The supervisor has read what came before that.
+        assert!(common.has_stdin(), "it could be the end of a child that nobody has asked");
+        assert_eq!(outcome(Arc::clone(&common)).ended, Ended::Stopped(Reason::Cancelled));
+        assert!(!common.has_stdin(), "it outlives the run");
+        mailbox.close();
+    }
+}
+
+#[test]
+fn a_kill_that_came_late_because_the_owner_was_stopped_has_its_whole_time_to_be_obeyed() {
+    let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
+    let plan = StopPlan::default();
+    let puppet = Puppet::default();
+    let (_, common, mut case) = case_of(&Arc::default(), &mailbox, &puppet, plan, Duration::ZERO);
+    case.begin();
+    case.wish(Wish::Cancel);
+    // As long as a kill is waited for, and longer, nobody serves it.
+    thread::sleep(Duration::from_millis(2100));
+    let woken = Instant::now();
+    case.serve_deadline(woken, &mut Room::new());
+    assert!(puppet.killed.load(Ordering::SeqCst));
+    assert!(case.next_deadline().is_some_and(|due| due > woken), "it is taken for a survivor at once");
+    drop((case, common));
 }

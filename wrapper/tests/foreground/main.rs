@@ -68,7 +68,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     };
     let both: &[Containment] = &[Containment::Nanny, Containment::Group];
     let nanny = &both[..1];
-    let rows: [(&str, &str, &[Containment], Act); 14] = [
+    let rows: [(&str, &str, &[Containment], Act); 15] = [
         ("itself", "a_child_that_ends_by_itself_gives_the_terminal_back", both, after_an_end),
         ("cancel", "a_cancel_gives_the_terminal_back", both, after_an_end),
         ("timeout", "a_timeout_gives_the_terminal_back", both, after_an_end),
@@ -88,6 +88,11 @@ fn trials() -> Vec<libtest_mimic::Trial> {
             expect(stage.line()?, ITS_OWN)
         }),
         ("second", "while_one_child_is_in_the_foreground_another_is_refused", both, refusal),
+        ("several", "of_starts_in_the_foreground_at_once_one_has_the_terminal", both, |stage| {
+            expect(stage.line()?, ITS_OWN)?;
+            expect(stage.line()?, "started: 1")?;
+            expect(stage.line()?, ITS_OWN)
+        }),
         ("converted", "a_command_that_was_made_elsewhere_is_refused", both, refusal),
         ("read", "a_child_in_the_foreground_can_read_from_the_terminal", both, read),
         ("interrupt", "ctrl_c_reaches_the_child_and_not_the_owner", both, interrupt),

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use childminder::{Command, Containment, Ended, Event, Output, Reason, Run, StartError};
@@ -60,7 +61,7 @@ async fn play_scene(scene: &str, containment: Containment) -> Result<(), Failure
         }
         "timeout" => {
             let mut command = perl(&after("sleep 600"), containment);
-            command.timeout(Duration::from_secs(1));
+            command.timeout(Duration::from_secs(5));
             let mut run = start(command)?;
             say_and_check(&mut run, Ended::Stopped(Reason::TimedOut)).await?;
         }
@@ -115,6 +116,28 @@ async fn play_scene(scene: &str, containment: Containment) -> Result<(), Failure
             drop(_run);
             until_it_is_ours()?;
         }
+        "several" => {
+            const AT_ONCE: usize = 8;
+            let gate = Barrier::new(AT_ONCE);
+            let runtime = tokio::runtime::Handle::current();
+            let start_one = || {
+                let _runtime = runtime.enter();
+                let command = perl("sleep 600", containment);
+                gate.wait();
+                start(command)
+            };
+            let starts: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(start_one)).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            let (started, refused): (Vec<_>, Vec<_>) = starts.into_iter().partition(Result::is_ok);
+            for one in refused {
+                refusal(one)?;
+            }
+            println!("started: {}", started.len());
+            drop(started);
+            until_it_is_ours()?;
+        }
         "converted" => {
             let mut command = Command::from(std::process::Command::new("true"));
             command.foreground().require(containment);
@@ -147,7 +170,9 @@ async fn play_scene(scene: &str, containment: Containment) -> Result<(), Failure
             println!("exit {}", outcome.exit.and_then(|exit| exit.code()).ok_or("it exits")?);
         }
         "killed" => {
-            let _run = ready(perl(&after("fork(); sleep 600"), containment)).await?;
+            // Deaf to what the kernel sends to the foreground when the leader of its session ends.
+            let script = format!("$SIG{{HUP}} = 'IGNORE'; {SPOILS} fork(); sleep 600");
+            let _run = ready(perl(&script, containment)).await?;
             std::future::pending::<()>().await;
         }
         other => return Err(format!("no such scene: {other}").into()),

@@ -94,7 +94,7 @@ async fn each_signal_of_a_plan_comes_once_and_to_everybody() {
     for (signal, _) in &signals[1..] {
         plan = plan.then_after(Duration::from_millis(300), Ask::Signal(*signal));
     }
-    let mut run = start(perl(HEARS).stop_plan(plan).grace(Duration::from_millis(300)));
+    let mut run = start(perl(HEARS).stop_plan(plan).grace(LONG_GRACE));
     let tree = pids(&mut run, 2).await;
     run.cancel();
     let mut heard = lines(&mut run, 2 * signals.len()).await;
@@ -103,8 +103,8 @@ async fn each_signal_of_a_plan_comes_once_and_to_everybody() {
     let mut wanted: Vec<_> = signals.iter().flat_map(|(_, name)| [*name, *name]).collect();
     wanted.sort_unstable();
     assert_eq!(heard, wanted);
-    let outcome = within(run.wait()).await;
-    assert_eq!(outcome.stop.map(|stop| stop.rung), Some(StopRung::Killed));
+    let (outcome, stop) = cancelled(&mut run).await;
+    assert_eq!(stop.rung, StopRung::Killed);
     if let Some(signalled) = outcome.signalled {
         assert_eq!((signalled.asked.count, signalled.not_asked), (2, 0), "each is counted once");
     }
@@ -113,7 +113,8 @@ async fn each_signal_of_a_plan_comes_once_and_to_everybody() {
 
 #[tokio::test]
 async fn whoever_is_left_by_a_server_that_ended_with_its_input_is_asked_by_the_next_request() {
-    let plan = StopPlan::begin(Ask::CloseStdin).then_after(SHORT, TERM);
+    // Long enough for the server to end by its input.
+    let plan = StopPlan::begin(Ask::CloseStdin).then_after(20 * SHORT, TERM);
     let helper = "trap 'exit 0' TERM; echo $$; while :; do sleep 0.01; done";
     let script = format!("sh -c \"$HELPER\" </dev/null & {SERVER}");
     let mut command = sh(&script);
@@ -143,13 +144,15 @@ async fn a_stdin_that_is_not_ours_to_close_costs_no_time() {
 
 #[tokio::test]
 async fn an_input_that_ended_long_ago_had_its_time() {
-    let plan = StopPlan::begin(Ask::CloseStdin).then_after(SHORT, TERM);
+    let time = 20 * SHORT;
+    let plan = StopPlan::begin(Ask::CloseStdin).then_after(time, TERM);
     let script = "read -r line; echo $$; cat; echo over; exec sleep 100";
     let mut run = start(sh(script).stdin(Input::Bytes("a line\n".into())).stop_plan(plan).grace(LONG_GRACE));
     lines(&mut run, 2).await;
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(time).await;
     let (_, stop) = cancelled(&mut run).await;
     assert_eq!(stop.rung, StopRung::Asked(TERM));
+    assert!(stop.took < time, "it was given that time once more: {stop:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -20,11 +22,39 @@ pub(crate) struct Terminal {
     modes: Termios,
     /// The child's group, as soon as there is one.
     child: Option<Pid>,
+    /// `None` once it is given back.
+    loan: Option<Loan>,
+}
+
+/// The right to lend the terminal, which one start has at a time: of two at once each would find it with the owner, and the
+/// second would take it from the child of the first.
+#[derive(Debug)]
+struct Loan;
+
+/// The process that has lent its terminal, 0 for none. By number, because a fork has the note and not the loan.
+static LENT_BY: AtomicU32 = AtomicU32::new(0);
+
+impl Loan {
+    fn take() -> Option<Self> {
+        let us = process::id();
+        let lend = |by| (by != us).then_some(us);
+        LENT_BY.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lend).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let _ = LENT_BY.compare_exchange(process::id(), 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
 }
 
 impl Terminal {
     /// Notes what there is to give back. The child takes the terminal by itself, before it executes its program.
     pub(crate) fn note() -> Result<Self, NotStarted> {
+        let Some(loan) = Loan::take() else {
+            let error = io::Error::other("another run has it");
+            return Err(failed("hand the terminal over")(error));
+        };
         let opened = open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
         let opened = opened.map_err(io::Error::from).and_then(out_of_the_way);
         let terminal = opened.map_err(failed("open the owner's terminal"))?;
@@ -40,7 +70,7 @@ impl Terminal {
         }
         let modes = tcgetattr(&terminal);
         let modes = modes.map_err(|error| failed("note the terminal's modes")(error.into()))?;
-        Ok(Self { terminal, owner, modes, child: None })
+        Ok(Self { terminal, owner, modes, child: None, loan: Some(loan) })
     }
 
     /// The child leads its own group.
@@ -73,6 +103,8 @@ impl Drop for Terminal {
             if self.is_to_be_given_back() {
                 // In this order: somebody may read from it as soon as it is his. There may be no terminal any more.
                 let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.modes);
+                // Whoever sees that the terminal is the owner's may lend it again.
+                self.loan = None;
                 let _ = tcsetpgrp(&self.terminal, self.owner);
             }
         });
