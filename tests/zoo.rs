@@ -3,6 +3,7 @@
 //!
 //! It has a `main` of its own because it is the host of its subjects.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -244,6 +245,7 @@ impl Benches {
 
     fn catch(&self, animal: &'static Animal, index: usize) -> Result<(), Failed> {
         let mut told = String::new();
+        let mut accusers = BTreeSet::new();
         for attempt in 0..ATTEMPTS {
             let offset = index + attempt as usize;
             let entry = self.attempt(attempt, |bench| bench.look_at(animal, offset, &self.control))?;
@@ -251,10 +253,13 @@ impl Benches {
                 return Ok(());
             }
             told = format!("{entry:#?}");
-            // A rule that accuses whom it should not is at fault however seldom it does.
-            if entry.is_caught() {
+            // What was said once and not again of a wrapper that does so much wrong is printed, and looked into by hand: the survey, which is
+            // no gate, tells each. Of the wrapper without a flaw once is too often.
+            let again = entry.strays().filter(|stray| !accusers.insert(stray.rule)).count();
+            if again > 0 || entry.is_caught() && accusers.is_empty() {
                 break;
             }
+            eprintln!("{}: looked at again, because of {told}", animal.name);
         }
         Err(told.into())
     }
