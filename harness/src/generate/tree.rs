@@ -64,7 +64,7 @@ impl Tree {
     /// Takes out what contradicts something else, or is more than all nodes together may have.
     fn settle(&mut self, parts: &Parts) {
         let runs = parts.ending.runs(self.nodes.len());
-        let mut left = Budget::of_one_in(runs.into());
+        let mut left = Budget::of_one_in(runs.into(), self.nodes.len());
         for index in 0..self.nodes.len() {
             let is_leaf = self.children(index).next().is_none();
             let has_other_vfork = (0..index).any(|other| {
@@ -162,10 +162,11 @@ struct Budget {
 }
 
 impl Budget {
-    /// Of one of so many runs.
-    fn of_one_in(runs: u64) -> Self {
+    /// Of one of so many runs, of a tree of so many nodes. Each node is a process of its own: four runs of the largest tree have as
+    /// many as a scenario may, and nothing is left then.
+    fn of_one_in(runs: u64, nodes: usize) -> Self {
         Self {
-            processes: MOST_PROCESSES / runs,
+            processes: (MOST_PROCESSES / runs).saturating_sub(nodes as u64),
             bytes: MOST_BYTES / runs,
             memory: MOST_MEMORY / runs,
             descriptors: MOST_DESCRIPTORS / runs,
@@ -272,8 +273,6 @@ impl Node {
 
     /// Takes out what is more than is left for it.
     fn keep_to(&mut self, left: &mut Budget) {
-        // Each node has one: four runs of the largest tree have as many as a scenario may, and nothing is left then.
-        left.processes = left.processes.saturating_sub(1);
         if matches!(self.place, Place::Shell(_)) && !take(&mut left.processes, 2) {
             self.place = Place::SameGroup;
         }
