@@ -95,13 +95,14 @@ fn main() -> ExitCode {
         Trial::test(format!("{rule}_is_kept_by_{subject}"), move || is_kept(rule, subject))
     });
     type Test = fn() -> Result<(), Failed>;
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("a_case_that_asks_for_no_call_has_no_filter", no_filter_unless_asked),
         ("a_held_exec_comes_before_the_childs_first_word", an_exec_is_held),
         ("what_a_command_does_before_it_is_itself_is_not_counted", a_command_is_counted_from_its_exec),
         ("a_call_that_is_held_in_vain_is_let_go_and_the_case_ends_in_time", held_in_vain),
         ("the_ledger_works_on_every_tier_that_this_machine_has", every_tier),
         ("a_pid_is_given_away_only_in_a_pid_namespace", only_in_a_namespace),
+        ("a_stranger_is_not_taken_for_who_had_its_pid", a_stranger_is_told_apart),
     ];
     let others = tests.into_iter().map(|(name, test)| Trial::test(name, test));
     let trials = broken.into_iter().chain(kept).chain(others).collect();
@@ -342,6 +343,26 @@ fn only_in_a_namespace() -> Result<(), Failed> {
         let verdict = rule.judge(&Facts::of(&trace));
         assert!(matches!(&verdict, Verdict::NotRun(why) if why.contains("pid namespace")), "{verdict:?}");
     }
+    Ok(())
+}
+
+/// However soon after the start of the child it has the child's pid: in the same tick of the kernel's clock they were one.
+fn a_stranger_is_told_apart() -> Result<(), Failed> {
+    let rule: &Rule = rules::find("K2").ok_or("no such rule")?;
+    let held = |scenario: &Scenario| scenario.name == "kill-held-until-the-pid-is-given-away";
+    let scenario = rule.directed().into_iter().find(held).ok_or("no such scenario")?;
+    let in_vain = |what: &What| matches!(what, What::LetGo { in_vain: true, .. });
+    let mut hits = 0;
+    for trace in traces("kills-the-reaped", vec![scenario; 16], None)? {
+        match rule.judge(&Facts::of(&trace)) {
+            Verdict::Broken(_) => hits += 1,
+            // The machine was too slow for it.
+            Verdict::Vacuous(_) => {}
+            _ if trace.moments.iter().any(|moment| in_vain(&moment.what)) => {}
+            verdict => return Err(format!("{verdict:?}: {:#?}", trace.moments).into()),
+        }
+    }
+    assert!(hits > 0);
     Ok(())
 }
 

@@ -243,6 +243,11 @@ pub fn has_pending_signal(pid: i32) -> bool {
         .any(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
 }
 
+/// Whether whoever is started from now on has another start than this one, in clock ticks.
+pub fn is_of_an_earlier_tick(start_ticks: u64) -> bool {
+    age_us(start_ticks) >= 1_000_000 / rustix::param::clock_ticks_per_second()
+}
+
 /// How long ago a process started, in microseconds, from its start in clock ticks.
 pub fn age_us(start_ticks: u64) -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

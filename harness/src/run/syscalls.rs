@@ -366,27 +366,28 @@ impl Runner<'_> {
 
     // ---- The stranger ----
 
-    /// The pid that the stranger is to get: that of a dead node.
-    fn wanted_pid(&self) -> Option<i32> {
+    /// Whose pid the stranger is to get: that of a dead node.
+    fn to_be_replaced(&self) -> Option<&Hello> {
         let name = self.case.scenario.stranger_with_pid_of.as_ref()?;
         let newest = self.runs.last()?.number;
         let node = self.nodes.iter().find(|node| node.hello.run == newest && node.hello.node == *name)?;
-        (node.gone && self.stranger == Stranger::Awaited).then_some(node.hello.pid)
+        (node.gone && self.stranger == Stranger::Awaited).then_some(&node.hello)
     }
 
     fn awaits_free_pid(&self) -> bool {
-        self.wanted_pid().is_some()
+        self.to_be_replaced().is_some()
     }
 
     /// Starts the stranger once the pid is free; gives up after a cap.
     pub(super) fn start_stranger(&mut self) -> Result<(), Stop> {
-        let Some(pid) = self.wanted_pid() else { return Ok(()) };
+        let Some(&Hello { pid, start_ticks, .. }) = self.to_be_replaced() else { return Ok(()) };
         let since = *self.stranger_since.get_or_insert_with(Instant::now);
         if since.elapsed() > STRANGER_CAP {
             self.stranger = Stranger::GivenUp;
             return Ok(());
         }
-        if scan::stat(pid).is_some() {
+        // Two with the same pid that were started in the same tick of the kernel's clock could not be told apart.
+        if scan::stat(pid).is_some() || !scan::is_of_an_earlier_tick(start_ticks) {
             return Ok(());
         }
         let play = self.bystander_play();
