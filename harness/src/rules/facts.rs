@@ -17,8 +17,8 @@ pub const LEAST_SLACK_US: u64 = 250_000;
 /// Lateness that a crowd explains, for each percent of it: half a second where twice as many want a processor as there are
 /// would be too little for what was seen.
 const CROWD_US_A_PERCENT: u64 = 4_000;
-/// How long everybody's turns together may last, for each percent of a crowd: ten milliseconds a head.
-const TURN_US_A_PERCENT: u64 = 100;
+/// How long somebody's turn at a processor may last.
+const TURN_US: u64 = 10_000;
 /// How much too early a wrapper may seem to be: the tick of a coarse clock at 100 Hz.
 pub const TICK_US: u64 = 10_000;
 /// With which code a fake exits when its time to live is over.
@@ -422,8 +422,7 @@ impl<'a> Facts<'a> {
     /// as there are, and for whole turns of them where more do.
     pub fn starved_us(&self) -> u64 {
         let noise = &self.trace.noise;
-        let turns_us =
-            noise.crowd_percent.saturating_sub(100).div_ceil(100).saturating_mul(100 * TURN_US_A_PERCENT);
+        let turns_us = noise.crowd_percent.saturating_sub(100).div_ceil(100).saturating_mul(TURN_US);
         noise.max_us.saturating_mul(4).max(turns_us)
     }
 

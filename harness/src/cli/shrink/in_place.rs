@@ -70,9 +70,11 @@ impl<'a> InPlace<'a> {
         // Where the last steps were taken back the file itself may expect all of it again.
         let is_needed = self.not_written.is_some() || self.knows_less(&self.kept);
         if let Some(as_given) = self.as_given.take_if(|_| !is_needed) {
-            let trace = fs::remove_file(as_given.with_extension("trace.json"));
-            let trace =
-                trace.or_else(|error| (error.kind() == io::ErrorKind::NotFound).then_some(()).ok_or(error));
+            let trace = match fs::remove_file(as_given.with_extension("trace.json")) {
+                // The file had none.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
             self.not_written = fs::remove_file(&as_given).and(trace).err();
         }
         let failed = self.not_written.map(|error| not_writable(self.named, &error));
