@@ -26,6 +26,7 @@ pub mod nr {
     pub const SETPGID: usize = 154;
     pub const SETSID: usize = 157;
     pub const GETPID: usize = 172;
+    pub const GETPPID: usize = 173;
     pub const MADVISE: usize = 233;
     pub const PRCTL: usize = 167;
     pub const GETEUID: usize = 175;

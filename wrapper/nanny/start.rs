@@ -5,7 +5,7 @@ use core::hint::black_box;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use crate::sys::{self, EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, Errno, Fd};
+use crate::sys::{self, EACCES, ENAMETOOLONG, ENOENT, ENOTDIR, ESRCH, Errno, Fd};
 use crate::wire::Step;
 
 /// What to start, and how it went.
@@ -20,6 +20,7 @@ pub struct Start {
     pub cgroup: Fd,
     /// What the child takes the foreground of. Negative for nothing.
     pub terminal: Fd,
+    nanny: c_int,
     failed: Option<(Step, Errno)>,
 }
 
@@ -36,7 +37,8 @@ impl Start {
         environment: *const *const c_char,
         [stdin, cgroup, terminal]: [Fd; 3],
     ) -> Self {
-        Self { directory, program, arguments, environment, stdin, cgroup, terminal, failed: None }
+        let nanny = sys::own_number();
+        Self { directory, program, arguments, environment, stdin, cgroup, terminal, nanny, failed: None }
     }
 
     /// Starts the child. A child that could not execute its program is reaped.
@@ -96,6 +98,11 @@ fn prepare(start: &Start) -> Result<(), (Step, Errno)> {
     if start.terminal >= 0 {
         // Before its signals are let in, and before its program can ask whose the terminal is.
         sys::take_terminal(start.terminal).map_err(at(Step::Terminal))?;
+        // In no session of the nanny's, by which the owner would find it without her.
+        sys::die_with_parent().map_err(at(Step::Tie))?;
+        if sys::parents_number() != start.nanny {
+            return Err((Step::Tie, ESRCH));
+        }
     }
     sys::duplicate_to(start.stdin, STDIN).map_err(at(Step::Stdin))?;
     // SAFETY: the pointers are those that the kernel gave to the nanny.

@@ -144,6 +144,11 @@ pub fn own_number() -> c_int {
     call1(nr::GETPID, 0).map_or(0, |number| number as c_int)
 }
 
+/// The number of this process's parent, in this process's own namespace.
+pub fn parents_number() -> c_int {
+    call1(nr::GETPPID, 0).map_or(0, |number| number as c_int)
+}
+
 /// The effective user and group, which always exist.
 pub fn own_ids() -> [u32; 2] {
     [nr::GETEUID, nr::GETEGID].map(|number| call1(number, 0).map_or(0, |id| id as u32))

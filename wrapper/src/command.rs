@@ -317,7 +317,8 @@ impl Command {
     /// The owner must be in the foreground of its terminal itself, so there is one such run at a time; without a terminal, or in
     /// the background, a start is [`StartError::Terminal`]. So it is for a command that was converted from another builder.
     /// The child is in the owner's session, which only [`Nanny`](Containment::Nanny) and [`Group`](Containment::Group) hold:
-    /// when the nanny itself is killed, whoever has left the child's group is not found.
+    /// when the nanny itself is killed, whoever has left the child's group is not found. The child has the kernel kill it when
+    /// the nanny dies (`PR_SET_PDEATHSIG`), unless its program is executed with other rights, as `sudo` is.
     ///
     /// While the run goes on, the owner is in the background. If any of its threads reads from the terminal then, changes its
     /// modes, or writes to it when it is set to `tostop`, the kernel stops the whole owner, and with it whatever would end the

@@ -68,7 +68,13 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     };
     let both: &[Containment] = &[Containment::Nanny, Containment::Group];
     let nanny = &both[..1];
-    let rows: [(&str, &str, &[Containment], Act); 15] = [
+    let lost: Act = |stage| {
+        expect(stage.line()?, ITS_OWN)?;
+        expect(stage.line()?, "refused: spawn")?;
+        expect(stage.line()?, ITS_OWN)?;
+        stage.until_nobody_is_left()
+    };
+    let rows: [(&str, &str, &[Containment], Act); 16] = [
         ("itself", "a_child_that_ends_by_itself_gives_the_terminal_back", both, after_an_end),
         ("cancel", "a_cancel_gives_the_terminal_back", both, after_an_end),
         ("timeout", "a_timeout_gives_the_terminal_back", both, after_an_end),
@@ -87,6 +93,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
             expect(stage.line()?, "refused: spawn")?;
             expect(stage.line()?, ITS_OWN)
         }),
+        ("lost", "a_nanny_that_is_killed_in_the_start_leaves_nobody_at_the_terminal", nanny, lost),
         ("second", "while_one_child_is_in_the_foreground_another_is_refused", both, refusal),
         ("several", "of_starts_in_the_foreground_at_once_one_has_the_terminal", both, |stage| {
             expect(stage.line()?, ITS_OWN)?;

@@ -1,8 +1,10 @@
 //! The owners: each says how its terminal is, has a child in the foreground, and says how the terminal is then.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,17 @@ const SPOILS: &str = r#"
     my $whose = tcgetpgrp(fileno $t) == getpgrp() ? "foreground" : "background";
     system("stty raw -echo </dev/tty") == 0 or die "no stty";
     print "$whose raw\n";
+"#;
+
+/// Takes a lease of a file, and says so; says when somebody else wants the file; keeps it all the same.
+const HOLDS_LEASE: &str = r#"
+    use Fcntl; $| = 1;
+    $SIG{IO} = sub { print "asked\n" };
+    open my $file, "<", $ARGV[0] or die "no file: $!";
+    fcntl($file, 1024, F_WRLCK) or die "no lease: $!";
+    print "leased\n";
+    # Until our owner closes it.
+    while (1) { my $read = sysread(STDIN, my $bytes, 1); last if defined $read && $read == 0 }
 "#;
 
 pub(crate) fn play(arguments: &[String]) -> ExitCode {
@@ -105,6 +118,34 @@ async fn play_scene(scene: &str, containment: Containment) -> Result<(), Failure
             let mut command = Command::new("/nowhere/at/all");
             command.foreground().require(containment);
             println!("refused: {}", refusal(start(command))?);
+        }
+        "lost" => {
+            // Whoever executes a file of which somebody has a lease waits until it is given back.
+            let program = std::env::temp_dir().join(format!("childminder-leased-{}", std::process::id()));
+            std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n")?;
+            std::fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+            let mut holder = std::process::Command::new("perl");
+            holder.args(["-e", HOLDS_LEASE]).arg(&program).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut holder = holder.spawn()?;
+            let mut said = BufReader::new(holder.stdout.take().ok_or("it is piped")?).lines();
+            said.next().ok_or("it says that it has the lease")??;
+            let mut command = Command::new(&program);
+            command.foreground().require(containment).stderr(Output::Inherited);
+            let runtime = tokio::runtime::Handle::current();
+            let started = std::thread::scope(|scope| {
+                let starting = scope.spawn(|| {
+                    let _runtime = runtime.enter();
+                    start(command)
+                });
+                let killed = said.next().map(|_| kill_the_nanny());
+                starting.join().map(|started| (started, killed))
+            });
+            std::fs::remove_file(&program)?;
+            let (started, killed) = started.map_err(|_| "the start panicked")?;
+            killed.ok_or("somebody asked for the lease")??;
+            println!("refused: {}", refusal(started)?);
+            holder.kill()?;
+            holder.wait()?;
         }
         "none" => {
             println!("refused: {}", refusal(start(perl("", containment)))?);
@@ -227,6 +268,18 @@ fn refusal(started: Result<Run, StartError>) -> Result<&'static str, Failure> {
         Err(error) => Err(error.into()),
         Ok(run) => Err(format!("it was started: {run:?}").into()),
     }
+}
+
+/// Kills whichever of our children that is.
+fn kill_the_nanny() -> Result<(), Failure> {
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        for pid in std::fs::read_to_string(thread?.path().join("children"))?.split_whitespace() {
+            if std::fs::read_to_string(format!("/proc/{pid}/comm"))? == "nanny\n" {
+                return Ok(kill(Pid::from_raw(pid.parse()?), Signal::SIGKILL)?);
+            }
+        }
+    }
+    Err("there is no nanny".into())
 }
 
 fn parent_of(pid: u32) -> Result<Pid, Failure> {

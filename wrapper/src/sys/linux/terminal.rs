@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{Pid, getpgrp, test_kill_process_group};
+use rustix::process::{Pid, PidfdFlags, getpgrp, pidfd_open, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
 use super::birth::{NotStarted, failed, out_of_the_way};
@@ -83,10 +84,21 @@ impl Terminal {
     fn is_to_be_given_back(&self) -> bool {
         match tcgetpgrp(&self.terminal) {
             Ok(group) if group == self.owner || Some(group) == self.child => true,
-            Ok(group) => test_kill_process_group(group) == Err(Errno::SRCH),
+            Ok(group) if test_kill_process_group(group) == Err(Errno::SRCH) => true,
+            // A child that took it, and whose start failed all the same, is dead or dying, and counts until it is reaped.
+            Ok(leader) => self.child.is_none() && ends_soon(leader),
             // The terminal is gone, or this is no session of ours any more.
             Err(_) => false,
         }
+    }
+}
+
+/// Whether a process that is somebody else's child has ended, or does so within a bound.
+fn ends_soon(pid: Pid) -> bool {
+    const BOUND: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&BOUND)) == Ok(1),
+        Err(error) => error == Errno::SRCH,
     }
 }
 
