@@ -14,7 +14,7 @@ use super::directed::{
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
-use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
+use super::witness::{Sighting, finding, is_dead, missed, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued, failed_start};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -387,10 +387,8 @@ impl Scene<'_, '_> {
             _ => tally.tested = true,
         }
         if survivors.is_empty() {
-            if !look.complete {
-                tally.unknown.get_or_insert_with(|| {
-                    "the look did not see everyone, so nobody seen proves nothing".to_owned()
-                });
+            if let Some(why) = missed(self.facts, look) {
+                tally.unknown.get_or_insert(why);
             }
         } else if let Some(doubt) = &self.doubt {
             tally.unknown.get_or_insert_with(|| format!("{} was left, but {doubt}", name(survivors[0])));
@@ -901,7 +899,9 @@ fn directed_s11() -> Vec<Scenario> {
 mod tests {
     use fake_cli::control::Report;
 
-    use super::super::by_hand::{ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
+    use super::super::by_hand::{
+        self, ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps,
+    };
     use super::*;
     use crate::syscalls::CallKind;
     use crate::trace::{Caller, Outcome, Reason, SystemCall, What};
@@ -962,6 +962,32 @@ mod tests {
         assert_verdict(&incomplete, judge_s1, Unknown, "did not see everyone");
         assert_verdict(&leaky_cancel().with(|trace| trace.looks.clear()), judge_s1, Unknown, "nobody looked");
         assert_verdict(&leaky_cancel().our_fault(), judge_s1, Unknown, "harness could not");
+    }
+
+    #[test]
+    fn s1_is_unknown_when_somebody_was_swept_whom_an_empty_look_had_missed() {
+        let empty = |hand: Hand| {
+            let gone = hand.gone(12, "root").gone(12, "child").ended(15, because(Reason::Cancelled));
+            gone.look(Stage::Quiesce, vec![])
+        };
+        let swept = |hand: Hand, seen: Seen| hand.with(|trace| trace.swept.push(seen));
+        let relay =
+            Seen { pid: 900, node: None, comm: "relay".to_owned(), ..leaky_cancel().survivor("child") };
+        let missed = swept(empty(cancelled_pair()), relay.clone());
+        assert_verdict(&missed, judge_s1, Unknown, "\"relay\", which is no node");
+        assert_verdict(&missed, judge_s1, Unknown, "was swept afterwards");
+        // The host, who stands beside it, and those who lead its terminal are no matter of the run.
+        let host = Seen { pid: by_hand::HOST, ..relay.clone() };
+        let bystander = Seen { node: Some((0, "bystander".to_owned())), ..relay.clone() };
+        for ours in [host, bystander] {
+            assert_verdict(&swept(empty(cancelled_pair()), ours), judge_s1, Kept, "");
+        }
+        let terminal = cancelled_pair().with(|trace| trace.scenario.host.terminal = true);
+        assert_verdict(&swept(empty(terminal), relay.clone()), judge_s1, Kept, "");
+        // Whoever was seen may have forked since.
+        let escaped = cancelled_pair().hello_as(3, "away", AWAY).gone(12, "root").gone(12, "child");
+        let escaped = escaped.ended(15, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&swept(escaped, relay), judge_s1, Kept, "");
     }
 
     #[test]
@@ -1157,7 +1183,7 @@ mod tests {
 
     #[test]
     fn who_started_the_root_is_of_the_run_wherever_it_stands() {
-        let hello = fake_cli::control::Hello { ppid: 77, ..super::super::by_hand::hello("root") };
+        let hello = fake_cli::control::Hello { ppid: 77, ..by_hand::hello("root") };
         let ended = case(steps(r#"["hang"]"#))
             .run(0)
             .says(1, "root", Report::Hello(Box::new(hello)))
@@ -1547,7 +1573,7 @@ mod tests {
 
     #[test]
     fn what_a_root_forks_that_nobody_asked_is_charged_to_what_ended_the_run() {
-        let root = super::super::by_hand::hello("root").pid;
+        let root = by_hand::hello("root").pid;
         let hello = fake_cli::control::Hello { ppid: root, ..super::super::by_hand::hello("root-fork.1") };
         let dropped = hanging_pair()
             .drop(10)
@@ -1596,12 +1622,8 @@ mod tests {
             {"start": {"node": "away", "as": "daemon", "script": ["hang"]}}, "hang"]}}, "hang"]"#;
         let adopter = super::super::by_hand::hello("adopter").pid;
         let stopped = |ppid: i32| {
-            let hello = fake_cli::control::Hello {
-                ppid,
-                pgid: AWAY.pgid,
-                sid: AWAY.sid,
-                ..super::super::by_hand::hello("away")
-            };
+            let hello =
+                fake_cli::control::Hello { ppid, pgid: AWAY.pgid, sid: AWAY.sid, ..by_hand::hello("away") };
             let up = case(steps(script)).run(0).hello(1, "root").hello(2, "adopter").says(
                 3,
                 "away",
@@ -1733,7 +1755,7 @@ mod tests {
             .gone(11, "child")
             .ended(12, because(Reason::Cancelled))
             .run(20)
-            .says(21, "root", Report::Hello(Box::new(super::super::by_hand::hello("root"))))
+            .says(21, "root", Report::Hello(Box::new(by_hand::hello("root"))))
             .hello(22, "child")
             .exiting(23, "root", 0)
             .ended(25, because(Reason::Itself))
