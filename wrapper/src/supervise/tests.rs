@@ -216,11 +216,11 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let deadline = Instant::now() + Duration::from_secs(4);
     while !puppet.released.load(Ordering::SeqCst) {
         assert!(Instant::now() < deadline, "it was not reaped");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
     while minder.stats().resources.all() > 0 {
         assert!(Instant::now() < deadline, "it is still on the registry");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
     drop(handle);
     mailbox.close();
@@ -237,7 +237,7 @@ fn what_a_shutdown_wants_of_a_run_that_is_being_started_is_repeated_and_so_is_th
         let deadline = Instant::now() + Duration::from_secs(10);
         while board.board.state() == State::Running {
             assert!(Instant::now() < deadline, "nobody stopped it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         if !is_killed {
             assert!(!puppet.killed.load(Ordering::SeqCst), "it has its grace");
@@ -246,7 +246,7 @@ fn what_a_shutdown_wants_of_a_run_that_is_being_started_is_repeated_and_so_is_th
         // Its end has no descriptor that would wake anybody.
         while !puppet.killed.load(Ordering::SeqCst) {
             assert!(Instant::now() < deadline, "nobody killed it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         let outcome = outcome(common);
         assert_eq!(outcome.ended, Ended::Stopped(Reason::ShutDown));
@@ -313,7 +313,7 @@ fn a_stdin_that_nobody_has_is_closed_when_the_stop_is_heard_and_before_anybody_h
         let deadline = Instant::now() + Duration::from_secs(10);
         while !puppet.killed.load(Ordering::SeqCst) {
             assert!(Instant::now() < deadline, "nobody killed it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         // The supervisor has read what came before that.
         assert!(common.has_stdin(), "it could be the end of a child that nobody has asked");
