@@ -899,9 +899,7 @@ fn directed_s11() -> Vec<Scenario> {
 mod tests {
     use fake_cli::control::Report;
 
-    use super::super::by_hand::{
-        self, ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps,
-    };
+    use super::super::by_hand::{ASIDE, AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
     use crate::syscalls::CallKind;
     use crate::trace::{Caller, Outcome, Reason, SystemCall, What};
@@ -977,7 +975,7 @@ mod tests {
         assert_verdict(&missed, judge_s1, Unknown, "\"relay\", which is no node");
         assert_verdict(&missed, judge_s1, Unknown, "was swept afterwards");
         // The host, who stands beside it, and those who lead its terminal are no matter of the run.
-        let host = Seen { pid: by_hand::HOST, ..relay.clone() };
+        let host = Seen { pid: super::super::by_hand::HOST, ..relay.clone() };
         let bystander = Seen { node: Some((0, "bystander".to_owned())), ..relay.clone() };
         for ours in [host, bystander] {
             assert_verdict(&swept(empty(cancelled_pair()), ours), judge_s1, Kept, "");
@@ -1183,7 +1181,7 @@ mod tests {
 
     #[test]
     fn who_started_the_root_is_of_the_run_wherever_it_stands() {
-        let hello = fake_cli::control::Hello { ppid: 77, ..by_hand::hello("root") };
+        let hello = fake_cli::control::Hello { ppid: 77, ..super::super::by_hand::hello("root") };
         let ended = case(steps(r#"["hang"]"#))
             .run(0)
             .says(1, "root", Report::Hello(Box::new(hello)))
@@ -1573,7 +1571,7 @@ mod tests {
 
     #[test]
     fn what_a_root_forks_that_nobody_asked_is_charged_to_what_ended_the_run() {
-        let root = by_hand::hello("root").pid;
+        let root = super::super::by_hand::hello("root").pid;
         let hello = fake_cli::control::Hello { ppid: root, ..super::super::by_hand::hello("root-fork.1") };
         let dropped = hanging_pair()
             .drop(10)
@@ -1622,8 +1620,12 @@ mod tests {
             {"start": {"node": "away", "as": "daemon", "script": ["hang"]}}, "hang"]}}, "hang"]"#;
         let adopter = super::super::by_hand::hello("adopter").pid;
         let stopped = |ppid: i32| {
-            let hello =
-                fake_cli::control::Hello { ppid, pgid: AWAY.pgid, sid: AWAY.sid, ..by_hand::hello("away") };
+            let hello = fake_cli::control::Hello {
+                ppid,
+                pgid: AWAY.pgid,
+                sid: AWAY.sid,
+                ..super::super::by_hand::hello("away")
+            };
             let up = case(steps(script)).run(0).hello(1, "root").hello(2, "adopter").says(
                 3,
                 "away",
@@ -1755,7 +1757,7 @@ mod tests {
             .gone(11, "child")
             .ended(12, because(Reason::Cancelled))
             .run(20)
-            .says(21, "root", Report::Hello(Box::new(by_hand::hello("root"))))
+            .says(21, "root", Report::Hello(Box::new(super::super::by_hand::hello("root"))))
             .hello(22, "child")
             .exiting(23, "root", 0)
             .ended(25, because(Reason::Itself))
