@@ -249,9 +249,9 @@ fn audit_with_full(
     save: &Path,
 ) -> Result<Option<(Option<i32>, String)>, Failed> {
     // The command itself may lie in one of those places, so it is started from where it is bound to first.
-    const MOUNT: &str = r#"mount --bind "$(dirname "$3")" /mnt && mount -t tmpfs -o size=64k full "$1" || exit 69
+    const MOUNT: &str = r#"mount --bind "$(dirname "$3")" /mnt && mount -t tmpfs -o size=64k full "$1" || exit 77
         cat /dev/zero 2>/dev/null >"$1/filler"
-        for place in $2; do mount --bind "$1" "$place" || exit 69; done
+        for place in $2; do mount --bind "$1" "$place" || exit 77; done
         program=/mnt/$(basename "$3"); shift 3; exec "$program" "$@""#;
     let namespaces = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
     let mut command = Command::new("unshare");
@@ -272,7 +272,9 @@ fn audit_with_full(
         "30s",
         "--save",
     ]);
-    let output = command.arg(save).env("XDG_STATE_HOME", full).stdin(Stdio::null()).output();
+    // Its temporary folders are to be where there is no room.
+    let output =
+        command.arg(save).env("XDG_STATE_HOME", full).env("TMPDIR", "/tmp").stdin(Stdio::null()).output();
     let output = match output {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             eprintln!("not tried: this machine has no unshare");
@@ -282,7 +284,7 @@ fn audit_with_full(
     };
     let told =
         [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    if output.status.code() == Some(69) || told.contains("unshare failed") {
+    if output.status.code() == Some(77) || told.contains("unshare: ") {
         eprintln!("not tried: {}", told.trim());
         return Ok(None);
     }
