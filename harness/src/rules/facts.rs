@@ -437,6 +437,22 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// When the wrapper must be done with a run that is over for its caller. Whoever drops a handle waits for nothing: the grace comes after
+    /// that, and what is left to read after the grace. Nothing where the run is not over, or where these are not known.
+    pub fn done_with_us(&self, run: &Run<'_>) -> Option<u64> {
+        use crate::promises::Keeps;
+        let over_us = run.over_us()?;
+        if !run.was_dropped() {
+            return Some(over_us);
+        }
+        let drain_us = match (self.trace.limits.drain, self.promises().drain) {
+            (Some(drain), _) => micros(drain),
+            (None, Keeps::Not) => 0,
+            (None, _) => return None,
+        };
+        Some(over_us.saturating_add(self.grace_us()?).saturating_add(drain_us))
+    }
+
     /// How long the subject may wait for output that is held open: what is in force, else 1 s.
     pub fn drain_us(&self) -> u64 {
         self.trace.limits.drain.map_or(1_000_000, micros)
@@ -464,6 +480,11 @@ impl<'a> Run<'a> {
     pub fn over_us(&self) -> Option<u64> {
         let dropped = self.stops.iter().find(|stop| stop.verb == Verb::Drop).and_then(|stop| stop.done_us);
         self.ended.map(|(at_us, _)| at_us).or(dropped)
+    }
+
+    /// Whether it was over for its caller because its handle was dropped.
+    pub fn was_dropped(&self) -> bool {
+        self.ended.is_none() && self.stops.iter().any(|stop| stop.verb == Verb::Drop)
     }
 
     /// The first op that ended it, if the run was not over by then.

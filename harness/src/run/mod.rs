@@ -60,11 +60,11 @@ const SETTLE_CAP: Duration = Duration::from_secs(2);
 const SETTLE_CAP_ALONE: Duration = Duration::from_millis(600);
 /// How long the host has to end after it was told to.
 const BYE_CAP: Duration = Duration::from_secs(3);
-/// How long handles have to settle after a run.
+/// How long handles have to settle once the wrapper is done with a run.
 const HANDLES_CAP: Duration = Duration::from_secs(1);
 /// How many files that were left are written down.
 const MOST_FILES_NAMED: usize = 100;
-/// How long threads of the host have to end after a run.
+/// How long threads of the host have to end, likewise.
 const THREADS_CAP: Duration = Duration::from_millis(200);
 /// How long a node lives at most.
 const TTL: Span = Span::from_millis(30_000);
@@ -301,12 +301,15 @@ struct Run {
     inventory: Option<PendingInventory>,
     /// It has ended while others were under way, whose handles cannot be told from what it left: it is counted with the last of them.
     is_counted_later: bool,
+    /// Until when the wrapper may be busy with it, once it is over for its caller.
+    busy_until: Option<Instant>,
     before: HashSet<String>,
 }
 
 struct PendingInventory {
     since: Instant,
-    until: Instant,
+    /// The wrapper is done with every run whose handles are counted.
+    done: Instant,
     next: Instant,
 }
 
