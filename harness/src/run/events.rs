@@ -198,12 +198,11 @@ impl Runner<'_> {
                     self.done(op);
                 }
                 Answer::Called { op, run, calls } => {
-                    let since_us = |ns: u64| ns.saturating_sub(self.began_ns) / 1_000;
                     let made = calls.into_iter().map(|made| Made {
                         caller: made.caller,
                         call: made.call,
-                        called_us: since_us(made.called_ns),
-                        returned_us: since_us(made.returned_ns),
+                        called_us: self.on_the_clock(made.called_ns),
+                        returned_us: self.on_the_clock(made.returned_ns),
                         said: made.said,
                     });
                     let calls = made.collect();

@@ -244,7 +244,8 @@ struct Runner<'a> {
     case: &'a Case,
     place: &'a Place<'a>,
     trace: &'a mut Trace,
-    began: Instant,
+    /// On the clock of the nodes and the host's callers, who give their own times: read from two clocks, times of the case could not be
+    /// compared with theirs.
     began_ns: u64,
     listener: Listener,
     nodes: Vec<Node>,
@@ -315,14 +316,12 @@ struct PendingInventory {
 
 impl<'a> Runner<'a> {
     fn start(case: &'a Case, place: &'a Place<'a>, trace: &'a mut Trace) -> Result<Self, Stop> {
-        // The two clocks are read side by side, so that the nodes' own times are on the case's clock.
-        let (began, began_ns) = (Instant::now(), monotonic_ns());
+        let (now, began_ns) = (Instant::now(), monotonic_ns());
         let listener = Listener::bind(&place.folder.join("c"))?;
         Ok(Self {
             case,
             place,
             trace,
-            began,
             began_ns,
             listener,
             nodes: Vec::new(),
@@ -332,7 +331,7 @@ impl<'a> Runner<'a> {
             runs: Vec::new(),
             happened: HashSet::new(),
             next_op: 0,
-            gate_since: began,
+            gate_since: now,
             open_since: None,
             next_sample: None,
             terminal: None,
@@ -342,7 +341,7 @@ impl<'a> Runner<'a> {
             stranger_since: None,
             host_is_stopped: false,
             tasks: Tasks::default(),
-            deadline: began + HELLO_CAP,
+            deadline: now + HELLO_CAP,
         })
     }
 
