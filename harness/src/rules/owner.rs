@@ -131,7 +131,8 @@ pub(super) fn judge_left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)]) -> Verdi
 /// Whether the host went on until the harness told it to end, which is all that one needs which caught a signal, or killed it.
 fn outlived(facts: &Facts<'_>, stop: Stop) -> bool {
     let killed = Status::Signaled(Signal::Kill.number());
-    stop.verb != Verb::KillHost && facts.host_gone().is_none_or(|(_, status)| status == killed)
+    let went_on = || facts.host_gone().is_none_or(|(_, status)| status == killed);
+    stop.verb != Verb::KillHost && (facts.host_fell_silent() || went_on())
 }
 
 fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
@@ -354,7 +355,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn p1_is_unknown_where_the_machine_may_have_kept_a_helper_from_its_kill() {
         let helped = |max_us| {
             let left = killed_host().look_sees(Stage::HostGone, &["child"]);
@@ -397,6 +397,7 @@ mod tests {
         assert_verdict(&left(kill(Caller::Host), true), judge_p1, Broken, "child");
     }
 
+    #[test]
     fn p1_is_vacuous_when_no_run_was_under_way() {
         let over = hanging_pair()
             .exiting(4, "root", 0)
@@ -462,6 +463,24 @@ mod tests {
         // The harness had to kill it.
         let outlived = signalled(KILLED).look_sees(Stage::HostGone, &["child"]);
         assert_verdict(&outlived, judge_p2, Vacuous, "outlived that");
+    }
+
+    #[test]
+    fn p2_is_vacuous_where_only_bye_ended_the_host() {
+        let caught = || {
+            hanging_pair()
+                .signal_host(10, Signal::Int)
+                .what(4_000, What::GaveUp)
+                .silent()
+                .look_sees(Stage::Quiesce, &["root", "child"])
+                .host_gone(6_010, Status::Exited(0))
+        };
+        let left = caught().look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&left, judge_p2, Vacuous, "outlived that");
+        let cleaned_up = caught().gone(6_011, "root").gone(6_011, "child").look(Stage::HostGone, vec![]);
+        assert_verdict(&cleaned_up, judge_p2, Vacuous, "outlived that");
+        let killed = killed_host().silent().look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&killed, judge_p1, Broken, "child");
     }
 
     #[test]
