@@ -137,7 +137,7 @@ mod linux {
                 if Instant::now() > deadline {
                     return Err(format!("{left:?} are still alive"));
                 }
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }

@@ -73,6 +73,6 @@ fn only_lasting(bare: &BTreeMap<String, String>) -> bool {
 fn until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !is_so() && Instant::now() < deadline {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

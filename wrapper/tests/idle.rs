@@ -47,7 +47,7 @@ async fn the_thread_sleeps_while_children_hang_while_nobody_reads_and_during_a_g
     // A zombie, or reaped by whoever holds it.
     while std::fs::read_to_string(format!("/proc/{leader}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < deadline, "the leader did not end");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 
     // Time is what is measured here. What is still on its way may wake it up a few times more, but not for ever.
@@ -55,12 +55,12 @@ async fn the_thread_sleeps_while_children_hang_while_nobody_reads_and_during_a_g
     loop {
         let before = thread_times();
         std::thread::sleep(Duration::from_millis(500));
-        let (busy, slices) = thread_times();
-        if slices == before.1 {
-            assert_eq!(busy, before.0, "it was busy and never woken up");
+        // In the middle of a wake-up that is counted already, the time it takes is not.
+        let after = thread_times();
+        if after == before {
             break;
         }
-        assert!(Instant::now() < deadline, "it is woken up again and again");
+        assert!(Instant::now() < deadline, "it is woken up, or busy, again and again: {before:?}, {after:?}");
     }
 
     for run in [hanging, flooding, closed, unread, leaderless] {

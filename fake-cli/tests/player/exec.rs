@@ -80,7 +80,7 @@ fn who_starts_a_node_in_its_own_memory_is_blocked_until_that_is_gone() {
     assert_eq!((inside.ppid, inside.pgid), (root, stage.hello("root").pgid));
     assert_eq!(inside.descriptors.iter().map(|descriptor| descriptor.fd).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(stage.hello("below").ppid, inside.pid);
-    assert_eq!(state_and_parent(root).unwrap().0, 'D');
+    eventually("it to be blocked", || state_and_parent(root).unwrap().0 == 'D');
     // Neither the handler of the parent nor anything else of it does anything now.
     stage.signal("root", Kernel::TERM);
     stage.signal("inside", Kernel::TERM);

@@ -14,6 +14,7 @@ use fake_cli::control::{Hello, MOST_MESSAGE_BYTES, Order, Report};
 use fake_cli::playfile::PlayFile;
 use fake_cli::script::{Event, Step};
 use fake_cli::span::Span;
+use nix::libc::SIGPIPE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -231,8 +232,13 @@ impl Stage {
         }
     }
 
-    /// Listens for 5 ms or until something comes.
-    fn listen(&mut self) {
+    /// Takes in all that those who have ended have said.
+    pub(crate) fn listen_to_the_end(&mut self) {
+        while self.listen() {}
+    }
+
+    /// Listens for 5 ms or until something comes, and says whether something came.
+    fn listen(&mut self) -> bool {
         let open = |index: &usize| self.connections[*index].socket.is_some();
         let indices: Vec<usize> = (0..self.connections.len()).filter(open).collect();
         let sockets = indices.iter().filter_map(|index| self.connections[*index].socket.as_ref());
@@ -242,12 +248,14 @@ impl Stage {
         poll(&mut entries, Some(&brief)).unwrap();
         let ready: Vec<bool> = entries.iter().map(|entry| !entry.revents().is_empty()).collect();
         let newcomers = self.listener.is_some() && ready.last() == Some(&true);
+        let somebody = ready.contains(&true);
         for (index, _) in indices.into_iter().zip(ready).filter(|(_, ready)| *ready) {
             self.receive(index);
         }
         if newcomers {
             self.accept();
         }
+        somebody
     }
 
     fn accept(&mut self) {
@@ -282,10 +290,11 @@ impl Stage {
 }
 
 impl Seen {
-    /// A hello without the descriptors that whoever runs the tests passes on to everybody.
+    /// A hello without the descriptors and the ignored signals that whoever runs the tests passes on to everybody.
     fn without_what_is_passed_on(mut self) -> Self {
         if let Self::Report(Report::Hello(hello)) = &mut self {
             hello.descriptors.retain(|descriptor| !is_passed_on(descriptor.fd));
+            hello.ignored = not_passed_on(std::mem::take(&mut hello.ignored));
         }
         self
     }
@@ -324,6 +333,16 @@ fn is_passed_on(fd: i32) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let close_on_exec = 0o2_000_000;
     fd > 2 && flags.is_some_and(|flags| i64::from_str_radix(flags.trim(), 8).unwrap() & close_on_exec == 0)
+}
+
+/// Signals without those that are ignored here, and so in every program that is started from here: as `nohup` has it, or a
+/// shell without job control for what it runs in the background. SIGPIPE is ignored here alone.
+pub(crate) fn not_passed_on(mut signals: Vec<i32>) -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(mask.trim(), 16).unwrap();
+    signals.retain(|signal| *signal == SIGPIPE || ignored & 1 << (signal - 1) == 0);
+    signals
 }
 
 /// What `/proc` says of a process: its state letter and its parent.

@@ -3,7 +3,7 @@
 use fake_cli::control::Report;
 use rustix::process::Signal;
 
-use crate::stage::{Seen, Stage, children_of, eventually, state_and_parent};
+use crate::stage::{Stage, children_of, eventually, state_and_parent};
 
 /// A root that started a hanging helper at a place.
 fn with_helper(place: &str) -> Stage {
@@ -185,9 +185,11 @@ fn a_start_that_fails_says_why() {
 fn a_group_of_its_own_is_there_before_the_start_is_done() {
     let mut stage = with_helper("own-group");
     let helper = stage.hello("helper");
-    let hello = stage.position(|node, seen| node == "helper" && matches!(seen, Seen::Report(_)));
-    let gone = stage.position(|node, _| node == "root");
-    assert!(hello != gone);
+    let done_ns = stage.report("root", |report| match report {
+        Report::Did { step: 0, at_ns } => Some(*at_ns),
+        _ => None,
+    });
+    assert!(helper.pgid == helper.pid && helper.at_ns <= done_ns);
     rustix::process::kill_process_group(crate::stage::pid(helper.pid), Signal::KILL).unwrap();
     stage.gone("helper");
     assert!(stage.is_alive("root"));

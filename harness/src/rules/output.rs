@@ -32,7 +32,8 @@ const LONG: Span = Span::from_millis(6_000);
 const LIMITS_ARE_HIGHER: u64 = 1024 * 1024;
 
 const MEASURED: &str = "The bytes that the nodes confirmed to have written against the number and rolling hash of the bytes that the host captured.";
-const GUARD: &str = "Only confirmed bytes of nodes that hold the stream count; with several writers only lengths are compared.";
+const GUARD: &str = "Only confirmed bytes of nodes that hold the stream count, and those of a writer that a signal ended as the least that it wrote; with several writers \
+    only lengths are compared.";
 
 /// The rules of this family.
 pub(super) fn rules() -> Vec<Rule> {
@@ -279,19 +280,27 @@ fn complete_after_exit(stream: &Stream<'_, '_>) -> Verdict {
     if captured < written && stream.is_cut_by_limit(written) {
         return Verdict::Vacuous(format!("{name} is longer than a limit, and is said to be cut"));
     }
-    if captured != written {
-        return broken(
-            format!("{written} bytes were written to {name}, {captured} were captured"),
-            written.abs_diff(captured),
-        );
+    let confirmed = format!("{written} bytes were written to {name}, {captured} were captured");
+    let may_be_more = captured > written && was_interrupted(stream);
+    if captured != written && !may_be_more {
+        return broken(confirmed, written.abs_diff(captured));
     }
     match stream.is_prefix() {
         Some(false) => broken(
             format!("the {captured} bytes captured of {name} are not the ones that were written"),
             captured,
         ),
+        None if may_be_more => Verdict::Unknown(format!(
+            "{confirmed}, and a signal may have ended a writer before it could confirm its last ones"
+        )),
         Some(true) | None => Verdict::Kept,
     }
+}
+
+/// Whether a handler may have ended a writer of the stream between a system call that wrote and its confirmation.
+fn was_interrupted(stream: &Stream<'_, '_>) -> bool {
+    let script = &stream.facts.trace.scenario.script;
+    stream.run.holders(stream.to).any(|node| node.signals().next().is_some() || node.expired(script))
 }
 
 /// While others still hold the stream, only what was there when the root exited must have been captured.
@@ -661,6 +670,33 @@ mod tests {
         assert_verdict(&exited(first(1064)), judge_o1, Broken, "1064 were captured");
         let altered = exited(Captured { hash: 1, ..first(1000) });
         assert_verdict(&altered, judge_o1, Broken, "not the ones that were written");
+    }
+
+    /// A root that exits and leaves two writers, of which the first, asked to end, exits in the middle of a flood.
+    fn flooded(script: &str, asked: bool, stdout: Captured) -> Hand {
+        let flood = case(steps(script))
+            .run(0)
+            .hello(1, "root")
+            .hello(2, "flood")
+            .hello(2, "second")
+            .exiting(3, "second", 0);
+        let flood = flood.wrote(3, "flood", Output::Stdout, 65_536).exiting(4, "root", 0).gone(4, "root");
+        let flood = if asked { flood.signalled(5, "flood", Signal::Term) } else { flood };
+        flood.exiting(6, "flood", 0).gone(6, "flood").ended(7, out(Reason::Itself, stdout))
+    }
+
+    #[test]
+    fn o1_takes_what_a_writer_confirmed_that_a_signal_ended_for_the_least_of_it() {
+        let one = r#"[{"start": {"node": "flood", "holds": ["stdout"], "script": [{"flood": {"most": 1000000}}]}},
+            {"start": {"node": "second", "script": ["hang"]}}, {"exit": 0}]"#;
+        assert_verdict(&flooded(one, true, first(73_728)), judge_o1, Kept, "");
+        assert_verdict(&flooded(one, true, first(65_536)), judge_o1, Kept, "");
+        assert_verdict(&flooded(one, true, first(61_440)), judge_o1, Broken, "61440 were captured");
+        assert_verdict(&flooded(one, false, first(73_728)), judge_o1, Broken, "73728 were captured");
+        let altered = Captured { hash: 1, ..first(73_728) };
+        assert_verdict(&flooded(one, true, altered), judge_o1, Broken, "not the ones that were written");
+        let two = one.replace(r#""hang""#, r#"{"write": {"to": "stdout", "bytes": 10}}"#);
+        assert_verdict(&flooded(&two, true, altered), judge_o1, Unknown, "before it could confirm");
     }
 
     #[test]

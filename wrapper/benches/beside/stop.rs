@@ -189,7 +189,7 @@ fn remove_cgroup(path: &Path) -> Result<(), Failure> {
         match fs::remove_dir(path) {
             // For as long as the last to be reaped is still counted there.
             Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => return Ok(()),

@@ -8,7 +8,7 @@ use super::{GraceKeptBy, Hold, Launch, LeaderEnd, Refusal, Remaining, StopTimes}
 use crate::outcome::{KillCause, Left, Processes, Proof, Signalled, Survivor, Usage, WhyAlive};
 use crate::plan::Ask;
 use crate::sys::{
-    self, Cause, Cgroup, Errand, Image, Member, Nanny, NotStarted, Some8, Terminal, Token, Within,
+    self, Cause, Cgroup, Errand, Image, Kind, Member, Nanny, NotStarted, Some8, Terminal, Token, Within,
 };
 
 const LOST: &str = "the nanny was killed; whoever was left in the child's session was killed as well, and whoever had \
@@ -142,7 +142,7 @@ impl Hold for Nursed {
     }
 
     fn name_survivors(&mut self) -> Left {
-        self.nanny.listen();
+        // Of what it has said up to the last look, so that this does not know of an end that the outcome does not.
         if self.nanny.is_lost() {
             match &self.bound {
                 Bound::Nothing => {}
@@ -158,6 +158,10 @@ impl Hold for Nursed {
             };
         }
         let report = self.nanny.report();
+        if report.kind == Kind::Empty {
+            // It is still about to leave.
+            return Left::Nobody(Proof::NoChildren);
+        }
         let survivors: Vec<_> = report
             .left
             .named()
@@ -282,5 +286,25 @@ fn why_alive(letter: u64) -> WhyAlive {
         Ok(b'P') => WhyAlive::Permission,
         Ok(b'D') => WhyAlive::Uninterruptible,
         _ => WhyAlive::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Report;
+
+    #[test]
+    fn a_nanny_that_has_seen_the_end_of_everybody_and_has_not_left_yet_is_believed() {
+        let mut stays = sys::NannyByHand::start();
+        let nanny = stays.take();
+        let mut hold = Nursed { nanny, bound: Bound::Nothing, token: 0, left_alone: Vec::new() };
+        stays.say(&Report { kind: Kind::Going, killed_ns: 1, ..Report::default() });
+        assert!(!hold.leader_has_ended());
+        assert!(matches!(hold.name_survivors(), Left::Unknown(_)), "it has not said so yet");
+        stays.say(&Report { kind: Kind::Empty, killed_ns: 1, ended_ns: 2, empty_ns: 3, ..Report::default() });
+        assert!(hold.leader_has_ended());
+        assert_eq!(hold.look(), Remaining::Somebody, "the nanny itself is there");
+        assert_eq!(hold.name_survivors(), Left::Nobody(Proof::NoChildren));
     }
 }

@@ -334,7 +334,11 @@ impl Case {
                 self.happen(Happening::GraceOver);
             }
             Rung::Asked | Rung::Leaderless => self.happen(Happening::TimeOver),
-            Rung::Killed | Rung::Swept => self.happen(Happening::BoundOver),
+            Rung::Killed | Rung::Swept => {
+                // The kill may have been obeyed since they were looked at. Then this changes nothing any more.
+                self.notice_ends();
+                self.happen(Happening::BoundOver);
+            }
             Rung::Gone => self.end_drain(now, room),
         }
     }
@@ -430,7 +434,18 @@ impl Case {
             Step::Sweep => self.sweep(),
             Step::Release => self.release(),
             Step::Look => self.look(),
-            Step::GiveUp => self.ending().left = self.hold.as_mut().map(|hold| hold.name_survivors()),
+            Step::GiveUp => self.give_up(),
+        }
+    }
+
+    fn give_up(&mut self) {
+        let Some(hold) = &mut self.hold else { return };
+        let left = hold.name_survivors();
+        let is_late_end = matches!(left, Left::Nobody(_)) && self.ending().exit.is_none();
+        self.ending().left = Some(left);
+        if is_late_end {
+            // The leader has ended since it was looked at, and nobody else would ask how.
+            self.release();
         }
     }
 

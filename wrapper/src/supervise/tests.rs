@@ -1,12 +1,14 @@
 //! What cannot be shown with a real process here: one that no kill ends, and a fault of our own.
 
+use std::os::unix::process::ExitStatusExt;
 use std::panic::Location;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::mail::Wish;
 use super::*;
-use crate::contain::{Containment, GraceKeptBy, Hold, LeaderEnd, Remaining};
+use crate::contain::{ChildEnds, Containment, GraceKeptBy, Hold, Launch, LeaderEnd, Remaining};
 use crate::input::{ChildStdin, Feeder};
 use crate::minder::{About, Minder, Registry, RunEntry};
 use crate::outcome::{Ended, Left, Outcome, Proof, Reason, StreamEnd, Survivor, WhyAlive};
@@ -14,18 +16,24 @@ use crate::output::{Intake, Overflow};
 use crate::plan::{Ask, StopPlan};
 use crate::run::{Common, Event, Report};
 use crate::state::{Move, State};
+use crate::sys::ChildEnd;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 
 /// A hold without any process.
 #[derive(Clone, Default)]
 struct Puppet {
     panics_when_asked: bool,
     ends_when_killed: bool,
+    /// Ends just before it would be named as a survivor.
+    ends_when_named: bool,
     /// Never hears that everybody is to be asked.
     is_deaf: bool,
     /// What it says of the leader's end.
     by_itself: Option<bool>,
     /// Has an output that is open as long as this is.
-    stdout: Option<Arc<Mutex<Vec<sys::ChildEnd>>>>,
+    stdout: Option<Arc<Mutex<Vec<ChildEnd>>>>,
     ended: Arc<AtomicBool>,
     killed: Arc<AtomicBool>,
     released: Arc<AtomicBool>,
@@ -59,7 +67,8 @@ impl Hold for Puppet {
 
     fn release(&mut self) -> LeaderEnd {
         self.released.store(true, Ordering::SeqCst);
-        LeaderEnd { by_itself: self.by_itself, ..LeaderEnd::default() }
+        let status = self.leader_has_ended().then(|| ExitStatus::from_raw(SIGKILL));
+        LeaderEnd { status, by_itself: self.by_itself, ..LeaderEnd::default() }
     }
 
     fn is_done(&mut self) -> bool {
@@ -75,6 +84,10 @@ impl Hold for Puppet {
     }
 
     fn name_survivors(&mut self) -> Left {
+        if self.ends_when_named {
+            self.ended.store(true, Ordering::SeqCst);
+            return Left::Nobody(Proof::NoneAlive);
+        }
         Left::Survivors(vec![Survivor { pid: 4711, why: WhyAlive::Uninterruptible }])
     }
 }
@@ -104,6 +117,27 @@ fn case_of(
     stop_plan: StopPlan,
     grace: Duration,
 ) -> (Door, Arc<Common>, Case) {
+    case_with(registry, mailbox, stop_plan, grace, |door| {
+        let stdout = match &puppet.stdout {
+            Some(held) => {
+                let token = Source::Stdout.token(door.key());
+                let (end, child_end) = sys::child_writes(mailbox.poller(), token).expect("a pipe");
+                held.lock().expect("no panic").push(child_end);
+                Intake::captured(end, 100, Overflow::default())
+            }
+            None => Intake::none(),
+        };
+        (Box::new(puppet.clone()), stdout)
+    })
+}
+
+fn case_with(
+    registry: &Arc<Registry>,
+    mailbox: &Arc<Mailbox>,
+    stop_plan: StopPlan,
+    grace: Duration,
+    hold: impl FnOnce(&Door) -> (Box<dyn Hold>, Intake),
+) -> (Door, Arc<Common>, Case) {
     let about =
         About { description: "a puppet".into(), metadata: Box::new([]), created_at: Location::caller() };
     let common = Arc::new(Common::new(RunEntry::new(Arc::clone(registry), about)));
@@ -111,20 +145,13 @@ fn case_of(
     common.make(Move::Start);
     let door = Door::new(Arc::clone(mailbox), common.entry.key());
     common.entry.open(door.clone());
-    let stdout = match &puppet.stdout {
-        Some(held) => {
-            let token = Source::Stdout.token(door.key());
-            let (end, child_end) = sys::child_writes(mailbox.poller(), token).expect("a pipe");
-            held.lock().expect("no panic").push(child_end);
-            Intake::captured(end, 100, Overflow::default())
-        }
-        None => Intake::none(),
-    };
+    let (hold, stdout) = hold(&door);
+    let pid = hold.leader_pid();
     let case = Case::open(Opening {
         door: door.clone(),
         common: Arc::clone(&common),
         containment: Containment::Group,
-        hold: Box::new(puppet.clone()),
+        hold,
         limits: Limits { timeout: None, idle: None, grace, drain: Duration::ZERO },
         stop_plan,
         intakes: Intakes { stdout, stderr: Intake::none(), stdin: Feeder::none() },
@@ -133,7 +160,7 @@ fn case_of(
         started: Instant::now(),
         spans: None,
     });
-    common.begin(4711, case.parts());
+    common.begin(pid, case.parts());
     (door, common, case)
 }
 
@@ -189,11 +216,11 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let deadline = Instant::now() + Duration::from_secs(4);
     while !puppet.released.load(Ordering::SeqCst) {
         assert!(Instant::now() < deadline, "it was not reaped");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
     while minder.stats().resources.all() > 0 {
         assert!(Instant::now() < deadline, "it is still on the registry");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(1));
     }
     drop(handle);
     mailbox.close();
@@ -210,7 +237,7 @@ fn what_a_shutdown_wants_of_a_run_that_is_being_started_is_repeated_and_so_is_th
         let deadline = Instant::now() + Duration::from_secs(10);
         while board.board.state() == State::Running {
             assert!(Instant::now() < deadline, "nobody stopped it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         if !is_killed {
             assert!(!puppet.killed.load(Ordering::SeqCst), "it has its grace");
@@ -219,7 +246,7 @@ fn what_a_shutdown_wants_of_a_run_that_is_being_started_is_repeated_and_so_is_th
         // Its end has no descriptor that would wake anybody.
         while !puppet.killed.load(Ordering::SeqCst) {
             assert!(Instant::now() < deadline, "nobody killed it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         let outcome = outcome(common);
         assert_eq!(outcome.ended, Ended::Stopped(Reason::ShutDown));
@@ -286,7 +313,7 @@ fn a_stdin_that_nobody_has_is_closed_when_the_stop_is_heard_and_before_anybody_h
         let deadline = Instant::now() + Duration::from_secs(10);
         while !puppet.killed.load(Ordering::SeqCst) {
             assert!(Instant::now() < deadline, "nobody killed it");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         // The supervisor has read what came before that.
         assert!(common.has_stdin(), "it could be the end of a child that nobody has asked");
@@ -311,4 +338,92 @@ fn a_kill_that_came_late_because_the_owner_was_stopped_has_its_whole_time_to_be_
     assert!(puppet.killed.load(Ordering::SeqCst));
     assert!(case.next_deadline().is_some_and(|due| due > woken), "it is taken for a survivor at once");
     drop((case, common));
+}
+
+/// A child of its own that sleeps, held for real.
+fn sleeper(containment: Containment, mailbox: &Arc<Mailbox>, door: &Door) -> Box<dyn Hold> {
+    let mut command = Command::new("sleep");
+    let ends = ChildEnds { stdin: ChildEnd::Null, stdout: ChildEnd::Null, stderr: ChildEnd::Null };
+    let launch = Launch {
+        command: command.arg("100"),
+        clears_environment: false,
+        is_converted: false,
+        #[cfg(has_nanny)]
+        adoption: &mut sys::Adoption::default(),
+        clean_start: &mut sys::CleanStart::default(),
+        ends,
+        terminal: None,
+        poller: mailbox.poller(),
+        token: Source::Hold.token(door.key()),
+    };
+    containment.start(launch).ok().expect("it starts")
+}
+
+/// The letter of the state of a process, and its parent.
+fn status_of(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+#[test]
+fn a_kill_that_is_obeyed_at_the_bound_is_proved_and_its_status_is_told() {
+    #[cfg(has_nanny)]
+    const HOLDS: [Containment; 2] = [Containment::Nanny, Containment::Group];
+    #[cfg(not(has_nanny))]
+    const HOLDS: [Containment; 1] = [Containment::Group];
+    for containment in HOLDS {
+        assert_eq!(containment.probe().err(), None);
+        // Nobody serves it but this test, which sees the end before it looks for one.
+        let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
+        let registry = Arc::default();
+        let mut leader = 0;
+        let (_, common, mut case) =
+            case_with(&registry, &mailbox, StopPlan::default(), Duration::from_secs(600), |door| {
+                let hold = sleeper(containment, &mailbox, door);
+                leader = hold.leader_pid();
+                (hold, Intake::none())
+            });
+        // Of the one that nobody has reaped before the case does.
+        let last = match (containment, status_of(leader)) {
+            (Containment::Nanny, Some((_, nanny))) => nanny,
+            _ => leader,
+        };
+        case.begin();
+        case.wish(Wish::Cancel);
+        case.wish(Wish::Cancel);
+        let patience = Instant::now() + Duration::from_secs(10);
+        while status_of(last).is_none_or(|(letter, _)| letter != 'Z') {
+            assert!(Instant::now() < patience, "{containment}: it does not die: {:?}", status_of(last));
+            thread::sleep(Duration::from_millis(1));
+        }
+        let bound = case.next_deadline().expect("a kill has a bound");
+        case.serve_deadline(bound, &mut Room::new());
+        assert!(case.is_over(&mut Room::new()));
+        assert!(case.finish().is_none(), "{containment}: everybody is reaped");
+        let outcome = outcome(Arc::clone(&common));
+        assert!(matches!(outcome.left, Left::Nobody(_)), "{containment}: {outcome:?}");
+        // It may have obeyed the request, which came before the kill.
+        let signal = outcome.exit.and_then(|exit| exit.signal());
+        assert!(matches!(signal, Some(SIGKILL | SIGTERM)), "{containment}: {outcome:?}");
+        assert_eq!(common.board.state(), State::Terminated, "{containment}");
+        assert_eq!(Minder::from_registry(&registry).stats().failed_ends, 0, "{containment}");
+    }
+}
+
+#[test]
+fn the_status_of_a_child_that_ends_as_it_is_given_up_is_told() {
+    let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
+    let puppet = Puppet { ends_when_named: true, ..Puppet::default() };
+    let long = Duration::from_secs(600);
+    let (_, common, mut case) = case_of(&Arc::default(), &mailbox, &puppet, StopPlan::default(), long);
+    case.begin();
+    case.wish(Wish::Cancel);
+    case.wish(Wish::Cancel);
+    let bound = case.next_deadline().expect("a kill has a bound");
+    case.serve_deadline(bound, &mut Room::new());
+    assert!(case.is_over(&mut Room::new()) && case.finish().is_none());
+    let outcome = outcome(common);
+    assert_eq!(outcome.left, Left::Nobody(Proof::NoneAlive));
+    assert_eq!(outcome.exit, Some(ExitStatus::from_raw(SIGKILL)));
 }

@@ -145,7 +145,7 @@ async fn a_shutdown_ends_the_pause_before_another_attempt() {
     // The task and the test take turns.
     within(async {
         while minder.stats().resources.timer == 0 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;

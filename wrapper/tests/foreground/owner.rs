@@ -304,7 +304,7 @@ fn until_it_is_ours() -> Result<(), Failure> {
         if Instant::now() > deadline {
             return Err("the terminal was not given back".into());
         }
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }

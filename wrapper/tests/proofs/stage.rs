@@ -231,7 +231,7 @@ fn end_children() {
                 Ok(_) => {}
             }
         }
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

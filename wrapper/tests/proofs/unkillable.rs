@@ -53,7 +53,7 @@ impl Drop for Freezer {
         self.thaw();
         let deadline = Instant::now() + PATIENCE;
         while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -86,7 +86,7 @@ fn frozen_for_ever() -> Result<Completion, Failed> {
     // The nanny comes to us, and stays.
     while children_of(std::process::id()).iter().all(|child| *child == owner.pid.as_raw()) {
         check(Instant::now() < deadline, || "the nanny has not come".to_owned())?;
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
     let frozen = children_of(std::process::id()).contains(&pid.parse()?);
     check(!frozen, || "the nanny has left before everybody was gone".to_owned())?;

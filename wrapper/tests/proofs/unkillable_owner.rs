@@ -61,7 +61,7 @@ pub(crate) fn of_another_user(helper: &str) -> ExitCode {
                 run.wait().await;
                 return;
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         say(&pid.to_string());
         end(run).await;
@@ -98,7 +98,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "never came true: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -40,7 +40,9 @@ pub(crate) use pipe::{
 pub(crate) use poller::{Poller, Token};
 pub(crate) use terminal::Terminal;
 #[cfg(has_nanny)]
-pub(crate) use wire::{Cause, Some8};
+pub(crate) use wire::{Cause, Kind, Some8};
+#[cfg(all(test, has_nanny))]
+pub(crate) use {nanny::NannyByHand, wire::Report};
 
 /// Has a supervisor hear of something without a process behind it.
 #[cfg(test)]

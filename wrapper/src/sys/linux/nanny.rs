@@ -543,3 +543,51 @@ fn has_ended_within(pid: Pid, bound: Duration) -> bool {
         }
     }
 }
+
+/// A process that is alive as a nanny is, and what it says is said by a test.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct NannyByHand {
+    process: std::process::Child,
+    nanny: Option<Nanny>,
+    channel: OwnedFd,
+}
+
+#[cfg(test)]
+impl NannyByHand {
+    pub(crate) fn start() -> Self {
+        let process = Command::new("sleep").arg("100").spawn().expect("a process");
+        let pid = Pid::from_child(&process);
+        let poller = Arc::new(Poller::new().expect("a poller"));
+        let (ours, channel) = make_channel().map_err(|lack| lack.error).expect("a channel");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("a handle");
+        let watch = |fd| Watch::readable(&poller, fd, 0).expect("a descriptor can be watched");
+        let nanny = Nanny {
+            pid,
+            pidfd: Some(watch(pidfd)),
+            channel: watch(ours),
+            first: None,
+            channel_ended: false,
+            is_gone: false,
+            leader: 0,
+            report: None,
+        };
+        Self { process, nanny: Some(nanny), channel }
+    }
+
+    pub(crate) fn take(&mut self) -> Nanny {
+        self.nanny.take().expect("it was not taken before")
+    }
+
+    pub(crate) fn say(&self, report: &Report) {
+        send(&self.channel, &report.encode(), SendFlags::NOSIGNAL).expect("somebody listens");
+    }
+}
+
+#[cfg(test)]
+impl Drop for NannyByHand {
+    fn drop(&mut self) {
+        let ended = self.process.kill().and_then(|()| self.process.wait());
+        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+    }
+}
