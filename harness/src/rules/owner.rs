@@ -143,7 +143,7 @@ fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
     let gone_us = facts.host_gone().map_or(ended[0].1.at_us, |(gone_us, _)| gone_us);
     let later_us = look.at_us.saturating_sub(gone_us);
     let seen = sightings(facts, look).into_iter().filter(|sighting| concerned(sighting.seen));
-    witness::judge_left(look, seen, |survivors| {
+    witness::judge_left(facts, look, seen, |survivors| {
         if look.at_us < cleaned_up_us(facts, survivors) {
             Verdict::Unknown(format!("{} was still cleaning up when the look was taken", name(survivors[0])))
         } else if facts.may_be_late(due_us(facts), later_us) && !only_nodes_are_left(look) {

@@ -14,7 +14,7 @@ use super::directed::{
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
-use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
+use super::witness::{Sighting, finding, is_dead, missed, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued, failed_start};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -387,10 +387,8 @@ impl Scene<'_, '_> {
             _ => tally.tested = true,
         }
         if survivors.is_empty() {
-            if !look.complete {
-                tally.unknown.get_or_insert_with(|| {
-                    "the look did not see everyone, so nobody seen proves nothing".to_owned()
-                });
+            if let Some(why) = missed(self.facts, look) {
+                tally.unknown.get_or_insert(why);
             }
         } else if let Some(doubt) = &self.doubt {
             tally.unknown.get_or_insert_with(|| format!("{} was left, but {doubt}", name(survivors[0])));
@@ -970,6 +968,32 @@ mod tests {
         assert_verdict(&incomplete, judge_s1, Unknown, "did not see everyone");
         assert_verdict(&leaky_cancel().with(|trace| trace.looks.clear()), judge_s1, Unknown, "nobody looked");
         assert_verdict(&leaky_cancel().our_fault(), judge_s1, Unknown, "harness could not");
+    }
+
+    #[test]
+    fn s1_is_unknown_when_somebody_was_swept_whom_an_empty_look_had_missed() {
+        let empty = |hand: Hand| {
+            let gone = hand.gone(12, "root").gone(12, "child").ended(15, because(Reason::Cancelled));
+            gone.look(Stage::Quiesce, vec![])
+        };
+        let swept = |hand: Hand, seen: Seen| hand.with(|trace| trace.swept.push(seen));
+        let relay =
+            Seen { pid: 900, node: None, comm: "relay".to_owned(), ..leaky_cancel().survivor("child") };
+        let missed = swept(empty(cancelled_pair()), relay.clone());
+        assert_verdict(&missed, judge_s1, Unknown, "\"relay\", which is no node");
+        assert_verdict(&missed, judge_s1, Unknown, "was swept afterwards");
+        // The host, who stands beside it, and those who lead its terminal are no matter of the run.
+        let host = Seen { pid: super::super::by_hand::HOST, ..relay.clone() };
+        let bystander = Seen { node: Some((0, "bystander".to_owned())), ..relay.clone() };
+        for ours in [host, bystander] {
+            assert_verdict(&swept(empty(cancelled_pair()), ours), judge_s1, Kept, "");
+        }
+        let terminal = cancelled_pair().with(|trace| trace.scenario.host.terminal = true);
+        assert_verdict(&swept(empty(terminal), relay.clone()), judge_s1, Kept, "");
+        // Whoever was seen may have forked since.
+        let escaped = cancelled_pair().hello_as(3, "away", AWAY).gone(12, "root").gone(12, "child");
+        let escaped = escaped.ended(15, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&swept(escaped, relay), judge_s1, Kept, "");
     }
 
     #[test]

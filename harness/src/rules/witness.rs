@@ -26,9 +26,10 @@ pub fn sightings<'a>(facts: &Facts<'_>, look: &'a Look) -> Vec<Sighting<'a>> {
     look.seen.iter().filter(alive).map(|seen| Sighting { seen, doubt: doubt(facts, look, seen) }).collect()
 }
 
-/// The verdict on those who had to be gone: kept if nobody was seen by a look that saw everyone, unknown if each of them is in doubt, else
+/// The verdict on those who had to be gone: kept if nobody was seen by a look that missed nobody, unknown if each of them is in doubt, else
 /// what `judge` says of those who were there for certain.
 pub fn judge_left<'a>(
+    facts: &Facts<'_>,
     look: &Look,
     concerned: impl IntoIterator<Item = Sighting<'a>>,
     judge: impl FnOnce(&[&'a Seen]) -> Verdict,
@@ -40,9 +41,23 @@ pub fn judge_left<'a>(
     }
     match doubtful.into_iter().find_map(|sighting| sighting.doubt) {
         Some(doubt) => Verdict::Unknown(doubt),
-        None if look.complete => Verdict::Kept,
-        None => Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned()),
+        None => missed(facts, look).map_or(Verdict::Kept, Verdict::Unknown),
     }
+}
+
+/// Why nobody seen by a look proves nothing, if so.
+pub fn missed(facts: &Facts<'_>, look: &Look) -> Option<String> {
+    let trace = facts.trace;
+    if !look.complete {
+        return Some("the look did not see everyone, so nobody seen proves nothing".to_owned());
+    }
+    // Whoever is alive may fork after the look, and the processes of a terminal's session are the harness's own.
+    if look.seen.iter().any(|seen| !is_dead(seen)) || trace.scenario.host.terminal {
+        return None;
+    }
+    let is_ours = |seen: &Seen| matches!(seen.node, Some((0, _))) || facts.host_pid() == Some(seen.pid);
+    let swept = trace.swept.iter().find(|seen| !is_ours(seen))?;
+    Some(format!("nobody was seen, but {} was swept afterwards", name(swept)))
 }
 
 /// Whether nobody is left but nodes, who end nobody: then whoever is alive stays so.
