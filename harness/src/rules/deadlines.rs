@@ -482,7 +482,7 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
         let told_so =
             run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
         let by_timeout = ended_by(facts, run, Cause::TimedOut);
-        let asked = asked_by_wrapper(run);
+        let asked = asked_by_wrapper(facts, run);
         let Some(first_us) = [told_so, asked].into_iter().flatten().min() else {
             // Nothing was seen of the timeout but its effect, and that came late enough.
             return by_timeout.map(|_| Verdict::Kept);
@@ -491,10 +491,12 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
     })
 }
 
-/// When a node was first asked to end by TERM from somebody, before the caller had done anything. What is asked of others once the
-/// root has ended is the end of what it left, so others count only as long as the root shows by its own clock that it lives.
-fn asked_by_wrapper(run: &Run<'_>) -> Option<u64> {
-    let caller_us = run.stops.first().map_or(u64::MAX, |stop| stop.at_us);
+/// When a node was first asked to end by TERM from somebody, before the caller had done anything, and before the harness had looked
+/// and told the host to end. What is asked of others once the root has ended is the end of what it left, so others count only as
+/// long as the root shows by its own clock that it lives.
+fn asked_by_wrapper(facts: &Facts<'_>, run: &Run<'_>) -> Option<u64> {
+    let looked_us = facts.trace.looks.first().map(|look| look.at_us);
+    let caller_us = run.stops.iter().map(|stop| stop.at_us).chain(looked_us).min().unwrap_or(u64::MAX);
     let root_lives_us = run.root().and_then(|root| root.reports.iter().map(|heard| heard.own_us).max());
     let asked = |node: &Node<'_>| {
         let (at_us, _) = node.reported(Signal::Term).filter(|(_, sender)| *sender > 0)?;
@@ -863,7 +865,7 @@ mod tests {
 
     use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
-    use crate::trace::{Noise, Status};
+    use crate::trace::{Noise, Stage, Status};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn noisy(hand: Hand, p99_us: u64, max_us: u64) -> Hand {
@@ -985,6 +987,20 @@ mod tests {
             .signalled(40, "root", Signal::Term)
             .ended(45, because(Reason::Cancelled));
         assert_verdict(&by_the_caller, judge_d2, Vacuous, "was cancelled");
+    }
+
+    #[test]
+    fn d2_takes_no_end_of_the_host_for_a_timeout() {
+        let up = || case(steps(r#"["log-signals", "hang"]"#)).timeout(20_000).run(0).hello(1, "root");
+        let stuck = up().did(1, "root", 0).stuck(3_001, Verb::Cancel, "root.never");
+        let silent = up().did(1, "root", 0).what(3_001, crate::trace::What::GaveUp).silent();
+        for waited in [stuck, silent] {
+            let told = |hand: Hand, at_ms| hand.signalled(at_ms, "root", Signal::Term).gone(5_100, "root");
+            let by_bye = told(waited.clone().look_sees(Stage::Quiesce, &["root"]), 5_003);
+            assert_verdict(&by_bye, judge_d2, Vacuous, "");
+            let before = told(waited, 2_000).look(Stage::Quiesce, vec![]);
+            assert_verdict(&before, judge_d2, Broken, "2.0 s after it was asked for");
+        }
     }
 
     #[test]
@@ -1240,7 +1256,7 @@ mod tests {
         let swept = logging(r#""log""#)
             .signalled(12, "root", Signal::Term)
             .ended(13, because(Reason::Cancelled))
-            .look(crate::trace::Stage::Quiesce, vec![])
+            .look(Stage::Quiesce, vec![])
             .gone(2_500, "root");
         assert_verdict(&swept, judge_d5, Vacuous, "no node");
         let script = r#"[{"start": {"node": "child", "script": ["log-signals", "hang"]}}, "hang"]"#;

@@ -430,9 +430,17 @@ impl Scene<'_, '_> {
         if let Some(doubt) = &sighting.doubt {
             return Found::Perhaps(doubt.clone());
         }
-        if look.at_us < self.due_us(look, seen) {
+        let due_us = self.due_us(look, seen);
+        if look.at_us < due_us {
             return Found::Perhaps(format!(
                 "{} was alive, but the look was taken before everyone had to be gone",
+                name(seen)
+            ));
+        }
+        // Who was to end it after the drop may have waited for a processor.
+        if self.cause == Cause::Dropped && self.facts.may_be_late(due_us, look.at_us) {
+            return Found::Perhaps(format!(
+                "{} was alive when everyone had to be gone; this machine's noise may explain that",
                 name(seen)
             ));
         }
@@ -1401,6 +1409,43 @@ mod tests {
         assert_verdict(&leaky_cancel(), judge_s9, Vacuous, "was cancelled");
         assert_verdict(&dropped().template(), judge_s9, NotRun, "no handle");
         assert_verdict(&hanging_pair().drop(10).unimplemented(11), judge_s9, NotRun, "cannot drop");
+    }
+
+    #[test]
+    fn s9_is_unknown_where_the_machine_may_have_kept_the_wrapper_from_its_kill() {
+        let dropped = |percent, max_us| {
+            let hand = hanging_pair().grace(1_600).drop(10).done(10).look_sees(Stage::Quiesce, &["root"]);
+            hand.with(|trace| {
+                trace.noise.crowd_percent = percent;
+                trace.noise.max_us = max_us;
+            })
+        };
+        // Due after 1,860 ms, and looked at after 2,010 ms.
+        assert_verdict(&dropped(0, 10_000), judge_s9, Broken, "root (pid 100");
+        assert_verdict(&dropped(0, 200_000), judge_s9, Unknown, "noise");
+        assert_verdict(&dropped(600, 10_000), judge_s9, Unknown, "noise");
+        // What a cancel left was there when the run was over.
+        let cancelled = leaky_cancel().with(|trace| trace.noise.crowd_percent = 600);
+        assert_verdict(&cancelled, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn nobody_is_a_survivor_whose_kill_the_harness_held() {
+        let held = hanging_pair().drop(10).done(10).what(111, What::Held { call: CallKind::Kill, nth: 2 });
+        let in_force = held.clone().look_at(Stage::Quiesce, 1_900, vec![held.survivor("root")]);
+        assert_verdict(&in_force, judge_s9, Unknown, "was held by the harness");
+        let let_go =
+            |in_vain| held.clone().what(2_111, What::LetGo { call: CallKind::Kill, nth: 2, in_vain });
+        for in_vain in [true, false] {
+            let soon = let_go(in_vain).look_at(Stage::Quiesce, 340, vec![held.survivor("root")]);
+            assert_verdict(&soon, judge_s9, Unknown, "was held by the harness");
+            // The grace of 100 ms and the slack of 250 ms.
+            let late = let_go(in_vain).look_at(Stage::Quiesce, 360, vec![held.survivor("root")]);
+            assert_verdict(&late, judge_s9, Broken, "root (pid 100");
+        }
+        let cancelled = cancelled_pair().ended(25, because(Reason::Cancelled));
+        let in_force = cancelled.what(26, What::Held { call: CallKind::Kill, nth: 2 });
+        assert_verdict(&in_force.look_sees(Stage::Quiesce, &["child"]), judge_s1, Unknown, "was held");
     }
 
     /// A root with this reaction to TERM beside a child that ignores it.

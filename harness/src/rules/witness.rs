@@ -1,11 +1,15 @@
 //! Who was alive at a look, and whether two witnesses say so.
 
 use super::facts::{Facts, Node, told};
-use crate::trace::{Look, Seen};
+use crate::trace::{Look, Seen, Stage};
 use crate::verdict::{Finding, Verdict};
 
 /// How many are named in a sentence; the others are counted.
 const MOST_NAMED: usize = 3;
+
+/// Why nobody is accused whom the harness kept from what it had to do.
+pub const HELD_UP: &str =
+    "a call of the wrapper's was held by the harness when it looked, or had been until shortly before";
 
 /// A process that a look saw alive.
 #[derive(Clone, Debug)]
@@ -76,6 +80,8 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
     let said_so = by_then(node.and_then(Node::exiting).map(|(at_us, _)| at_us));
     // Each call of the wrapper's that is watched waits for the harness.
     let goes_on = facts.syscalls().any(|(at_us, call)| call.pid == seen.pid && at_us > look.at_us);
+    // Nobody is left who could be held up.
+    let alone = look.stage == Stage::HostGone && only_nodes_are_left(look);
     let why = if is_dead(seen) {
         "the kernel calls it dead, but its control connection is open"
     } else if seen.state == 'D' {
@@ -92,6 +98,8 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
         "its death had been seen before"
     } else if listed == Some(false) {
         "the second scanner does not list it"
+    } else if !alone && facts.is_held_up(look.at_us) {
+        HELD_UP
     } else if seen.node.is_some() && !seen.connected {
         "its control connection is closed"
     } else if seen.node.is_none() && listed.is_none() {

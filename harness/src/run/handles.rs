@@ -13,10 +13,11 @@ impl Runner<'_> {
             if now < pending.next {
                 continue;
             }
-            let (last, waited) = (now >= pending.until, now.saturating_duration_since(pending.since));
+            let waited = now.saturating_duration_since(pending.since);
+            let last = now >= pending.done + HANDLES_CAP;
+            let counts_threads = now < pending.done + THREADS_CAP;
             let seen = self.see_host();
             let settled = seen.as_ref().is_none_or(|seen| {
-                let counts_threads = waited < THREADS_CAP;
                 self.has_settled(index, &seen.descriptors)
                     && self.is_as_before(seen, counts_threads)
                     && self.has_no_more(seen)
