@@ -78,12 +78,14 @@ async fn a_process_that_is_orphaned_in_the_grace_is_asked_then() {
 
 #[tokio::test]
 async fn nobody_is_asked_twice() {
-    // Counts the requests, and stays until a killed grandchild shows that some time has passed.
+    // Counts the requests, and stays until its own child, which takes its time, shows that some time has passed.
     let script = "$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print \"asked $n\\n\" };
                   my $pid = fork; if (!$pid) { $SIG{TERM} = sub { select undef, undef, undef, 0.2; exit 0 };
                   print \"ready\\n\"; sleep 1 while 1 }
-                  print \"ready\\n\"; waitpid($pid, 0) until kill(0, $pid) == 0 || $?; sleep 1 while 1";
-    let mut run = start(perl(script).grace(Duration::from_millis(600)));
+                  print \"ready\\n\"; 1 until waitpid($pid, 0) == $pid; print \"it has ended\\n\"; sleep 1 while 1";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    lines(&mut run, 2).await;
+    run.cancel();
     let mut said = lines(&mut run, 2).await;
     run.cancel();
     while let Some(event) = within(run.next_event()).await {
