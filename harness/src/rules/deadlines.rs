@@ -326,7 +326,7 @@ fn stopped_meanwhile(run: &Run<'_>) -> Option<String> {
 }
 
 /// The nodes but the root that hold the root's output at a time.
-pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
     [Output::Stdout, Output::Stderr]
         .into_iter()
         .flat_map(|stream| run.holders(stream))
@@ -335,14 +335,19 @@ pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item 
 
 /// Whether a node but the root held the root's output at a time, or came to hold it later.
 pub(super) fn is_held_since(run: &Run<'_>, at_us: u64) -> bool {
-    let held = |node: &Node<'_>| node.hello_us().is_some_and(|up_us| node.alive_at(up_us.max(at_us)));
-    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
-    holders.filter(|node| node.name != ROOT).any(held)
+    held_since(run, at_us).next().is_some()
 }
 
+/// The nodes but the root that held the root's output at a time, or came to hold it later.
+fn held_since<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
+    holders.filter(move |node| node.name != ROOT && node.lives_since(at_us))
+}
+
+/// Whether a node that a stop of the group does not reach holds the root's output then, or comes to hold it while it is stopped.
 fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
-    held_open(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
+    held_since(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
 }
 
 /// For how long a tree may make its wrapper wait after TERM.
@@ -863,7 +868,7 @@ fn directed_d6() -> Vec<Scenario> {
 mod tests {
     use fake_cli::control::Report;
 
-    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
+    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
     use crate::trace::{Noise, Stage, Status};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
@@ -913,6 +918,19 @@ mod tests {
         };
         assert_verdict(&held(400, 800), judge_d1, Kept, "");
         assert_verdict(&held(100, 800), judge_d1, Broken, "the bound was 550 ms");
+    }
+
+    #[test]
+    fn d1_and_d4_add_the_drain_bound_for_who_comes_to_hold_the_output_during_the_stop() {
+        let script = r#"[{"start": {"node": "holder", "as": "own-session", "holds": ["stdout"], "script": ["hang"]}}, "hang"]"#;
+        let up = || case(steps(script)).drain(1_000).run(0).hello(1, "root");
+        let drained = |hand: Hand, reason| hand.gone(116, "root").ended(1_150, because(reason));
+        let cancelled = |ids| drained(up().cancel(110).hello_as(111, "holder", ids), Reason::Cancelled);
+        assert_verdict(&cancelled(AWAY), judge_d4, Kept, "");
+        assert_verdict(&cancelled(ROOT_IDS), judge_d4, Broken, "the bound was 350 ms");
+        let timed_out = |ids| drained(up().timeout(100), Reason::TimedOut).hello_as(117, "holder", ids);
+        assert_verdict(&timed_out(AWAY), judge_d1, Kept, "");
+        assert_verdict(&timed_out(ROOT_IDS), judge_d1, Broken, "the bound was 450 ms");
     }
 
     #[test]
@@ -1056,7 +1074,7 @@ mod tests {
         let quiet = case(steps(script))
             .run(0)
             .hello(1, "root")
-            .quiet_hello(2, "child", super::super::by_hand::ROOT_IDS)
+            .quiet_hello(2, "child", ROOT_IDS)
             .exiting(10, "root", 0)
             .ended(5_000, because(Reason::Itself));
         assert_verdict(&quiet, judge_d3, Vacuous, "nobody held");

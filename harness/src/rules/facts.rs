@@ -597,6 +597,11 @@ impl<'a> Node<'a> {
             && self.gone_us.is_none_or(|gone_us| gone_us > at_us)
     }
 
+    /// Whether it was alive at a time, or was born later.
+    pub fn lives_since(&self, at_us: u64) -> bool {
+        self.hello_us().is_some_and(|up_us| self.alive_at(up_us.max(at_us)))
+    }
+
     /// When it was certainly dead.
     pub fn dead_us(&self) -> Option<u64> {
         self.gone_us.or(self.exiting().map(|(at_us, _)| at_us))
