@@ -256,8 +256,8 @@ impl Node {
                 sys::raise(libc::SIGSTOP);
                 Ok(())
             }
-            Step::On(reaction) => signals::react(self, reaction),
-            Step::LogSignals => signals::log_all(self),
+            Step::On(reaction) => signals::react(self, reaction, index),
+            Step::LogSignals => signals::log_all(self, index),
             Step::FailExec(how) => exec::fail(*how),
             Step::ExecFromThread => self.replace_itself(index, Way::FromThread),
             Step::LeaveMainThread => Err("only between two steps".to_owned()),
@@ -408,7 +408,8 @@ enum Way {
 
 /// Whether a step has been reported as done when it returns.
 fn reports_itself(step: &Step) -> bool {
-    matches!(step, Step::Stop | Step::Start(Start { place: Place::Vfork, .. }))
+    let vfork = matches!(step, Step::Start(Start { place: Place::Vfork, .. }));
+    vfork || matches!(step, Step::Stop | Step::On(_) | Step::LogSignals)
 }
 
 /// Waits until the main thread has ended, where it is about to; then the process looks like a zombie.

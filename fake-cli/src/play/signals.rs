@@ -9,14 +9,15 @@ use super::sys::{self, Action, Handling, Signals, only};
 use crate::script::{Output, Reaction, Then};
 use crate::span::Span;
 
-/// From now on reacts to a signal in the way that the script says.
-pub(super) fn react(node: &mut Node, reaction: &Reaction) -> Result<(), String> {
+/// From now on reacts to a signal in the way that the script says, in this step, which is reported.
+pub(super) fn react(node: &mut Node, reaction: &Reaction, step: usize) -> Result<(), String> {
     let signal = reaction.signal.number();
     let (action, handling) = match reaction.then {
         Then::Default => (Action::Default, Handling::Silent),
         Then::Ignore => (Action::Ignore, Handling::Silent),
         Then::Block => {
             node.blocked_by_script |= only(signal) & !sys::block(only(signal));
+            node.did(step);
             return Ok(());
         }
         Then::Log => (Action::Handle, Handling::Log),
@@ -47,7 +48,8 @@ pub(super) fn react(node: &mut Node, reaction: &Reaction) -> Result<(), String> 
             (Action::Handle, Handling::Fork { count })
         }
     };
-    set(node, only(signal), action, handling).map_err(|error| format!("{}: {error}", reaction.signal.name()))
+    set(node, only(signal), action, handling, step)
+        .map_err(|error| format!("{}: {error}", reaction.signal.name()))
 }
 
 fn nanos(span: Span) -> u64 {
@@ -62,25 +64,34 @@ pub(super) struct LateWrite {
     pub(super) bytes: u64,
 }
 
-/// From now on reports every signal that can be caught.
-pub(super) fn log_all(node: &mut Node) -> Result<(), String> {
+/// From now on reports every signal that can be caught, and that this step is done.
+pub(super) fn log_all(node: &mut Node, step: usize) -> Result<(), String> {
     let kept_by_libc = 32..=33;
     let all: Signals = (1..=64)
         .filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGIO))
         .filter(|signal| *signal != sys::expiry_signal() && !kept_by_libc.contains(signal))
         .map(only)
         .sum();
-    set(node, all, Action::Handle, Handling::Log).map_err(|error| error.to_string())
+    set(node, all, Action::Handle, Handling::Log, step).map_err(|error| error.to_string())
 }
 
-/// Sets the action of signals. They are blocked meanwhile; afterwards those are let through that a script blocked,
+/// Sets the action of signals. They are blocked until this step is reported as done, for a handler may never return; afterwards those are let through that a script blocked,
 /// but not those that were blocked when the root was started: no real program would unblock them.
-fn set(node: &mut Node, signals: Signals, action: Action, handling: Handling) -> std::io::Result<()> {
+fn set(
+    node: &mut Node,
+    signals: Signals,
+    action: Action,
+    handling: Handling,
+    step: usize,
+) -> std::io::Result<()> {
     let before = sys::block(signals);
     let result = sys::numbers(signals).try_for_each(|signal| {
         sys::set_handling(signal, handling);
         sys::set_action(signal, action)
     });
+    if result.is_ok() {
+        node.did(step);
+    }
     sys::set_mask(before & !(node.blocked_by_script & signals));
     node.blocked_by_script &= !signals;
     result
