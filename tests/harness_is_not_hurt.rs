@@ -12,9 +12,11 @@ use headcount::contain::fork;
 use headcount::crew::{Crew, CrewOptions, probe_tiers};
 use headcount::promises::Promises;
 use headcount::reentry::{self, Subjects};
+use headcount::rules::{self, facts::Facts};
 use headcount::scenario::Scenario;
 use headcount::subject::{Job, Subject, SubjectSpec};
-use headcount::trace::{CaseEnd, Outcome, Reason, Tier, Trace};
+use headcount::trace::{CaseEnd, Look, Outcome, Reason, Tier, Trace};
+use headcount::verdict::Verdict;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::unistd::ForkResult;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -53,17 +55,19 @@ enum Ill {
 }
 
 /// Whether a case has come to the end that it should.
-type Becomes = fn(&CaseEnd) -> bool;
+type Becomes = fn(&Trace) -> bool;
 
 /// Each by its name, with what becomes of its case.
 const ILL: [(&str, Ill, Becomes); 6] = [
-    ("never-ends", Ill::NeverEnds, |end| *end == CaseEnd::HostSilent),
-    ("never-speaks", Ill::NeverSpeaks, |end| is_our_fault(end)),
-    ("stops-itself", Ill::StopsItself, |end| *end == CaseEnd::HostSilent),
+    ("never-ends", Ill::NeverEnds, |trace| trace.end == CaseEnd::HostSilent),
+    ("never-speaks", Ill::NeverSpeaks, is_our_fault),
+    ("stops-itself", Ill::StopsItself, |trace| trace.end == CaseEnd::HostSilent),
     // The first process of a namespace cannot be killed from inside it.
-    ("kills-its-warden", Ill::KillsItsWarden, |end| is_our_fault(end) || *end == CaseEnd::HostSilent),
-    ("leaves-a-relay", Ill::LeavesARelay, |_| true),
-    ("leaves-a-bomb", Ill::LeavesABomb, |_| true),
+    ("kills-its-warden", Ill::KillsItsWarden, |trace| {
+        is_our_fault(trace) || trace.end == CaseEnd::HostSilent
+    }),
+    ("leaves-a-relay", Ill::LeavesARelay, |trace| !is_said_to_leave_nobody(trace)),
+    ("leaves-a-bomb", Ill::LeavesABomb, |trace| !is_said_to_leave_nobody(trace)),
 ];
 const WELL: &str = "well";
 
@@ -86,8 +90,18 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn is_our_fault(end: &CaseEnd) -> bool {
-    matches!(end, CaseEnd::OurFault(_))
+fn is_our_fault(trace: &Trace) -> bool {
+    matches!(trace.end, CaseEnd::OurFault(_))
+}
+
+/// Whether somebody had to be swept though a look saw everyone and nobody, or a rule takes it so.
+fn is_said_to_leave_nobody(trace: &Trace) -> bool {
+    let empty = |look: &Look| look.complete && look.seen.is_empty();
+    let rule = rules::find("S1").expect("it is in the catalogue");
+    // A walk over the children is the weakest of looks.
+    let said = trace.tier != Tier::T1 && trace.looks.iter().any(empty)
+        || rule.judge(&Facts::of(trace)) == Verdict::Kept;
+    said && !trace.swept.is_empty()
 }
 
 impl Subject for Ill {
@@ -199,8 +213,9 @@ fn hurt(tier: Tier, subject: &str, expected: Becomes) -> Result<(), Failed> {
     let began = Instant::now();
     let trace = case(&mut crew, subject)?;
     let took = began.elapsed();
-    if took > CASE_CAP || !expected(&trace.end) {
-        return Err(format!("after {took:?}: {:?}: {:#?}", trace.end, trace.moments).into());
+    if took > CASE_CAP || !expected(&trace) {
+        let Trace { end, moments, looks, swept, .. } = trace;
+        return Err(format!("after {took:?}: {end:?}: {moments:#?}, {looks:#?}, swept {swept:#?}").into());
     }
     let trace = case(&mut crew, WELL)?;
     if trace.end != CaseEnd::Completed {
@@ -249,9 +264,9 @@ fn audit_with_full(
     save: &Path,
 ) -> Result<Option<(Option<i32>, String)>, Failed> {
     // The command itself may lie in one of those places, so it is started from where it is bound to first.
-    const MOUNT: &str = r#"mount --bind "$(dirname "$3")" /mnt && mount -t tmpfs -o size=64k full "$1" || exit 69
+    const MOUNT: &str = r#"mount --bind "$(dirname "$3")" /mnt && mount -t tmpfs -o size=64k full "$1" || exit 77
         cat /dev/zero 2>/dev/null >"$1/filler"
-        for place in $2; do mount --bind "$1" "$place" || exit 69; done
+        for place in $2; do mount --bind "$1" "$place" || exit 77; done
         program=/mnt/$(basename "$3"); shift 3; exec "$program" "$@""#;
     let namespaces = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
     let mut command = Command::new("unshare");
@@ -272,7 +287,9 @@ fn audit_with_full(
         "30s",
         "--save",
     ]);
-    let output = command.arg(save).env("XDG_STATE_HOME", full).stdin(Stdio::null()).output();
+    // Its temporary folders are to be where there is no room.
+    let output =
+        command.arg(save).env("XDG_STATE_HOME", full).env("TMPDIR", "/tmp").stdin(Stdio::null()).output();
     let output = match output {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             eprintln!("not tried: this machine has no unshare");
@@ -282,7 +299,7 @@ fn audit_with_full(
     };
     let told =
         [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    if output.status.code() == Some(69) || told.contains("unshare failed") {
+    if output.status.code() == Some(77) || told.contains("unshare: ") {
         eprintln!("not tried: {}", told.trim());
         return Ok(None);
     }

@@ -36,7 +36,7 @@ const REACHED_OF_100: u64 = 95;
 /// Where no number is asked for, so many seeds may miss it.
 const ATTEMPTS: u64 = 3;
 /// Longer than any of these takes on a busy machine; nothing waits for it.
-const BUDGET: Duration = Duration::from_secs(300);
+const BUDGET: Duration = Duration::from_secs(900);
 
 /// How many times below the animal's rate is far below: as the shrinker itself has it of a race.
 const FAR_BELOW: f64 = 3.0;

@@ -188,7 +188,7 @@ fn stops_the_host() -> Result<(), Failed> {
     let (ended_us, outcome) = facts.runs()[0].ended.ok_or("it ended")?;
     assert_eq!(outcome.reason, Reason::Cancelled);
     assert!(ended_us >= stop.at_us + 80_000, "{stop:?} {ended_us}");
-    assert!((100_000..2_000_000).contains(&facts.host_stopped_us()), "{}", facts.host_stopped_us());
+    assert!(facts.host_stopped_us() >= 100_000, "{}", facts.host_stopped_us());
     Ok(())
 }
 

@@ -85,16 +85,7 @@ impl Container {
         let own = std::process::id() as i32;
         match self {
             Self::Namespace => look_at_namespace(own),
-            Self::Cgroup(place) => {
-                let text = fs::read_to_string(place.join("cgroup.procs"))?;
-                let listed = text.lines().filter_map(|line| line.parse::<i32>().ok());
-                // A cgroup does not list zombies; those of the host are among its children.
-                let mut pids: Vec<i32> = listed.chain(host.into_iter().flat_map(scan::children)).collect();
-                pids.sort_unstable();
-                pids.dedup();
-                let all = pids.into_iter().filter_map(scan::stat).collect();
-                Ok(Members { all, complete: true, method: Method::Cgroup })
-            }
+            Self::Cgroup(place) => look_at_cgroup(&place.join("cgroup.procs"), host),
             Self::Subreaper => Ok(look_by_walk(own, host)),
         }
     }
@@ -194,6 +185,36 @@ fn look_at_namespace(own: i32) -> io::Result<Members> {
         }
     }
     Ok(Members { all, complete: false, method: Method::Namespace })
+}
+
+/// Who forks and exits between the list and the look at those listed leaves a child that was not listed, but is no more listed either: so
+/// the list must be the same again.
+fn look_at_cgroup(list: &Path, host: Option<i32>) -> io::Result<Members> {
+    let mut listed = pids_in(list)?;
+    let mut all: Vec<Stat> = Vec::new();
+    for _ in 0..MOST_LOOKS {
+        // A cgroup does not list zombies; those of the host are among its children.
+        let mut pids: Vec<i32> =
+            listed.iter().copied().chain(host.into_iter().flat_map(scan::children)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        all = pids.into_iter().filter_map(scan::stat).collect();
+        let again = pids_in(list)?;
+        let was_read = |pid: &i32| all.iter().any(|stat| stat.pid == *pid);
+        if again == listed && listed.iter().all(was_read) {
+            return Ok(Members { all, complete: true, method: Method::Cgroup });
+        }
+        listed = again;
+    }
+    Ok(Members { all, complete: false, method: Method::Cgroup })
+}
+
+/// The processes that a cgroup lists, in order of pid.
+fn pids_in(list: &Path) -> io::Result<Vec<i32>> {
+    let text = fs::read_to_string(list)?;
+    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse::<i32>().ok()).collect();
+    pids.sort_unstable();
+    Ok(pids)
 }
 
 fn look_by_walk(own: i32, host: Option<i32>) -> Members {

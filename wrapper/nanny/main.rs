@@ -39,6 +39,7 @@ use sys::{
     CLD_KILLED, EAGAIN, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
+use tree::Walk;
 use wire::{AskOrder, Cause, Kind, NAMED, Order, Report, Request, Step};
 
 const SOCKET: Fd = 0;
@@ -472,6 +473,7 @@ impl Nanny {
         } else if everybody {
             // As often as there is something new to ask.
             memory::REACHED.clear();
+            memory::NOTED.clear();
             self.report.not_asked = 0;
         }
         let (report, bounds, signal) = (&mut self.report, &self.bounds, self.signal);
@@ -486,13 +488,24 @@ impl Nanny {
                 report.not_asked += u64::from(everybody);
                 return;
             };
-            ask_one((number, child.state), signal, send, bounds, report);
-            if everybody {
-                report.not_asked += tree::each_below(&child, &mut |member| {
-                    let send = |signal| sys::signal_by_handle(member.handle, signal);
-                    ask_one((member.number, member.state), signal, send, bounds, report);
-                });
+            if !everybody {
+                ask_one((number, child.state), signal, send, bounds, report);
+                return;
             }
+            // Before it is asked: whom it forks when it heeds that is its own business.
+            let (children, unseen) = tree::note_children(&child);
+            report.not_asked += unseen;
+            ask_one((number, child.state), signal, send, bounds, report);
+            if children == 0 {
+                return;
+            }
+            report.not_asked += tree::each_below(&child, Walk::Noted, &mut |member| {
+                let (children, unseen) = tree::note_children(member);
+                report.not_asked += unseen;
+                let send = |signal| sys::signal_by_handle(member.handle, signal);
+                ask_one((member.number, member.state), signal, send, bounds, report);
+                children > 0
+            });
         });
         if listed.is_err() {
             report.not_asked += 1;
@@ -537,9 +550,10 @@ impl Nanny {
         self.kill_cgroup();
         let listed = tree::each_child(|number| {
             let Some(child) = tree::look_at_child(number) else { return };
-            tree::each_below(&child, &mut |member| {
+            tree::each_below(&child, Walk::Everybody, &mut |member| {
                 let _ = sys::signal_group_by_handle(member.handle, SIGKILL);
                 let _ = sys::signal_by_handle(member.handle, SIGKILL);
+                true
             });
         });
         self.is_blind = listed == Err(ENOENT);

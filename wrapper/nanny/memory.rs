@@ -10,6 +10,9 @@ const BITS: usize = u64::BITS as usize;
 /// Who has got what was asked last.
 pub static REACHED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
 
+/// Who was there when the parent was asked.
+pub static NOTED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
+
 /// Who was asked to end, once or more often. A bit for each number that there can be; the kernel provides only the pages that are used.
 pub static ASKED: Numbers = Numbers(UnsafeCell::new([0; NUMBERS / BITS]));
 

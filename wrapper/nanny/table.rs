@@ -17,7 +17,8 @@
 //! the dead one's children over to the nanny, and the next kill reaches those. To *kill everybody* goes down the tree
 //! as well, which is dear and is needed only when a death is long in coming. Where the run has a control group, everybody
 //! in it is killed at once before that; whoever has left the group is reached as always. Newcomers are children that were not asked
-//! yet, as everybody was asked last: they were orphaned since. Whoever was forked since by a parent that is still alive is that parent's business.
+//! yet, as everybody was asked last: they were orphaned since. Whoever was forked since by a parent that is still alive is
+//! that parent's business; so of each one the children are noted before it is asked, and only those are asked after it.
 //! The owner is told late rather than twice: mostly nobody is left a moment after the leader has ended.
 
 /// What the nanny is at.

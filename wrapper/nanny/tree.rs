@@ -4,6 +4,7 @@
 
 use core::ffi::c_int;
 
+use crate::memory;
 use crate::sys::{self, EMFILE, ENOENT, ESRCH, Errno, Fd};
 use crate::text::Text;
 
@@ -40,9 +41,28 @@ pub fn look_for_self() -> Result<(), Errno> {
     if buffer.get(..length) == Some(own.as_c().to_bytes()) { Ok(()) } else { Err(ESRCH) }
 }
 
-/// Calls `visit` with each member below the child `number`, parents first. Returns how often it could not go on.
-pub fn each_below(child: &Member, visit: &mut dyn FnMut(&Member)) -> u64 {
-    below(child, DEPTH, visit)
+/// Whom a walk comes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Walk {
+    Everybody,
+    /// Those alone who were noted by [`note_children`].
+    Noted,
+}
+
+/// Calls `visit` with each member below a child, parents first, and goes on below those of whom it says so. Returns how
+/// often it could not go on.
+pub fn each_below(child: &Member, walk: Walk, visit: &mut dyn FnMut(&Member) -> bool) -> u64 {
+    below(child, walk, DEPTH, visit)
+}
+
+/// Notes the children that a member has now. Returns how many there are, and how often it could not look.
+pub fn note_children(parent: &Member) -> (u64, u64) {
+    let mut count = 0;
+    let unseen = each_child_of(parent, &mut |number| {
+        memory::NOTED.insert(number);
+        count += 1;
+    });
+    (count, unseen)
 }
 
 /// A closer look at a child of the nanny. `None` if it cannot be had.
@@ -63,11 +83,35 @@ impl Drop for Member {
     }
 }
 
-fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
+fn below(parent: &Member, walk: Walk, depth: usize, visit: &mut dyn FnMut(&Member) -> bool) -> u64 {
+    let mut unseen = 0;
+    let hidden = each_child_of(parent, &mut |number| {
+        if walk == Walk::Noted && !memory::NOTED.contains(number) {
+            return;
+        }
+        if depth == 0 {
+            unseen += 1;
+            return;
+        }
+        match look_at_member(number, parent) {
+            Ok(Some(member)) => {
+                if visit(&member) {
+                    unseen += below(&member, walk, depth - 1, visit);
+                }
+            }
+            Ok(None) => {}
+            Err(_) => unseen += 1,
+        }
+    });
+    unseen + hidden
+}
+
+/// Calls `visit` with the number of each child of a member. Returns how often it could not look.
+fn each_child_of(parent: &Member, visit: &mut dyn FnMut(c_int)) -> u64 {
     // Its path is always the same below its handle, but for the number of the thread.
     let single = matches!(sys::link_count(parent.handle, c"task"), Ok(3));
     if single {
-        return below_thread(parent, parent.number, depth, visit);
+        return each_child_of_thread(parent, parent.number, visit);
     }
     let directory = match with_room(|| sys::open_at(parent.handle, c"task")) {
         Ok(directory) => directory,
@@ -80,7 +124,7 @@ fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
         while let Some((thread, rest)) = next_entry(words) {
             words = rest;
             if let Some(thread) = thread {
-                unseen += below_thread(parent, thread, depth, visit);
+                unseen += each_child_of_thread(parent, thread, visit);
             }
         }
     }
@@ -88,29 +132,17 @@ fn below(parent: &Member, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
     unseen
 }
 
-fn below_thread(parent: &Member, thread: c_int, depth: usize, visit: &mut dyn FnMut(&Member)) -> u64 {
+fn each_child_of_thread(parent: &Member, thread: c_int, visit: &mut dyn FnMut(c_int)) -> u64 {
     let path = Text::new().text(b"task/").number(thread.unsigned_abs()).text(b"/children");
     let list = match with_room(|| sys::open_at(parent.handle, path.as_c())) {
         Ok(list) => list,
         Err(errno) => return is_hidden(errno).into(),
     };
-    let mut unseen = 0;
     let mut numbers = Numbers::of(list);
     while let Some(number) = numbers.next() {
-        if depth == 0 {
-            unseen += 1;
-            continue;
-        }
-        match look_at_member(number, parent) {
-            Ok(Some(member)) => {
-                visit(&member);
-                unseen += below(&member, depth - 1, visit);
-            }
-            Ok(None) => {}
-            Err(_) => unseen += 1,
-        }
+        visit(number);
     }
-    unseen
+    0
 }
 
 /// `None` if the number is no child of the parent any more.

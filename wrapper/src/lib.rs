@@ -94,8 +94,8 @@
 //!   control) is out of reach. With `nanny` it is not; but a program that another one starts at the child's request (a
 //!   service manager, a container engine) was not started by the run. [`Containment::cannot_hold`] says who is out of
 //!   reach, and each [`Outcome`] names its containment.
-//! - A process that was forked after everybody was asked is not asked as long as its parent lives: it is the parent's
-//!   business, until the grace is over.
+//! - A process that was forked while its parent was asked, or later, is not asked as long as that parent lives: it is the
+//!   parent's business, until the grace is over.
 //! - With `group` and a command that was converted from another builder, if another thread of the owner makes a descriptor
 //!   that is not close-on-exec during a start, the child inherits it.
 //! - A process that has changed all its user ids (some set-uid programs do) cannot be killed; it is named as a survivor,
@@ -133,7 +133,7 @@
 //! all runs.
 //!
 //! With the containment `nanny`, which is what one gets on x86-64 and AArch64, there is a process between the owner and
-//! each child: some 23 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is
+//! each child: some 24 KB without libc, embedded here and executed from sealed memory, with a session of its own. It is
 //! the subreaper of its run, so whoever is orphaned comes to it. It asks and kills as the thread tells it, and reports when
 //! the kernel says that it has no children left. It has a handle of the owner, and when that one ends, it kills everybody
 //! and leaves. It needs no privilege.

@@ -127,7 +127,9 @@ fn root_is_gone(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, how: &str) -> Verd
         |seen: &Seen| seen.node.as_ref().is_some_and(|(of, name)| *of == run.number && name == ROOT);
     let later_us = look.at_us.saturating_sub(stop.at_us);
     let seen = sightings(facts, look).into_iter().filter(|sighting| is_root(sighting.seen));
-    judge_left(look, seen, |left| Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us)))
+    judge_left(facts, look, seen, |left| {
+        Verdict::Broken(finding(look, left, &format!("a cancel {how}"), later_us))
+    })
 }
 
 pub(super) fn directed() -> Vec<Scenario> {

@@ -4,7 +4,7 @@ use fake_cli::content::Output;
 use fake_cli::script::{Place, Signal, Step, Then};
 use fake_cli::span::Span;
 
-use super::deadlines::{self, Due, each_run, held_open, is_stopped_beside, unknown_bound};
+use super::deadlines::{self, Due, each_run, is_held_since, is_stopped_beside, unknown_bound};
 use super::directed::{
     after, await_event, emit, of, on_term, once_started, ready_and_hang, run, scenario, start_hanging,
     together, wait, write,
@@ -221,10 +221,10 @@ fn end_in_time(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
         Ending::By { cause: Cause::TimedOut, .. } => deadlines::timeout_in_time(facts, run),
         Ending::By { cause: Cause::Itself, at_us, doubt } => {
             let dead_us = run.root().and_then(|root| root.gone_us).unwrap_or(at_us).max(at_us);
-            let others = run.nodes.iter().filter(|node| node.alive_at(at_us)).count() > 0;
+            let others = run.nodes.iter().any(|node| node.lives_since(at_us));
             let grace_us =
                 if others { facts.grace_us().ok_or("the grace in force is not known")? } else { 0 };
-            let held = held_open(run, at_us).next().is_some();
+            let held = is_held_since(run, at_us);
             let bound_us = grace_us.saturating_add(if held { facts.drain_us() } else { 0 });
             let doubt = doubt.or_else(|| unknown_bound(facts).filter(|_| held));
             Ok(Due { facts, run, from_us: dead_us, bound_us, doubt, after: "the root's exit" }.judge())
@@ -594,6 +594,19 @@ mod tests {
             exited.ended(1_000, because(Reason::Cancelled)).of(1).ended(6_000, because(Reason::Itself));
         assert_verdict(&late.clone().drain(50), judge_c3, Broken, "after the root's exit");
         assert_verdict(&late, judge_c3, Unknown, "bounds of its own");
+    }
+
+    #[test]
+    fn c3_counts_the_drain_for_who_comes_to_hold_the_output_when_the_root_is_gone() {
+        let up =
+            by_hand::case(steps(r#"["hang"]"#)).drain(1_000).run(0).hello(1, "root").run(2).hello(3, "root");
+        let exited = up.of(0).cancel(10).of(1).exiting(20, "root", 0).gone(21, "root");
+        let over = |hand: Hand| {
+            let first = hand.of(0).gone(110, "root").ended(112, because(Reason::Cancelled));
+            first.of(1).ended(1_130, because(Reason::Itself))
+        };
+        assert_verdict(&over(exited.clone().hello(22, "late")), judge_c3, Kept, "");
+        assert_verdict(&over(exited), judge_c3, Broken, "after the root's exit");
     }
 
     #[test]

@@ -326,7 +326,7 @@ fn stopped_meanwhile(run: &Run<'_>) -> Option<String> {
 }
 
 /// The nodes but the root that hold the root's output at a time.
-pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
     [Output::Stdout, Output::Stderr]
         .into_iter()
         .flat_map(|stream| run.holders(stream))
@@ -335,14 +335,19 @@ pub(super) fn held_open<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item 
 
 /// Whether a node but the root held the root's output at a time, or came to hold it later.
 pub(super) fn is_held_since(run: &Run<'_>, at_us: u64) -> bool {
-    let held = |node: &Node<'_>| node.hello_us().is_some_and(|up_us| node.alive_at(up_us.max(at_us)));
-    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
-    holders.filter(|node| node.name != ROOT).any(held)
+    held_since(run, at_us).next().is_some()
 }
 
+/// The nodes but the root that held the root's output at a time, or came to hold it later.
+fn held_since<'r>(run: &'r Run<'_>, at_us: u64) -> impl Iterator<Item = &'r Node<'r>> {
+    let holders = [Output::Stdout, Output::Stderr].into_iter().flat_map(|stream| run.holders(stream));
+    holders.filter(move |node| node.name != ROOT && node.lives_since(at_us))
+}
+
+/// Whether a node that a stop of the group does not reach holds the root's output then, or comes to hold it while it is stopped.
 fn is_held_out_of_reach(facts: &Facts<'_>, run: &Run<'_>, at_us: u64) -> bool {
     let script = &facts.trace.scenario.script;
-    held_open(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
+    held_since(run, at_us).any(|node| standing_of(script, run, node) != Some(Standing::Stayed))
 }
 
 /// For how long a tree may make its wrapper wait after TERM.
@@ -482,7 +487,7 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
         let told_so =
             run.ended.filter(|(_, outcome)| outcome.reason == Reason::TimedOut).map(|(at_us, _)| at_us);
         let by_timeout = ended_by(facts, run, Cause::TimedOut);
-        let asked = asked_by_wrapper(run);
+        let asked = asked_by_wrapper(facts, run);
         let Some(first_us) = [told_so, asked].into_iter().flatten().min() else {
             // Nothing was seen of the timeout but its effect, and that came late enough.
             return by_timeout.map(|_| Verdict::Kept);
@@ -491,10 +496,12 @@ fn judge_d2(facts: &Facts<'_>) -> Verdict {
     })
 }
 
-/// When a node was first asked to end by TERM from somebody, before the caller had done anything. What is asked of others once the
-/// root has ended is the end of what it left, so others count only as long as the root shows by its own clock that it lives.
-fn asked_by_wrapper(run: &Run<'_>) -> Option<u64> {
-    let caller_us = run.stops.first().map_or(u64::MAX, |stop| stop.at_us);
+/// When a node was first asked to end by TERM from somebody, before the caller had done anything, and before the harness had looked
+/// and told the host to end. What is asked of others once the root has ended is the end of what it left, so others count only as
+/// long as the root shows by its own clock that it lives.
+fn asked_by_wrapper(facts: &Facts<'_>, run: &Run<'_>) -> Option<u64> {
+    let looked_us = facts.trace.looks.first().map(|look| look.at_us);
+    let caller_us = run.stops.iter().map(|stop| stop.at_us).chain(looked_us).min().unwrap_or(u64::MAX);
     let root_lives_us = run.root().and_then(|root| root.reports.iter().map(|heard| heard.own_us).max());
     let asked = |node: &Node<'_>| {
         let (at_us, _) = node.reported(Signal::Term).filter(|(_, sender)| *sender > 0)?;
@@ -859,9 +866,9 @@ fn directed_d6() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
+    use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
-    use crate::trace::{Noise, Status};
+    use crate::trace::{Noise, Stage, Status};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn noisy(hand: Hand, p99_us: u64, max_us: u64) -> Hand {
@@ -909,6 +916,19 @@ mod tests {
         };
         assert_verdict(&held(400, 800), judge_d1, Kept, "");
         assert_verdict(&held(100, 800), judge_d1, Broken, "the bound was 550 ms");
+    }
+
+    #[test]
+    fn d1_and_d4_add_the_drain_bound_for_who_comes_to_hold_the_output_during_the_stop() {
+        let script = r#"[{"start": {"node": "holder", "as": "own-session", "holds": ["stdout"], "script": ["hang"]}}, "hang"]"#;
+        let up = || case(steps(script)).drain(1_000).run(0).hello(1, "root");
+        let drained = |hand: Hand, reason| hand.gone(116, "root").ended(1_150, because(reason));
+        let cancelled = |ids| drained(up().cancel(110).hello_as(111, "holder", ids), Reason::Cancelled);
+        assert_verdict(&cancelled(AWAY), judge_d4, Kept, "");
+        assert_verdict(&cancelled(ROOT_IDS), judge_d4, Broken, "the bound was 350 ms");
+        let timed_out = |ids| drained(up().timeout(100), Reason::TimedOut).hello_as(117, "holder", ids);
+        assert_verdict(&timed_out(AWAY), judge_d1, Kept, "");
+        assert_verdict(&timed_out(ROOT_IDS), judge_d1, Broken, "the bound was 450 ms");
     }
 
     #[test]
@@ -986,6 +1006,20 @@ mod tests {
     }
 
     #[test]
+    fn d2_takes_no_end_of_the_host_for_a_timeout() {
+        let up = || case(steps(r#"["log-signals", "hang"]"#)).timeout(20_000).run(0).hello(1, "root");
+        let stuck = up().did(1, "root", 0).stuck(3_001, Verb::Cancel, "root.never");
+        let silent = up().did(1, "root", 0).what(3_001, crate::trace::What::GaveUp).silent();
+        for waited in [stuck, silent] {
+            let told = |hand: Hand, at_ms| hand.signalled(at_ms, "root", Signal::Term).gone(5_100, "root");
+            let by_bye = told(waited.clone().look_sees(Stage::Quiesce, &["root"]), 5_003);
+            assert_verdict(&by_bye, judge_d2, Vacuous, "");
+            let before = told(waited, 2_000).look(Stage::Quiesce, vec![]);
+            assert_verdict(&before, judge_d2, Broken, "2.0 s after it was asked for");
+        }
+    }
+
+    #[test]
     fn d2_takes_no_clean_up_of_what_the_root_left_for_a_timeout() {
         let script = r#"[{"start": {"node": "left", "script": ["log-signals", "hang"]}}, {"exit": 0}]"#;
         let left = || {
@@ -1038,7 +1072,7 @@ mod tests {
         let quiet = case(steps(script))
             .run(0)
             .hello(1, "root")
-            .quiet_hello(2, "child", super::super::by_hand::ROOT_IDS)
+            .quiet_hello(2, "child", ROOT_IDS)
             .exiting(10, "root", 0)
             .ended(5_000, because(Reason::Itself));
         assert_verdict(&quiet, judge_d3, Vacuous, "nobody held");
@@ -1238,7 +1272,7 @@ mod tests {
         let swept = logging(r#""log""#)
             .signalled(12, "root", Signal::Term)
             .ended(13, because(Reason::Cancelled))
-            .look(crate::trace::Stage::Quiesce, vec![])
+            .look(Stage::Quiesce, vec![])
             .gone(2_500, "root");
         assert_verdict(&swept, judge_d5, Vacuous, "no node");
         let script = r#"[{"start": {"node": "child", "script": ["log-signals", "hang"]}}, "hang"]"#;

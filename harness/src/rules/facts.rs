@@ -8,7 +8,8 @@ use crate::promises::Promises;
 use crate::scenario::{BYSTANDER_CHILD, Call, Hindrance, STRANGER, Verb};
 use crate::syscalls::CallKind;
 use crate::trace::{
-    CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, SystemCall, Trace, What,
+    Caller, CaseEnd, ChildStatus, Look, Moment, Outcome, Reason, Stage, Status, SubjectKind, SystemCall,
+    Trace, What,
 };
 use crate::verdict::Verdict;
 
@@ -94,6 +95,8 @@ pub struct HeldCall {
     pub call: CallKind,
     /// Which of them.
     pub nth: u32,
+    /// Who made it, where that was written down.
+    pub by: Option<Caller>,
     /// From when on.
     pub held_us: u64,
     /// When it went on, and whether what it waited for had not happened. Nothing where its caller died first.
@@ -247,7 +250,22 @@ impl<'a> Facts<'a> {
                 }
                 _ => None,
             });
-            Some(HeldCall { call, nth, held_us: moment.at_us, let_go_us })
+            let of_it = |(_, made): &(u64, &SystemCall)| (made.call, made.nth) == (call, nth);
+            let by = self.syscalls().find(of_it).map(|(_, made)| made.by);
+            Some(HeldCall { call, nth, by, held_us: moment.at_us, let_go_us })
+        })
+    }
+
+    /// Whether the harness kept the wrapper from being done at a time: it held a call then, or had let it go so shortly before that the
+    /// grace and what a machine may need were not over. Whoever is dead is held up no more.
+    pub fn is_held_up(&self, at_us: u64) -> bool {
+        let needs_us = self.grace_us().map(|grace_us| grace_us.saturating_add(self.slack_us()));
+        self.holds().filter(|hold| hold.held_us <= at_us).any(|hold| {
+            let gone_us =
+                self.host_gone().filter(|_| hold.by == Some(Caller::Host)).map(|(gone_us, _)| gone_us);
+            let until_us = hold.let_go_us.map(|(let_go_us, _)| let_go_us).unwrap_or(u64::MAX);
+            let until_us = gone_us.map_or(until_us, |gone_us| until_us.min(gone_us));
+            needs_us.is_none_or(|needs_us| until_us.saturating_add(needs_us) > at_us)
         })
     }
 
@@ -403,19 +421,32 @@ impl<'a> Facts<'a> {
     /// stopped.
     pub fn lateness(&self, elapsed_us: u64, bound_us: u64) -> Lateness {
         let over_us = elapsed_us.saturating_sub(bound_us).saturating_sub(self.host_stopped_us());
+        match over_us {
+            0 => Lateness::InTime,
+            _ if self.holds().next().is_some() || over_us <= self.noise_us() => {
+                Lateness::WithinNoise(over_us)
+            }
+            _ => Lateness::Late(over_us),
+        }
+    }
+
+    /// Lateness that this machine explains, beyond the slack; without a measurement any.
+    fn noise_us(&self) -> u64 {
         let noise = &self.trace.noise;
         let crowd_us = match noise.crowd_percent {
             0..=150 => 0,
             percent => percent.saturating_mul(CROWD_US_A_PERCENT),
         };
-        match over_us {
-            0 => Lateness::InTime,
-            _ if self.holds().next().is_some() => Lateness::WithinNoise(over_us),
-            _ if noise.samples == 0 || over_us <= noise.max_us.saturating_mul(4).saturating_add(crowd_us) => {
-                Lateness::WithinNoise(over_us)
-            }
-            _ => Lateness::Late(over_us),
+        match noise.samples {
+            0 => u64::MAX,
+            _ => noise.max_us.saturating_mul(4).saturating_add(crowd_us),
         }
+    }
+
+    /// Whether what had to be over at one time may be under way at another, because the host was stopped meanwhile or the machine is slow.
+    /// Unlike in [`Self::lateness`], calls that the harness held do not count: see [`Self::is_held_up`].
+    pub fn may_be_late(&self, due_us: u64, at_us: u64) -> bool {
+        at_us <= due_us.saturating_add(self.host_stopped_us()).saturating_add(self.noise_us())
     }
 
     /// How long a process that has work to do may have waited for a processor: not at all for the turns of others where as many want one
@@ -435,6 +466,22 @@ impl<'a> Facts<'a> {
             (None, Keeps::Not) => Some(0),
             (None, _) => None,
         }
+    }
+
+    /// When the wrapper must be done with a run that is over for its caller. Whoever drops a handle waits for nothing: the grace comes after
+    /// that, and what is left to read after the grace. Nothing where the run is not over, or where these are not known.
+    pub fn done_with_us(&self, run: &Run<'_>) -> Option<u64> {
+        use crate::promises::Keeps;
+        let over_us = run.over_us()?;
+        if !run.was_dropped() {
+            return Some(over_us);
+        }
+        let drain_us = match (self.trace.limits.drain, self.promises().drain) {
+            (Some(drain), _) => micros(drain),
+            (None, Keeps::Not) => 0,
+            (None, _) => return None,
+        };
+        Some(over_us.saturating_add(self.grace_us()?).saturating_add(drain_us))
     }
 
     /// How long the subject may wait for output that is held open: what is in force, else 1 s.
@@ -464,6 +511,11 @@ impl<'a> Run<'a> {
     pub fn over_us(&self) -> Option<u64> {
         let dropped = self.stops.iter().find(|stop| stop.verb == Verb::Drop).and_then(|stop| stop.done_us);
         self.ended.map(|(at_us, _)| at_us).or(dropped)
+    }
+
+    /// Whether it was over for its caller because its handle was dropped.
+    pub fn was_dropped(&self) -> bool {
+        self.ended.is_none() && self.stops.iter().any(|stop| stop.verb == Verb::Drop)
     }
 
     /// The first op that ended it, if the run was not over by then.
@@ -543,6 +595,11 @@ impl<'a> Node<'a> {
         self.hello_us().is_some_and(|hello_us| hello_us <= at_us)
             && self.exiting().is_none_or(|(exit_us, _)| exit_us > at_us)
             && self.gone_us.is_none_or(|gone_us| gone_us > at_us)
+    }
+
+    /// Whether it was alive at a time, or was born later.
+    pub fn lives_since(&self, at_us: u64) -> bool {
+        self.hello_us().is_some_and(|up_us| self.alive_at(up_us.max(at_us)))
     }
 
     /// When it was certainly dead.

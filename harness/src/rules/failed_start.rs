@@ -5,7 +5,7 @@ use fake_cli::script::Step;
 use super::directed::{TIMEOUT, run, scenario, wait};
 use super::facts::{Facts, Run};
 use super::verdicts::{broken, together};
-use super::witness::{Sighting, finding, is_dead, name, sightings};
+use super::witness::{Sighting, finding, is_dead, missed, name, sightings};
 use crate::scenario::{Hindrance, Op, Scenario};
 use crate::trace::{Look, Seen, Stage};
 use crate::verdict::Verdict;
@@ -75,10 +75,7 @@ impl Left<'_, '_> {
             nodes.iter().filter(|node| node.doubt.is_none()).map(|node| node.seen).collect();
         match (certain.as_slice(), nodes.iter().find_map(|node| node.doubt.clone())) {
             ([], Some(doubt)) => Verdict::Unknown(doubt),
-            ([], None) if self.look.complete => Verdict::Kept,
-            ([], None) => {
-                Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned())
-            }
+            ([], None) => missed(self.facts, self.look).map_or(Verdict::Kept, Verdict::Unknown),
             ([first, ..], _) if !self.is_due() => Verdict::Unknown(format!(
                 "{} was alive, but the look was taken before it had to be gone",
                 name(first)

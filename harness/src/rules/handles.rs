@@ -127,7 +127,7 @@ fn no_more_with_each_run(facts: &Facts<'_>, ops: &[Op]) -> Verdict {
     if !lasting.is_empty() {
         let count = lasting.iter().map(|(_, growth)| growth.by).sum();
         let sentence = grown_sentence(first, last, inventories.len(), lasting.iter().map(|(kind, _)| *kind));
-        return Verdict::Broken(Finding { sentence, count });
+        return unless_it_may_still_go(facts, &inventories, Verdict::Broken(Finding { sentence, count }));
     }
     match grown.first() {
         Some((kind, growth)) => Verdict::Unknown(format!(
@@ -136,6 +136,36 @@ fn no_more_with_each_run(facts: &Facts<'_>, ops: &[Op]) -> Verdict {
         )),
         None => Verdict::Kept,
     }
+}
+
+/// Nothing is broken by what the host had after its runs if it may have been about to go.
+pub(super) fn unless_it_may_still_go(
+    facts: &Facts<'_>,
+    inventories: &[&Inventory],
+    verdict: Verdict,
+) -> Verdict {
+    match (verdict, may_still_go(facts, inventories)) {
+        (Verdict::Broken(finding), Some(doubt)) => {
+            Verdict::Unknown(format!("{}; but {doubt}", finding.sentence))
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+/// Why what the host had may have been about to go: the wrapper was held, or had still to end a run that was dropped.
+fn may_still_go(facts: &Facts<'_>, inventories: &[&Inventory]) -> Option<String> {
+    if facts.holds().next().is_some() {
+        return Some("the harness had held a call of the wrapper's".to_owned());
+    }
+    facts.runs().iter().filter(|run| run.was_dropped()).find_map(|run| {
+        let after = inventories.iter().find(|inventory| inventory.point == Point::AfterRun(run.number))?;
+        let why = match facts.done_with_us(run) {
+            Some(due_us) if after.at_us >= due_us => return None,
+            Some(_) => "the wrapper may still have been ending what was dropped",
+            None => "how long the wrapper may take over what was dropped is not known",
+        };
+        Some(why.to_owned())
+    })
 }
 
 /// How a kind of handle grew from the first listing to the last.
@@ -265,7 +295,11 @@ fn stray_pipes(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     }
     let later_us = after.at_us.saturating_sub(over_us);
     let sentence = format!("{}, still open {} after the run ended", stray.join(", "), told(later_us));
-    if later_us < facts.slack_us() {
+    if let Some(doubt) = may_still_go(facts, &[after]) {
+        return Verdict::Unknown(format!("{sentence}; but {doubt}"));
+    }
+    let due_us = facts.done_with_us(run).unwrap_or(over_us).saturating_add(facts.slack_us());
+    if after.at_us < due_us {
         return Verdict::Unknown(format!("{sentence}, which is too soon to tell"));
     }
     Verdict::Broken(Finding { sentence, count: stray.len() as u64 })
@@ -552,9 +586,11 @@ fn directed_f3() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::by_hand::{Hand, assert_verdict, because, case, hello, steps};
+    use super::super::by_hand::{Hand, assert_verdict, because, case, hanging_pair, hello, steps};
     use super::*;
-    use crate::trace::Reason;
+    use crate::promises::Keeps;
+    use crate::syscalls::CallKind;
+    use crate::trace::{Reason, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
     use fake_cli::control::Hello;
 
@@ -660,6 +696,54 @@ mod tests {
         assert_verdict(&one_run(&[], &[]).template(), judge_f2, NotRun, "a command");
     }
 
+    /// A run whose handle is dropped at 10 ms, with a pipe of it open in the host at this time.
+    fn dropped(grace_ms: u64, seen_ms: u64) -> Hand {
+        hanging_pair()
+            .grace(grace_ms)
+            .drain(100)
+            .drop(10)
+            .done(11)
+            .inventory(0, Point::BeforeRun(0), &[OWN])
+            .inventory(seen_ms, Point::AfterRun(0), &[OWN, (14, "pipe:[1001]")])
+    }
+
+    #[test]
+    fn f2_leaves_whoever_was_dropped_the_grace_to_read_in() {
+        assert_verdict(&dropped(5_000, 1_012), judge_f2, Unknown, "ending what was dropped");
+        assert_verdict(&dropped(5_000, 5_200), judge_f2, Unknown, "too soon");
+        assert_verdict(&dropped(5_000, 5_400), judge_f2, Broken, "read end of the pipe made for root.stdout");
+        let unnamed = dropped(100, 1_012).with(|trace| trace.limits.grace = None);
+        assert_verdict(&unnamed, judge_f2, Unknown, "is not known");
+        let graceless = unnamed.promising(|promises| promises.grace = Keeps::Not);
+        assert_verdict(&graceless, judge_f2, Broken, "root.stdout");
+    }
+
+    #[test]
+    fn f2_does_not_accuse_a_wrapper_that_the_harness_held() {
+        let held = one_run(&[OWN], &[OWN, (14, "pipe:[1001]")])
+            .what(5, What::Held { call: CallKind::Kill, nth: 1 })
+            .what(2_005, What::LetGo { call: CallKind::Kill, nth: 1, in_vain: true });
+        assert_verdict(&held, judge_f2, Unknown, "held a call");
+    }
+
+    #[test]
+    fn f1_is_unknown_while_the_dropped_may_still_be_under_way() {
+        let drops = |grace_ms| {
+            let open = [OWN, (7, "pipe:[7]"), (8, "pipe:[8]")];
+            (0..3_u32).fold(case(steps(r#"["hang"]"#)).grace(grace_ms).drain(100), |hand, run| {
+                let at_ms = u64::from(run) * 2_000;
+                hand.run(at_ms)
+                    .hello(at_ms + 1, "root")
+                    .drop(at_ms + 2)
+                    .done(at_ms + 3)
+                    .inventory(at_ms + 1_003, Point::AfterRun(run), &open[..=run as usize])
+                    .wait(at_ms + 1_004)
+            })
+        };
+        assert_verdict(&drops(100), judge_f1, Broken, "pipe:[8]");
+        assert_verdict(&drops(5_000), judge_f1, Unknown, "ending what was dropped");
+    }
+
     #[test]
     fn f3_is_broken_by_what_is_handed_down_beside_the_standard_three() {
         let hello_with = |fd| {
@@ -760,7 +844,7 @@ mod tests {
             Broken,
             "the root of run 0 read its input for 1.4 s and saw no end",
         );
-        let silent = reader().what(9_000, crate::trace::What::GaveUp).silent();
+        let silent = reader().what(9_000, What::GaveUp).silent();
         assert_verdict(&silent, judge_f6, Broken, "saw no end");
     }
 

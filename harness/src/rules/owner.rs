@@ -128,10 +128,11 @@ pub(super) fn judge_left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)]) -> Verdi
     together([left(facts, ended, look)].into_iter().chain(late), String::new)
 }
 
-/// Whether the host went on until the harness killed it.
+/// Whether the host went on until the harness told it to end, which is all that one needs which caught a signal, or killed it.
 fn outlived(facts: &Facts<'_>, stop: Stop) -> bool {
     let killed = Status::Signaled(Signal::Kill.number());
-    stop.verb != Verb::KillHost && facts.host_gone().is_none_or(|(_, status)| status == killed)
+    let went_on = || facts.host_gone().is_none_or(|(_, status)| status == killed);
+    stop.verb != Verb::KillHost && (facts.host_fell_silent() || went_on())
 }
 
 fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
@@ -142,12 +143,17 @@ fn left(facts: &Facts<'_>, ended: &[(&Run<'_>, Stop)], look: &Look) -> Verdict {
     let gone_us = facts.host_gone().map_or(ended[0].1.at_us, |(gone_us, _)| gone_us);
     let later_us = look.at_us.saturating_sub(gone_us);
     let seen = sightings(facts, look).into_iter().filter(|sighting| concerned(sighting.seen));
-    witness::judge_left(look, seen, |survivors| {
+    witness::judge_left(facts, look, seen, |survivors| {
         if look.at_us < cleaned_up_us(facts, survivors) {
             Verdict::Unknown(format!("{} was still cleaning up when the look was taken", name(survivors[0])))
-        } else if later_us < due_us(facts) && !only_nodes_are_left(look) {
+        } else if facts.may_be_late(due_us(facts), later_us) && !only_nodes_are_left(look) {
+            let why = if later_us < due_us(facts) {
+                "but the look was taken before everyone had to be gone"
+            } else {
+                "which this machine's noise may explain"
+            };
             Verdict::Unknown(format!(
-                "{} alive {} after the host was ended, but the look was taken before everyone had to be gone",
+                "{} alive {} after the host was ended, {why}",
                 survivors.len(),
                 told(later_us)
             ))
@@ -303,7 +309,8 @@ mod tests {
 
     use super::super::by_hand::{AWAY, Hand, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
-    use crate::trace::Reason;
+    use crate::syscalls::CallKind;
+    use crate::trace::{Caller, Reason, SystemCall, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     const KILLED: Status = Status::Signaled(9);
@@ -345,6 +352,49 @@ mod tests {
         let alone = helped.with(|trace| trace.looks[0].seen.truncate(1));
         assert_verdict(&alone, judge_p1, Broken, "child");
         assert_verdict(&killed_host(), judge_p1, Unknown, "nobody looked");
+    }
+
+    #[test]
+    fn p1_is_unknown_where_the_machine_may_have_kept_a_helper_from_its_kill() {
+        let helped = |max_us| {
+            let left = killed_host().look_sees(Stage::HostGone, &["child"]);
+            left.with(|trace| {
+                let look = &mut trace.looks[0];
+                let helper = Seen { pid: 900, node: None, connected: false, ..look.seen[0].clone() };
+                look.seen.push(helper);
+                trace.noise.max_us = max_us;
+            })
+        };
+        assert_verdict(&helped(10_000), judge_p1, Broken, "child");
+        assert_verdict(&helped(500_000), judge_p1, Unknown, "noise");
+        let alone = helped(500_000).with(|trace| trace.looks[0].seen.truncate(1));
+        assert_verdict(&alone, judge_p1, Broken, "child");
+    }
+
+    #[test]
+    fn p1_does_not_accuse_a_helper_whose_kill_the_harness_held() {
+        let kill = |by| {
+            let call = SystemCall {
+                call: CallKind::Kill,
+                nth: 1,
+                by,
+                pid: 900,
+                text: String::new(),
+                signalled: None,
+            };
+            let killed = hanging_pair().kill_host(10).what(10, What::SystemCall(call));
+            killed.what(10, What::Held { call: CallKind::Kill, nth: 1 }).host_gone(11, KILLED)
+        };
+        let left = |hand: Hand, helped: bool| {
+            let survivor = hand.survivor("child");
+            let helper = Seen { pid: 900, node: None, connected: false, ..survivor.clone() };
+            let seen = [vec![survivor], vec![helper; usize::from(helped)]].concat();
+            hand.look(Stage::HostGone, seen)
+        };
+        assert_verdict(&left(kill(Caller::Helper), true), judge_p1, Unknown, "was held by the harness");
+        // Nobody is there whom that could hold up.
+        assert_verdict(&left(kill(Caller::Helper), false), judge_p1, Broken, "child");
+        assert_verdict(&left(kill(Caller::Host), true), judge_p1, Broken, "child");
     }
 
     #[test]
@@ -413,6 +463,24 @@ mod tests {
         // The harness had to kill it.
         let outlived = signalled(KILLED).look_sees(Stage::HostGone, &["child"]);
         assert_verdict(&outlived, judge_p2, Vacuous, "outlived that");
+    }
+
+    #[test]
+    fn p2_is_vacuous_where_only_bye_ended_the_host() {
+        let caught = || {
+            hanging_pair()
+                .signal_host(10, Signal::Int)
+                .what(4_000, What::GaveUp)
+                .silent()
+                .look_sees(Stage::Quiesce, &["root", "child"])
+                .host_gone(6_010, Status::Exited(0))
+        };
+        let left = caught().look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&left, judge_p2, Vacuous, "outlived that");
+        let cleaned_up = caught().gone(6_011, "root").gone(6_011, "child").look(Stage::HostGone, vec![]);
+        assert_verdict(&cleaned_up, judge_p2, Vacuous, "outlived that");
+        let killed = killed_host().silent().look_sees(Stage::HostGone, &["child"]);
+        assert_verdict(&killed, judge_p1, Broken, "child");
     }
 
     #[test]

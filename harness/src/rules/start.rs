@@ -66,7 +66,7 @@ fn judge_cancel(facts: &Facts<'_>, calls: &[CallKind]) -> Verdict {
 fn nobody_left(facts: &Facts<'_>, run: &Run<'_>, stop: Stop, look: &Look) -> Verdict {
     let seen = sightings(facts, look).into_iter().filter_map(|sighting| of_start(facts, run, sighting));
     let later_us = look.at_us.saturating_sub(stop.at_us);
-    judge_left(look, seen, |survivors| {
+    judge_left(facts, look, seen, |survivors| {
         Verdict::Broken(finding(look, survivors, "a cancel in the middle of the start", later_us))
     })
 }

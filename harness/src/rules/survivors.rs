@@ -14,7 +14,7 @@ use super::directed::{
 use super::ending::{Cause, Ending, ending, is_cancel, shown_us};
 use super::facts::{Facts, Node, Run};
 use super::standing::{Answer, Hearing, Ids, Standing, cleaned_up_us, last_hearing, standing, standing_of};
-use super::witness::{Sighting, finding, is_dead, name, only_nodes_are_left, sightings};
+use super::witness::{Sighting, finding, is_dead, missed, name, only_nodes_are_left, sightings};
 use super::{Judged, Rule, as_catalogued, failed_start};
 use crate::promises::{Keeps, Leftovers, Promises, Reach};
 use crate::scenario::{Op, Scenario, Verb};
@@ -387,10 +387,8 @@ impl Scene<'_, '_> {
             _ => tally.tested = true,
         }
         if survivors.is_empty() {
-            if !look.complete {
-                tally.unknown.get_or_insert_with(|| {
-                    "the look did not see everyone, so nobody seen proves nothing".to_owned()
-                });
+            if let Some(why) = missed(self.facts, look) {
+                tally.unknown.get_or_insert(why);
             }
         } else if let Some(doubt) = &self.doubt {
             tally.unknown.get_or_insert_with(|| format!("{} was left, but {doubt}", name(survivors[0])));
@@ -432,9 +430,17 @@ impl Scene<'_, '_> {
         if let Some(doubt) = &sighting.doubt {
             return Found::Perhaps(doubt.clone());
         }
-        if look.at_us < self.due_us(look, seen) {
+        let due_us = self.due_us(look, seen);
+        if look.at_us < due_us {
             return Found::Perhaps(format!(
                 "{} was alive, but the look was taken before everyone had to be gone",
+                name(seen)
+            ));
+        }
+        // Who was to end it after the drop may have waited for a processor.
+        if self.cause == Cause::Dropped && self.facts.may_be_late(due_us, look.at_us) {
+            return Found::Perhaps(format!(
+                "{} was alive when everyone had to be gone; this machine's noise may explain that",
                 name(seen)
             ));
         }
@@ -965,6 +971,32 @@ mod tests {
     }
 
     #[test]
+    fn s1_is_unknown_when_somebody_was_swept_whom_an_empty_look_had_missed() {
+        let empty = |hand: Hand| {
+            let gone = hand.gone(12, "root").gone(12, "child").ended(15, because(Reason::Cancelled));
+            gone.look(Stage::Quiesce, vec![])
+        };
+        let swept = |hand: Hand, seen: Seen| hand.with(|trace| trace.swept.push(seen));
+        let relay =
+            Seen { pid: 900, node: None, comm: "relay".to_owned(), ..leaky_cancel().survivor("child") };
+        let missed = swept(empty(cancelled_pair()), relay.clone());
+        assert_verdict(&missed, judge_s1, Unknown, "\"relay\", which is no node");
+        assert_verdict(&missed, judge_s1, Unknown, "was swept afterwards");
+        // The host, who stands beside it, and those who lead its terminal are no matter of the run.
+        let host = Seen { pid: super::super::by_hand::HOST, ..relay.clone() };
+        let bystander = Seen { node: Some((0, "bystander".to_owned())), ..relay.clone() };
+        for ours in [host, bystander] {
+            assert_verdict(&swept(empty(cancelled_pair()), ours), judge_s1, Kept, "");
+        }
+        let terminal = cancelled_pair().with(|trace| trace.scenario.host.terminal = true);
+        assert_verdict(&swept(empty(terminal), relay.clone()), judge_s1, Kept, "");
+        // Whoever was seen may have forked since.
+        let escaped = cancelled_pair().hello_as(3, "away", AWAY).gone(12, "root").gone(12, "child");
+        let escaped = escaped.ended(15, because(Reason::Cancelled)).look_sees(Stage::Quiesce, &["away"]);
+        assert_verdict(&swept(escaped, relay), judge_s1, Kept, "");
+    }
+
+    #[test]
     fn s1_is_unknown_of_a_helper_that_the_harness_held_up_by_watching_its_calls() {
         let helper = || {
             change_seen(leaky_cancel(), |look| {
@@ -1373,6 +1405,43 @@ mod tests {
         assert_verdict(&leaky_cancel(), judge_s9, Vacuous, "was cancelled");
         assert_verdict(&dropped().template(), judge_s9, NotRun, "no handle");
         assert_verdict(&hanging_pair().drop(10).unimplemented(11), judge_s9, NotRun, "cannot drop");
+    }
+
+    #[test]
+    fn s9_is_unknown_where_the_machine_may_have_kept_the_wrapper_from_its_kill() {
+        let dropped = |percent, max_us| {
+            let hand = hanging_pair().grace(1_600).drop(10).done(10).look_sees(Stage::Quiesce, &["root"]);
+            hand.with(|trace| {
+                trace.noise.crowd_percent = percent;
+                trace.noise.max_us = max_us;
+            })
+        };
+        // Due after 1,860 ms, and looked at after 2,010 ms.
+        assert_verdict(&dropped(0, 10_000), judge_s9, Broken, "root (pid 100");
+        assert_verdict(&dropped(0, 200_000), judge_s9, Unknown, "noise");
+        assert_verdict(&dropped(600, 10_000), judge_s9, Unknown, "noise");
+        // What a cancel left was there when the run was over.
+        let cancelled = leaky_cancel().with(|trace| trace.noise.crowd_percent = 600);
+        assert_verdict(&cancelled, judge_s1, Broken, "child");
+    }
+
+    #[test]
+    fn nobody_is_a_survivor_whose_kill_the_harness_held() {
+        let held = hanging_pair().drop(10).done(10).what(111, What::Held { call: CallKind::Kill, nth: 2 });
+        let in_force = held.clone().look_at(Stage::Quiesce, 1_900, vec![held.survivor("root")]);
+        assert_verdict(&in_force, judge_s9, Unknown, "was held by the harness");
+        let let_go =
+            |in_vain| held.clone().what(2_111, What::LetGo { call: CallKind::Kill, nth: 2, in_vain });
+        for in_vain in [true, false] {
+            let soon = let_go(in_vain).look_at(Stage::Quiesce, 340, vec![held.survivor("root")]);
+            assert_verdict(&soon, judge_s9, Unknown, "was held by the harness");
+            // The grace of 100 ms and the slack of 250 ms.
+            let late = let_go(in_vain).look_at(Stage::Quiesce, 360, vec![held.survivor("root")]);
+            assert_verdict(&late, judge_s9, Broken, "root (pid 100");
+        }
+        let cancelled = cancelled_pair().ended(25, because(Reason::Cancelled));
+        let in_force = cancelled.what(26, What::Held { call: CallKind::Kill, nth: 2 });
+        assert_verdict(&in_force.look_sees(Stage::Quiesce, &["child"]), judge_s1, Unknown, "was held");
     }
 
     /// A root with this reaction to TERM beside a child that ignores it.

@@ -6,10 +6,10 @@ use fake_cli::script::Step;
 
 use super::directed::{once_started, ready_and_hang, run, scenario, to_the_end, wait};
 use super::facts::Facts;
-use super::handles::{are_equal_runs, inventory};
+use super::handles::{are_equal_runs, inventory, unless_it_may_still_go};
 use super::{Judged, Rule, as_catalogued, load, repeats};
 use crate::scenario::{Op, Scenario, Verb};
-use crate::trace::{Condition, Point};
+use crate::trace::{Condition, Inventory, Point};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// With fewer runs a first use of the runtime is not told from a leak.
@@ -88,12 +88,13 @@ fn judge_t1(facts: &Facts<'_>) -> Verdict {
     if !are_equal_runs(&facts.trace.scenario.ops) {
         return Verdict::Vacuous("the case has no three equal runs, one after the other".to_owned());
     }
-    let after = |number: u32| inventory(facts, Point::AfterRun(number))?.condition.as_ref();
-    let seen: Vec<&Condition> = facts.runs().iter().filter_map(|run| after(run.number)).collect();
+    let after = |number: u32| inventory(facts, Point::AfterRun(number));
+    let listed: Vec<&Inventory> = facts.runs().iter().filter_map(|run| after(run.number)).collect();
+    let seen: Vec<&Condition> = listed.iter().filter_map(|inventory| inventory.condition.as_ref()).collect();
     if seen.len() < LEAST_RUNS {
         return Verdict::Vacuous(facts.because("the host's threads were listed after fewer than three runs"));
     }
-    more_with_each_run(&seen)
+    unless_it_may_still_go(facts, &listed, more_with_each_run(&seen))
 }
 
 fn more_with_each_run(seen: &[&Condition]) -> Verdict {
@@ -200,6 +201,29 @@ mod tests {
     fn growth_that_may_be_a_pools_is_not_certain() {
         assert_verdict(&runs(&[1, 2, 3]), judge_t1, Unknown, "2 times only");
         assert_verdict(&runs(&[1, 1, 1, 1, 2]), judge_t1, Unknown, "1 times only");
+    }
+
+    #[test]
+    fn a_thread_that_may_still_end_what_was_dropped_is_not_certain() {
+        let dropped = |grace_ms| {
+            (0..6_u32).fold(case(steps(r#"["hang"]"#)).grace(grace_ms).drain(100), |hand, run| {
+                let at_ms = u64::from(run) * 1_000;
+                let mut seen = condition();
+                seen.threads.extend((0..run).map(|number| Thread {
+                    tid: 60 + number as i32,
+                    name: "reaper".to_owned(),
+                    blocked: Vec::new(),
+                }));
+                hand.run(at_ms)
+                    .hello(at_ms + 1, "root")
+                    .drop(at_ms + 2)
+                    .done(at_ms + 3)
+                    .condition(at_ms + 203, Point::AfterRun(run), seen)
+                    .wait(at_ms + 204)
+            })
+        };
+        assert_verdict(&dropped(100), judge_t1, Broken, "\"reaper\"");
+        assert_verdict(&dropped(101), judge_t1, Unknown, "ending what was dropped");
     }
 
     #[test]

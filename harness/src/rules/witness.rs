@@ -1,11 +1,15 @@
 //! Who was alive at a look, and whether two witnesses say so.
 
 use super::facts::{Facts, told};
-use crate::trace::{Look, Seen};
+use crate::trace::{Look, Seen, Stage};
 use crate::verdict::{Finding, Verdict};
 
 /// How many are named in a sentence; the others are counted.
 const MOST_NAMED: usize = 3;
+
+/// Why nobody is accused whom the harness kept from what it had to do.
+pub const HELD_UP: &str =
+    "a call of the wrapper's was held by the harness when it looked, or had been until shortly before";
 
 /// A process that a look saw alive.
 #[derive(Clone, Debug)]
@@ -22,9 +26,10 @@ pub fn sightings<'a>(facts: &Facts<'_>, look: &'a Look) -> Vec<Sighting<'a>> {
     look.seen.iter().filter(alive).map(|seen| Sighting { seen, doubt: doubt(facts, look, seen) }).collect()
 }
 
-/// The verdict on those who had to be gone: kept if nobody was seen by a look that saw everyone, unknown if each of them is in doubt, else
+/// The verdict on those who had to be gone: kept if nobody was seen by a look that missed nobody, unknown if each of them is in doubt, else
 /// what `judge` says of those who were there for certain.
 pub fn judge_left<'a>(
+    facts: &Facts<'_>,
     look: &Look,
     concerned: impl IntoIterator<Item = Sighting<'a>>,
     judge: impl FnOnce(&[&'a Seen]) -> Verdict,
@@ -36,9 +41,23 @@ pub fn judge_left<'a>(
     }
     match doubtful.into_iter().find_map(|sighting| sighting.doubt) {
         Some(doubt) => Verdict::Unknown(doubt),
-        None if look.complete => Verdict::Kept,
-        None => Verdict::Unknown("the look did not see everyone, so nobody seen proves nothing".to_owned()),
+        None => missed(facts, look).map_or(Verdict::Kept, Verdict::Unknown),
     }
+}
+
+/// Why nobody seen by a look proves nothing, if so.
+pub fn missed(facts: &Facts<'_>, look: &Look) -> Option<String> {
+    let trace = facts.trace;
+    if !look.complete {
+        return Some("the look did not see everyone, so nobody seen proves nothing".to_owned());
+    }
+    // Whoever is alive may fork after the look, and the processes of a terminal's session are the harness's own.
+    if look.seen.iter().any(|seen| !is_dead(seen)) || trace.scenario.host.terminal {
+        return None;
+    }
+    let is_ours = |seen: &Seen| matches!(seen.node, Some((0, _))) || facts.host_pid() == Some(seen.pid);
+    let swept = trace.swept.iter().find(|seen| !is_ours(seen))?;
+    Some(format!("nobody was seen, but {} was swept afterwards", name(swept)))
 }
 
 /// Whether nobody is left but nodes, who end nobody: then whoever is alive stays so.
@@ -60,6 +79,8 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
     });
     // Each call of the wrapper's that is watched waits for the harness.
     let goes_on = facts.syscalls().any(|(at_us, call)| call.pid == seen.pid && at_us > look.at_us);
+    // Nobody is left who could be held up.
+    let alone = look.stage == Stage::HostGone && only_nodes_are_left(look);
     let why = if is_dead(seen) {
         "the kernel calls it dead, but its control connection is open"
     } else if seen.state == 'D' {
@@ -72,6 +93,8 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
         "its death had been seen before"
     } else if listed == Some(false) {
         "the second scanner does not list it"
+    } else if !alone && facts.is_held_up(look.at_us) {
+        HELD_UP
     } else if seen.node.is_some() && !seen.connected {
         "its control connection is closed"
     } else if seen.node.is_none() && listed.is_none() {

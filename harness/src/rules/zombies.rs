@@ -6,7 +6,7 @@ use super::directed::{after, once_ready, ready_and_hang, run, scenario, start_ha
 use super::ending::{Cause, Ending, ending, is_cancel};
 use super::facts::{Facts, Run, told};
 use super::verdicts::broken;
-use super::witness::is_dead;
+use super::witness::{HELD_UP, is_dead};
 use super::{Judged, Rule, as_catalogued, child_signal, repeats};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{BYSTANDER_CHILD_CODE, ChildStatus, Look, Seen, Stage, Status};
@@ -158,8 +158,18 @@ fn doubt(facts: &Facts<'_>, look: &Look, zombies: &[&Seen]) -> Option<String> {
     if dead_since_us.iter().any(|since_us| since_us.saturating_add(facts.slack_us()) > look.at_us) {
         return Some("it had only just died".to_owned());
     }
+    if facts.is_held_up(look.at_us) {
+        return Some(HELD_UP.to_owned());
+    }
     let due_us = facts.runs().iter().map(|run| reaped_by_us(facts, run)).max().unwrap_or(0);
-    (look.at_us < due_us).then(|| "the look was taken before there was time to reap it".to_owned())
+    if look.at_us < due_us {
+        return Some("the look was taken before there was time to reap it".to_owned());
+    }
+    let dropped =
+        facts.runs().iter().filter(|run| run.was_dropped()).map(|run| reaped_by_us(facts, run)).max();
+    dropped
+        .is_some_and(|due_us| facts.may_be_late(due_us, look.at_us))
+        .then(|| "this machine's noise may explain that".to_owned())
 }
 
 /// Since when a zombie is dead: what the roll call says is the second witness.
@@ -247,7 +257,8 @@ fn directed_z1() -> Vec<Scenario> {
 mod tests {
     use super::super::by_hand::{HOST, Hand, assert_verdict, because, hanging_pair};
     use super::*;
-    use crate::trace::Reason;
+    use crate::syscalls::CallKind;
+    use crate::trace::{Reason, What};
     use crate::verdict::VerdictKind::{Broken, Kept, NotRun, Unknown, Vacuous};
 
     fn cancelled() -> Hand {
@@ -307,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn z1_is_unknown_where_the_machine_may_have_kept_the_wrapper_from_reaping_what_was_dropped() {
+        let dropped = |max_us| {
+            let hand = hanging_pair().grace(1_600).drop(10).done(10).gone(12, "root");
+            let seen = zombie(&hand);
+            hand.look(Stage::Quiesce, vec![seen]).with(|trace| trace.noise.max_us = max_us)
+        };
+        assert_verdict(&dropped(10_000), judge_z1, Broken, "not reaped");
+        assert_verdict(&dropped(200_000), judge_z1, Unknown, "noise");
+    }
+
+    #[test]
+    fn z1_does_not_accuse_a_wrapper_whose_wait_the_harness_held() {
+        let seen = zombie(&cancelled());
+        let held = cancelled().what(16, What::Held { call: CallKind::Wait, nth: 1 });
+        let vainly =
+            |at_ms| held.clone().what(at_ms, What::LetGo { call: CallKind::Wait, nth: 1, in_vain: true });
+        // Looked at 2 s after the newest moment: before the call went on.
+        assert_verdict(&held.clone().look(Stage::Quiesce, vec![seen.clone()]), judge_z1, Unknown, "was held");
+        let soon = vainly(2_016).look_at(Stage::Quiesce, 300, vec![seen.clone()]);
+        assert_verdict(&soon, judge_z1, Unknown, "was held");
+        assert_verdict(&vainly(2_016).look(Stage::Quiesce, vec![seen]), judge_z1, Broken, "not reaped");
+    }
+
+    #[test]
     fn z1_is_vacuous_without_an_end_and_does_not_run_for_commands() {
         assert_verdict(&hanging_pair().silent(), judge_z1, Vacuous, "never finished");
         assert_verdict(
@@ -332,7 +367,7 @@ mod tests {
 
     #[test]
     fn z3_wants_the_status_of_the_hosts_own_child() {
-        let got = |got| beside(42).what(20, crate::trace::What::ChildStatus { got });
+        let got = |got| beside(42).what(20, What::ChildStatus { got });
         assert_verdict(&got(ChildStatus::Got(Status::Exited(42))), judge_z3, Kept, "");
         assert_verdict(&got(ChildStatus::Got(Status::Exited(0))), judge_z3, Broken, "got Exited(0)");
         assert_verdict(&got(ChildStatus::Lost), judge_z3, Broken, "somebody had reaped it");
@@ -346,7 +381,7 @@ mod tests {
     fn z3_is_vacuous_when_there_was_no_such_child_or_it_did_not_exit_by_itself() {
         assert_verdict(&cancelled(), judge_z3, Vacuous, "no child beside");
         assert_verdict(&beside(42), judge_z3, Vacuous, "was not asked");
-        let lost = crate::trace::What::ChildStatus { got: ChildStatus::Lost };
+        let lost = What::ChildStatus { got: ChildStatus::Lost };
         assert_verdict(&beside(75).what(20, lost.clone()), judge_z3, Vacuous, "as it was told");
         let up = || hanging_pair().bystander_child("root.ready").hello(3, "bystander-child");
         let deaf = beside(42).what(20, lost.clone());

@@ -198,12 +198,11 @@ impl Runner<'_> {
                     self.done(op);
                 }
                 Answer::Called { op, run, calls } => {
-                    let since_us = |ns: u64| ns.saturating_sub(self.began_ns) / 1_000;
                     let made = calls.into_iter().map(|made| Made {
                         caller: made.caller,
                         call: made.call,
-                        called_us: since_us(made.called_ns),
-                        returned_us: since_us(made.returned_ns),
+                        called_us: self.on_the_clock(made.called_ns),
+                        returned_us: self.on_the_clock(made.returned_ns),
                         said: made.said,
                     });
                     let calls = made.collect();
@@ -232,8 +231,10 @@ impl Runner<'_> {
             self.pending_answers = self.pending_answers.saturating_sub(1);
         }
         if drops && let Some(run) = self.run_of(op) {
-            // A dropped run says no end; its handles count from now on.
-            self.await_handles(run);
+            // A dropped run says no end; its handles count from now on, and the wrapper has its grace and its drain after that.
+            let limits = self.trace.limits;
+            let busy = [limits.grace, limits.drain].into_iter().flatten().map(Span::get).sum();
+            self.await_handles(run, busy);
         }
     }
 
@@ -343,23 +344,27 @@ impl Runner<'_> {
 
     pub(super) fn run_ended(&mut self, number: u32, outcome: Outcome) {
         self.note(What::Ended { run: number, outcome });
-        self.await_handles(number);
+        self.await_handles(number, Duration::ZERO);
         self.happen_in(number, "run.ended".to_owned());
     }
 
-    pub(super) fn await_handles(&mut self, number: u32) {
+    /// Counts the handles of a run that is over for its caller, with which the wrapper may be busy for so long.
+    pub(super) fn await_handles(&mut self, number: u32, busy: Duration) {
         let counts = !self.is_template() && !self.host_is_gone();
         let others = self.runs.iter().any(|run| run.number != number && !run.ended);
+        let now = Instant::now();
         // A run that was dropped may have ended just before.
-        if let Some(run) = self.runs.iter_mut().find(|run| run.number == number && !run.ended) {
-            run.ended = true;
-            run.is_counted_later = counts && others;
-            let now = Instant::now();
-            run.inventory = (counts && !others).then(|| PendingInventory {
-                since: now,
-                until: now + HANDLES_CAP,
-                next: now,
-            });
+        let Some(run) = self.runs.iter_mut().find(|run| run.number == number && !run.ended) else { return };
+        run.ended = true;
+        run.is_counted_later = counts && others;
+        run.busy_until = Some(now + busy);
+        if counts && !others {
+            let done = self.runs.iter().filter(|run| run.number == number || run.is_counted_later);
+            let done = done.filter_map(|run| run.busy_until).fold(now, Instant::max);
+            if let Some(run) = self.runs.iter_mut().find(|run| run.number == number) {
+                let (busy, patience) = (done.saturating_duration_since(now), Patience::from(now));
+                run.inventory = Some(PendingInventory { since: now, busy, patience, next: now });
+            }
         }
     }
 }

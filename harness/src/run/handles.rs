@@ -9,14 +9,16 @@ impl Runner<'_> {
     pub(super) fn count_handles(&mut self) {
         let now = Instant::now();
         for index in 0..self.runs.len() {
-            let Some(pending) = &self.runs[index].inventory else { continue };
+            let Some(pending) = &mut self.runs[index].inventory else { continue };
             if now < pending.next {
                 continue;
             }
-            let (last, waited) = (now >= pending.until, now.saturating_duration_since(pending.since));
+            let waited = now.saturating_duration_since(pending.since);
+            let (spent, busy) = (pending.patience.turn(now), pending.busy);
+            let last = spent >= busy + HANDLES_CAP;
+            let counts_threads = spent < busy + THREADS_CAP;
             let seen = self.see_host();
             let settled = seen.as_ref().is_none_or(|seen| {
-                let counts_threads = waited < THREADS_CAP;
                 self.has_settled(index, &seen.descriptors)
                     && self.is_as_before(seen, counts_threads)
                     && self.has_no_more(seen)

@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod patience;
 mod samples;
 mod syscalls;
 mod terminals;
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use self::patience::Patience;
 pub(crate) use self::syscalls::MOST_CALLS;
 use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
@@ -60,11 +62,11 @@ const SETTLE_CAP: Duration = Duration::from_secs(2);
 const SETTLE_CAP_ALONE: Duration = Duration::from_millis(600);
 /// How long the host has to end after it was told to.
 const BYE_CAP: Duration = Duration::from_secs(3);
-/// How long handles have to settle after a run.
+/// How long handles have to settle once the wrapper is done with a run.
 const HANDLES_CAP: Duration = Duration::from_secs(1);
 /// How many files that were left are written down.
 const MOST_FILES_NAMED: usize = 100;
-/// How long threads of the host have to end after a run.
+/// How long threads of the host have to end, likewise.
 const THREADS_CAP: Duration = Duration::from_millis(200);
 /// How long a node lives at most.
 const TTL: Span = Span::from_millis(30_000);
@@ -244,7 +246,8 @@ struct Runner<'a> {
     case: &'a Case,
     place: &'a Place<'a>,
     trace: &'a mut Trace,
-    began: Instant,
+    /// On the clock of the nodes and the host's callers, who give their own times: read from two clocks, times of the case could not be
+    /// compared with theirs.
     began_ns: u64,
     listener: Listener,
     nodes: Vec<Node>,
@@ -301,25 +304,27 @@ struct Run {
     inventory: Option<PendingInventory>,
     /// It has ended while others were under way, whose handles cannot be told from what it left: it is counted with the last of them.
     is_counted_later: bool,
+    /// Until when the wrapper may be busy with it, once it is over for its caller.
+    busy_until: Option<Instant>,
     before: HashSet<String>,
 }
 
 struct PendingInventory {
     since: Instant,
-    until: Instant,
+    /// How long the wrapper may be busy with the runs whose handles are counted.
+    busy: Duration,
+    patience: Patience,
     next: Instant,
 }
 
 impl<'a> Runner<'a> {
     fn start(case: &'a Case, place: &'a Place<'a>, trace: &'a mut Trace) -> Result<Self, Stop> {
-        // The two clocks are read side by side, so that the nodes' own times are on the case's clock.
-        let (began, began_ns) = (Instant::now(), monotonic_ns());
+        let (now, began_ns) = (Instant::now(), monotonic_ns());
         let listener = Listener::bind(&place.folder.join("c"))?;
         Ok(Self {
             case,
             place,
             trace,
-            began,
             began_ns,
             listener,
             nodes: Vec::new(),
@@ -329,7 +334,7 @@ impl<'a> Runner<'a> {
             runs: Vec::new(),
             happened: HashSet::new(),
             next_op: 0,
-            gate_since: began,
+            gate_since: now,
             open_since: None,
             next_sample: None,
             terminal: None,
@@ -339,7 +344,7 @@ impl<'a> Runner<'a> {
             stranger_since: None,
             host_is_stopped: false,
             tasks: Tasks::default(),
-            deadline: began + HELLO_CAP,
+            deadline: now + HELLO_CAP,
         })
     }
 

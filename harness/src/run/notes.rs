@@ -4,7 +4,12 @@ use super::*;
 
 impl Runner<'_> {
     pub(super) fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        self.on_the_clock(monotonic_ns())
+    }
+
+    /// A time of somebody who reads the same clock, in microseconds since the case began.
+    pub(super) fn on_the_clock(&self, ns: u64) -> u64 {
+        ns.saturating_sub(self.began_ns) / 1_000
     }
 
     pub(super) fn note(&mut self, what: What) {
@@ -13,7 +18,7 @@ impl Runner<'_> {
     }
 
     pub(super) fn note_report(&mut self, run: u32, node: &str, said: Report, own_ns: Option<u64>) {
-        let own_at_us = own_ns.map(|ns| ns.saturating_sub(self.began_ns) / 1_000);
+        let own_at_us = own_ns.map(|ns| self.on_the_clock(ns));
         self.note(What::Node { run, node: node.to_owned(), said, own_at_us });
     }
 

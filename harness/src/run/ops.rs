@@ -87,6 +87,7 @@ impl Runner<'_> {
                 ended: false,
                 inventory: None,
                 is_counted_later: false,
+                busy_until: None,
                 before: HashSet::new(),
             });
         }

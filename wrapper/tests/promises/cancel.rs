@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use childminder::{Ended, KillCause, Reason, State};
+use childminder::{Ask, Ended, Event, Input, KillCause, Reason, State, StopPlan};
 use tokio_util::sync::CancellationToken;
 
 use crate::scene::{LONG_GRACE, assert_all_dead, eventually, pids, run, sh, start, within};
@@ -122,9 +122,14 @@ async fn a_child_token_stops_its_own_run_only() {
 
 #[tokio::test]
 async fn the_first_reason_is_kept() {
-    let mut run = start(sh(DEAF).timeout(Duration::from_millis(200)).grace(Duration::from_millis(300)));
-    pids(&mut run, 1).await;
-    eventually("the timeout is over", || run.state() == State::Terminating);
+    // The child does not heed the end of its input, so that the stop is under way for as long as this needs.
+    let plan = StopPlan::begin(Ask::CloseStdin);
+    let mut command = sh("exec sleep 100");
+    command.stdin(Input::Piped).stop_plan(plan).timeout(Duration::from_millis(200)).grace(LONG_GRACE);
+    let mut run = start(&mut command);
+    while !matches!(within(run.next_event()).await, Some(Event::Stopping(Reason::TimedOut))) {}
+    assert_eq!(run.state(), State::Terminating);
+    run.cancel();
     run.cancel();
     assert_eq!(within(run.wait()).await.ended, Ended::Stopped(Reason::TimedOut));
 }

@@ -3,6 +3,12 @@
 use std::time::{Duration, Instant};
 
 use childminder::{Command, Ended, Left, Proof, StreamEnd};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::scene::{LONG_GRACE, PATIENCE, assert_all_dead, lines, perl, pids, run, sh, start, within};
 
@@ -72,12 +78,14 @@ async fn a_process_that_is_orphaned_in_the_grace_is_asked_then() {
 
 #[tokio::test]
 async fn nobody_is_asked_twice() {
-    // Counts the requests, and stays until a killed grandchild shows that some time has passed.
+    // Counts the requests, and stays until its own child, which takes its time, shows that some time has passed.
     let script = "$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print \"asked $n\\n\" };
                   my $pid = fork; if (!$pid) { $SIG{TERM} = sub { select undef, undef, undef, 0.2; exit 0 };
                   print \"ready\\n\"; sleep 1 while 1 }
-                  print \"ready\\n\"; waitpid($pid, 0) until kill(0, $pid) == 0 || $?; sleep 1 while 1";
-    let mut run = start(perl(script).grace(Duration::from_millis(600)));
+                  print \"ready\\n\"; 1 until waitpid($pid, 0) == $pid; print \"it has ended\\n\"; sleep 1 while 1";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    lines(&mut run, 2).await;
+    run.cancel();
     let mut said = lines(&mut run, 2).await;
     run.cancel();
     while let Some(event) = within(run.next_event()).await {
@@ -87,6 +95,80 @@ async fn nobody_is_asked_twice() {
     }
     assert!(said.iter().any(|line| line.contains("asked 1")), "{said:?}");
     assert!(!said.iter().any(|line| line.contains("asked 2")), "{said:?}");
+}
+
+/// The parent of a child. In a pid namespace the child knows it by another number.
+fn nanny_of(child: Option<u32>) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.expect("it runs")));
+    let status = status.expect("its status");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("its parent");
+    parent.trim().parse().expect("a pid")
+}
+
+/// Lets a nanny that was interrupted go on until it has sent its first SIGTERM, and not one call further.
+fn go_on_to_its_first_request(nanny: Pid) {
+    let request = (libc::SYS_kill.to_string(), format!("{:#x}", Signal::SIGTERM as i32));
+    let deadline = Instant::now() + PATIENCE;
+    // It stops before a call, and after it.
+    let mut stops_at_it = 0;
+    while stops_at_it < 2 {
+        match waitpid(nanny, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)).expect("it is traced") {
+            WaitStatus::StillAlive => {
+                assert!(Instant::now() < deadline, "it asks nobody");
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            WaitStatus::PtraceSyscall(_) => {
+                let call = std::fs::read_to_string(format!("/proc/{nanny}/syscall")).expect("its call");
+                let words: Vec<_> = call.split_whitespace().collect();
+                let is_request =
+                    matches!(words[..], [call, _, signal, ..] if (call, signal) == (&request.0, &request.1));
+                stops_at_it += u32::from(is_request);
+            }
+            WaitStatus::PtraceEvent(..) => {}
+            other => panic!("{other:?}"),
+        }
+        if stops_at_it < 2 {
+            ptrace::syscall(nanny, None).expect("it is stopped");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_is_forked_at_the_request_is_not_asked_however_late_the_nanny_looks() {
+    let script = "$| = 1;
+                  $SIG{TERM} = sub { $SIG{TERM} = sub {}; if (!fork) { print \"helper\\n\" } sleep 1 while 1 };
+                  print \"ready\\n\"; sleep 1 while 1";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    lines(&mut run, 1).await;
+    let nanny = Pid::from_raw(nanny_of(run.pid()));
+    if let Err(Errno::EPERM) = ptrace::seize(nanny, ptrace::Options::PTRACE_O_TRACESYSGOOD) {
+        eprintln!("not run: the nanny cannot be traced here");
+        return;
+    }
+    ptrace::interrupt(nanny).expect("it is traced");
+    run.cancel();
+    go_on_to_its_first_request(nanny);
+    assert_eq!(lines(&mut run, 1).await, ["helper"]);
+    ptrace::detach(nanny, None).expect("it is stopped");
+    run.cancel();
+    let outcome = within(run.wait()).await;
+    let signalled = outcome.signalled.expect("it counts them");
+    assert_eq!(signalled.asked.count, 1, "{signalled:?}");
+}
+
+#[tokio::test]
+async fn everybody_in_a_wide_and_deep_tree_is_asked_also_where_nobody_heeds_it() {
+    // Eighty children, each the head of a chain of two.
+    let script = "$| = 1; $SIG{TERM} = sub {};
+                  for (1..80) { if (!fork) { fork; syswrite STDOUT, \"ready\\n\"; sleep 1 while 1 } }
+                  syswrite STDOUT, \"ready\\n\"; sleep 1 while 1";
+    let mut run = start(perl(script).grace(LONG_GRACE));
+    lines(&mut run, 161).await;
+    run.cancel();
+    run.cancel();
+    let signalled = within(run.wait()).await.signalled.expect("it counts them");
+    assert_eq!((signalled.asked.count, signalled.not_asked), (161, 0), "{signalled:?}");
 }
 
 #[tokio::test]
@@ -185,11 +267,7 @@ async fn the_nanny_does_not_show_what_the_child_was_told() {
     command.arg(SECRET).env("CHILDMINDER_TEST_SECRET", SECRET).stdin(childminder::Input::Piped);
     let mut run = start(&mut command);
     lines(&mut run, 1).await;
-    // In a pid namespace the child knows its nanny by another number.
-    let child = run.pid().expect("it runs");
-    let status = std::fs::read_to_string(format!("/proc/{child}/status")).expect("its status");
-    let nanny =
-        status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("its parent").trim().to_owned();
+    let nanny = nanny_of(run.pid());
     for file in ["cmdline", "environ"] {
         let shown = std::fs::read(format!("/proc/{nanny}/{file}")).expect("what it shows");
         let shown = String::from_utf8_lossy(&shown).into_owned();

@@ -1,7 +1,7 @@
 //! Whatever happens to the owner's tasks, threads and runtime, the run ends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use childminder::{Run, State};
 use tokio::runtime::{Builder, Runtime};
@@ -41,15 +41,17 @@ fn a_drop_needs_no_runtime() {
 #[test]
 fn a_drop_does_not_block() {
     let runtime = runtime();
-    let run = runtime.block_on(async {
-        let mut run =
-            start(sh("trap '' TERM; echo $$; sleep 100; sleep 100").grace(Duration::from_millis(500)));
-        pids(&mut run, 1).await;
-        run
+    let (run, deaf) = runtime.block_on(async {
+        let mut run = start(sh("trap '' TERM; echo $$; sleep 100; sleep 100").grace(LONG_GRACE));
+        let deaf = pids(&mut run, 1).await[0];
+        (run, deaf)
     });
-    let before = Instant::now();
+    let canceller = run.canceller();
     drop(run);
-    assert!(before.elapsed() < Duration::from_millis(250), "blocked for {:?}", before.elapsed());
+    assert!(is_alive(deaf), "the drop has waited for its end");
+    canceller.cancel();
+    canceller.cancel();
+    eventually("it is killed", || !is_alive(deaf));
 }
 
 /// A task waits for a run while its runtime is shut down.

@@ -66,22 +66,33 @@ fn namespace_of(pid: u32) -> Option<PathBuf> {
 
 /// Reads until the child has said `count` lines, which is how it tells that it is ready.
 pub(crate) async fn lines(run: &mut Run, count: usize) -> Vec<String> {
+    let said = lines_before_its_end(run, count).await;
+    said.unwrap_or_else(|outcome| panic!("ended before it was ready: {outcome:?}"))
+}
+
+/// The same, or how the run ended before that.
+pub(crate) async fn lines_before_its_end(run: &mut Run, count: usize) -> Result<Vec<String>, Box<Outcome>> {
     let mut said = Vec::new();
     while said.iter().filter(|byte| **byte == b'\n').count() < count {
         match within(run.next_event()).await {
             Some(Event::Stdout(bytes)) => said.extend_from_slice(&bytes),
-            Some(Event::Ended(outcome)) => panic!("ended before it was ready: {outcome:?}"),
+            Some(Event::Ended(outcome)) => return Err(outcome),
             Some(_) => {}
             None => panic!("no events after the end"),
         }
     }
-    String::from_utf8(said).expect("text").lines().map(str::to_owned).collect()
+    Ok(String::from_utf8(said).expect("text").lines().map(str::to_owned).collect())
 }
 
 /// Reads `count` pids, a line each.
 pub(crate) async fn pids(run: &mut Run, count: usize) -> Vec<u32> {
     let said = lines(run, count).await;
-    said.iter().map(|line| number_here(run, line.trim().parse().expect("a pid"))).collect()
+    said.iter().map(|line| pid_here(run, line)).collect()
+}
+
+/// The number here of a process, out of a line that says its number.
+pub(crate) fn pid_here(run: &Run, line: &str) -> u32 {
+    number_here(run, line.trim().parse().expect("a pid"))
 }
 
 /// The number here of a process that has said the number that it has in its run; one that nobody has if it has ended.

@@ -66,10 +66,11 @@ const OF_A_NANNY: [Victim; 5] = [GRANDCHILD, SESSION, ORPHAN, LEADER, OBEDIENT];
 pub(crate) fn reuse(name: &str, rounds: &str) -> ExitCode {
     let containment = containment(name);
     let victims = if containment == Containment::Group { &OF_A_GROUP[..] } else { &OF_A_NANNY[..] };
-    let rounds: usize = rounds.parse().expect("a number");
+    let wanted: usize = rounds.parse().expect("a number");
     let runtime = runtime();
     let (mut reused, mut signalled) = (0, 0);
-    for round in 0..rounds {
+    // On a busy machine a round may end before there is a stranger, and proves nothing.
+    for round in 0..4 * wanted {
         let victim = &victims[round % victims.len()];
         match runtime.block_on(one_round(containment, victim, round / victims.len())) {
             Some(true) => reused += 1,
@@ -82,10 +83,13 @@ pub(crate) fn reuse(name: &str, rounds: &str) -> ExitCode {
         if round % 20 == 0 {
             say("going on");
         }
+        if reused + signalled == wanted {
+            break;
+        }
     }
-    let reused: usize = reused + signalled;
-    assert!(reused * 10 >= rounds * 9, "only {reused} strangers got the number");
-    say(&format!("{rounds} rounds, {reused} strangers with a dead member's number, {signalled} signalled"));
+    let reused = reused + signalled;
+    assert!(reused == wanted, "only {reused} strangers got the number");
+    say(&format!("{reused} strangers with a dead member's number, {signalled} signalled"));
     ExitCode::SUCCESS
 }
 

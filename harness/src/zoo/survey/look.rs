@@ -136,16 +136,18 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
         };
         let most = self.shared.plan.cases;
         let mut searched = Searched::default();
-        while searched.search.cases.is_none() && searched.search.tried < most && !self.shared.is_over() {
-            let tried = searched.search.tried;
-            let scenarios = (tried..most).map(|index| named(generator.scenario(index))).collect();
+        let mut next = 0;
+        while searched.search.cases.is_none() && next < most && !self.shared.is_over() {
+            let scenarios = (next..most).map(|index| named(generator.scenario(index))).collect();
             let mut more = self.run(animal, scenarios, Some(rule.id))?;
             let given = more.found.iter().map(|found| found.scenario.clone()).collect();
             searched.control.extend(self.compare(&mut more.found, given)?);
             let caught_by = more.found.iter().filter(|found| found.breaks(rule.id).is_some());
             let first = caught_by.map(|found| found.index as u64).min();
-            searched.search.cases = first.map(|index| tried + index + 1);
-            searched.search.tried += more.taken;
+            searched.search.cases = first.map(|index| next + index + 1);
+            next += more.taken;
+            // A case that was lost tried nothing.
+            searched.search.tried += more.taken - more.lost;
             searched.batch.lost += more.lost;
             searched.batch.found.append(&mut more.found);
             if more.taken == 0 {
