@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use childminder::{Capture, Command, Event, Input, Outcome, Output, OutputStream, Overflow, StreamEnd};
+use childminder::{Capture, Command, Event, Outcome, Output, OutputStream, Overflow, StreamEnd};
 use proptest::prelude::*;
 
 use crate::scene::{perl, within};
@@ -79,16 +79,16 @@ fn command(sizes: &[usize], taking: Taking, end: End) -> Command {
         End::Held => "held",
     };
     let mut command = if end == End::Held {
-        // The pipe tells when it is out of reach. It ends with its input, so that it need not be searched for.
+        // The pipe tells when it is out of reach. It ends by itself after a while, so that it need not be searched for.
         perl(&format!(
-            "use POSIX; pipe R, W; unless (fork) {{ close R; setsid; close W; alarm 60; <STDIN>; exit }} close W; <R>; {WRITER}"
+            "use POSIX; pipe R, W; unless (fork) {{ close R; setsid; close W; sleep 2; exit }} close W; <R>; {WRITER}"
         ))
     } else {
         perl(WRITER)
     };
     command.arg(script).args(sizes.iter().map(usize::to_string));
     command.grace(Duration::ZERO).drain(Duration::from_millis(if end == End::Held { 20 } else { 5000 }));
-    command.containment(childminder::Containment::Group).stdin(Input::Piped);
+    command.containment(childminder::Containment::Group);
     match taking {
         Taking::Captured { limit, overflow } => command.capture_limit(limit).overflow(overflow),
         Taking::Streamed { .. } => command.stdout(Output::Streamed).stderr(Output::Streamed),
@@ -122,7 +122,6 @@ impl HandedOut {
 
 async fn play(mut command: Command, taking: Taking, end: End) -> (HandedOut, Outcome) {
     let mut run = command.start().expect("it starts");
-    let _held_until_the_end = run.stdin();
     let (mut cancel_after, micros) = match end {
         End::Cancelled { events, micros } => (events, micros),
         _ => (usize::MAX, 0),
