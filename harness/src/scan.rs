@@ -10,11 +10,15 @@ use std::path::PathBuf;
 
 use fake_cli::control::Descriptor;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::process::Signal;
 
 mod condition;
 mod second;
 pub use condition::{condition, used};
 pub use second::SecondScanner;
+
+/// The flag of a thread that exits, in the kernel's `sched.h`.
+const PF_EXITING: u64 = 0x4;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Stat {
     pub sid: i32,
     /// When it started, in clock ticks since boot.
     pub start_ticks: u64,
+    /// Whether it runs no code of its own any more: the kernel is taking down what it had, and it is no zombie yet.
+    pub exits: bool,
 }
 
 impl Stat {
@@ -51,10 +57,12 @@ impl Stat {
         let (pid, comm) = head.split_once('(')?;
         let fields = tail.split_ascii_whitespace().collect::<Vec<_>>();
         let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+        let threads_live_on = number(17)? > 1;
         let state = match fields.first()?.chars().next()? {
-            'Z' if number(17)? > 1 => 'S',
+            'Z' if threads_live_on => 'S',
             state => state,
         };
+        let flags = fields.get(6)?.parse::<u64>().ok()?;
         if number(2)? == -1 {
             return None;
         }
@@ -66,6 +74,7 @@ impl Stat {
             pgid: number(2)?,
             sid: number(3)?,
             start_ticks: fields.get(19)?.parse().ok()?,
+            exits: flags & PF_EXITING != 0 && !threads_live_on && !matches!(state, 'Z' | 'X'),
         })
     }
 }
@@ -237,10 +246,28 @@ fn mode(permissions: u32) -> &'static str {
 
 /// Whether a signal is pending for a process that it has not taken yet.
 pub fn has_pending_signal(pid: i32) -> bool {
-    let Ok(text) = status(pid) else { return false };
-    text.lines()
-        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
-        .any(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
+    pending_signals(pid) != 0
+}
+
+/// Whether a process is to die of a KILL that it has not taken yet.
+pub fn has_pending_kill(pid: i32) -> bool {
+    is_kill_in(pending_signals(pid))
+}
+
+fn is_kill_in(signals: u64) -> bool {
+    signals & (1 << (Signal::KILL.as_raw() - 1)) != 0
+}
+
+/// The signals that are pending for a process, the lowest bit for the first; none for one that is gone.
+fn pending_signals(pid: i32) -> u64 {
+    status(pid).map_or(0, |text| pending_in(&text))
+}
+
+fn pending_in(status: &str) -> u64 {
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).fold(0, |all, mask| all | mask)
 }
 
 /// Whether whoever is started from now on has another start than this one, in clock ticks.
@@ -295,6 +322,32 @@ mod tests {
         };
         assert!(of(1).is_zombie());
         assert!(!of(2).is_zombie());
+    }
+
+    #[test]
+    fn a_process_exits_when_the_kernel_takes_it_down_and_not_when_its_main_thread_has_ended_or_it_is_dead() {
+        let exits = |state: char, flags: u64, threads: u32| {
+            let text =
+                format!("42 (a) {state} 7 41 40 0 -1 {flags} 9 0 0 0 0 0 0 0 20 0 {threads} 0 12345 1 1 1");
+            Stat::parse(&text).unwrap().exits
+        };
+        assert!(exits('R', 4_194_564, 1));
+        assert!(!exits('R', 4_194_560, 1) && !exits('Z', 4_194_564, 1) && !exits('Z', 4_194_564, 2));
+    }
+
+    #[test]
+    fn a_kill_is_pending_for_one_thread_or_for_all() {
+        let pending = |thread: &str, shared: &str| {
+            pending_in(&format!(
+                "Name:\ta\nSigPnd:\t{thread}\nShdPnd:\t{shared}\nSigBlk:\t0000000000000100\n"
+            ))
+        };
+        let [none, term, kill] = ["0000000000000000", "0000000000004000", "0000000000000100"];
+        for killed in [pending(kill, none), pending(none, kill), pending(kill, term)] {
+            assert!(is_kill_in(killed));
+        }
+        assert!(!is_kill_in(pending(none, term)) && pending(none, term) != 0);
+        assert_eq!(pending(none, none), 0);
     }
 
     #[test]

@@ -629,6 +629,9 @@ pub struct Seen {
     pub samples: u32,
     /// How long it has lived, in microseconds; 0 where not known.
     pub age_us: u64,
+    /// Whether it was about to be gone: the kernel was taking it down, or a KILL was pending that it had not taken yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dying: bool,
 }
 
 /// The host's handles at a point.

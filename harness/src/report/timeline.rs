@@ -419,6 +419,7 @@ pub(crate) mod tests {
             connected: true,
             samples: 2,
             age_us: 95_000,
+            dying: false,
         };
         Trace {
             schema: SCHEMA,

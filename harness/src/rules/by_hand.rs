@@ -413,6 +413,7 @@ impl Hand {
             connected: true,
             samples: 2,
             age_us: 2_300_000,
+            dying: false,
         }
     }
 

@@ -866,6 +866,8 @@ fn directed_d6() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
+    use fake_cli::control::Report;
+
     use super::super::by_hand::{AWAY, Hand, ROOT_IDS, assert_verdict, because, case, hanging_pair, steps};
     use super::*;
     use crate::trace::{Noise, Stage, Status};
@@ -1300,6 +1302,26 @@ mod tests {
             .gone(12, "root")
             .ended(13, because(Reason::Cancelled));
         assert_verdict(&changed, judge_d5, Vacuous, "no node");
+    }
+
+    #[test]
+    fn d5_expects_no_report_of_a_signal_that_met_an_exec() {
+        let script = r#"["log-signals", "clear-environment", "hang"]"#;
+        let exec = |at_ms: u64| {
+            let up = case(steps(script)).grace(1_000).run(0).hello(1, "root").did(2, "root", 0);
+            up.says(at_ms, "root", Report::Reexec)
+        };
+        let ended = |hand: Hand, at_ms| hand.gone(at_ms, "root").ended(at_ms, because(Reason::Cancelled));
+        assert_verdict(&ended(exec(4).cancel(5), 6), judge_d5, Vacuous, "no node");
+        // Which of both it met cannot be said where the cancel came before.
+        let before = case(steps(script)).grace(1_000).run(0).hello(1, "root").did(2, "root", 0).cancel(3);
+        assert_verdict(
+            &ended(before.clone().says(4, "root", Report::Reexec), 6),
+            judge_d5,
+            Vacuous,
+            "no node",
+        );
+        assert_verdict(&ended(before, 6), judge_d5, Broken, "without having got TERM");
     }
 
     #[test]

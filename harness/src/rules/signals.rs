@@ -8,7 +8,7 @@ use super::directed::{
 };
 use super::facts::{Facts, Node};
 use super::hygiene::left_alone;
-use super::verdicts::{broken, together};
+use super::verdicts::{broken, broken_unless, together};
 use crate::run::MOST_CALLS;
 use crate::scenario::{STRANGER, Scenario, Verb};
 use crate::syscalls::CallKind;
@@ -25,12 +25,10 @@ pub(super) fn judge_k1(facts: &Facts<'_>) -> Verdict {
         Was::Own | Was::Zombie => Some(Verdict::Kept),
         // Of nobody's number it cannot be said whose it was, and a pidfd hits nobody else.
         Was::Gone => None,
-        Was::Reaped if facts.trace.scenario.host.ignores.contains(&Signal::Chld) => {
-            Some(Verdict::Unknown(format!(
-                "{} went to a number whose process is gone; but the kernel reaps for a host that ignores CHLD",
-                call.quoted()
-            )))
-        }
+        Was::Reaped if let Some(why) = kernel_reaps(facts) => Some(Verdict::Unknown(format!(
+            "{} went to a number whose process is gone; but {why}",
+            call.quoted()
+        ))),
         Was::Reaped => {
             Some(accused(call, "to a number whose process had been reaped: it may be a stranger's"))
         }
@@ -125,13 +123,22 @@ pub(super) fn judge_k2(facts: &Facts<'_>) -> Verdict {
         Verdict::Kept if !tempted(facts, up_us) => Verdict::Vacuous(
             facts.because("the wrapper had nothing more to do when the stranger had the pid of its child"),
         ),
-        Verdict::Broken(finding) => broken(format!(
-            "{STRANGER}, who had been given the pid of {}, which was dead and reaped, {}",
-            facts.trace.scenario.stranger_with_pid_of.as_deref().unwrap_or("a node"),
-            finding.sentence.trim_start_matches(STRANGER).trim_start(),
-        )),
+        Verdict::Broken(finding) => {
+            let sentence = format!(
+                "{STRANGER}, who had been given the pid of {}, which was dead and reaped, {}",
+                facts.trace.scenario.stranger_with_pid_of.as_deref().unwrap_or("a node"),
+                finding.sentence.trim_start_matches(STRANGER).trim_start(),
+            );
+            broken_unless(kernel_reaps(facts).as_ref(), sentence)
+        }
         verdict => verdict,
     }
+}
+
+/// Why a number may mean somebody else though the wrapper has reaped nobody.
+fn kernel_reaps(facts: &Facts<'_>) -> Option<String> {
+    let ignores = facts.trace.scenario.host.ignores.contains(&Signal::Chld);
+    ignores.then(|| "the kernel reaps for a host that ignores CHLD".to_owned())
 }
 
 /// Whether the wrapper did something, or was asked to, while the stranger had the pid.
@@ -415,6 +422,14 @@ mod tests {
         );
         let killed = given_away().cancel(10).gone(11, STRANGER).look(Stage::Quiesce, vec![]);
         assert_verdict(&killed, judge_k2, Broken, "was killed");
+    }
+
+    #[test]
+    fn k2_is_unknown_where_the_kernel_reaps_for_the_host() {
+        let deaf = given_away().with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]).cancel(10);
+        let signalled = deaf.clone().signalled(11, STRANGER, Signal::Term);
+        assert_verdict(&signalled, judge_k2, Unknown, "; but the kernel reaps for a host");
+        assert_verdict(&deaf.done(11).look(Stage::Quiesce, vec![]), judge_k2, Kept, "");
     }
 
     #[test]

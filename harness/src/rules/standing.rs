@@ -156,6 +156,7 @@ pub fn hearings_since(script: &[Step], node: &Node<'_>, at_us: u64) -> Vec<Heari
         stopped: false,
         then: None,
         logs_all: false,
+        before_exec: None,
     };
     if ignored {
         ears.then = Some(&Then::Ignore);
@@ -190,12 +191,29 @@ struct Ears<'s> {
     stopped: bool,
     then: Option<&'s Then>,
     logs_all: bool,
+    /// What it did about TERM before it began to replace itself, and whether it reported everything.
+    before_exec: Option<(Option<&'s Then>, bool)>,
 }
 
 impl<'s> Ears<'s> {
     fn after(&mut self, report: &Report, steps: &'s [Step]) {
-        let Report::Did { step, .. } = report else { return };
+        let step = match report {
+            Report::Did { step, .. } => step,
+            // The new image says that the step is done when it is up.
+            Report::Reexec => {
+                self.before_exec = Some((self.then, self.logs_all));
+                self.stopped = false;
+                return self.lose_handlers();
+            }
+            // An exec that failed has changed nothing.
+            Report::Failed { .. } if let Some(before) = self.before_exec.take() => {
+                (self.then, self.logs_all) = before;
+                return;
+            }
+            _ => return,
+        };
         self.stopped = false;
+        self.before_exec = None;
         match steps.get(*step) {
             // Whoever waits for a node in its own memory hears nothing either.
             Some(Step::Stop | Step::Start(Start { place: Place::Vfork, .. })) => self.stopped = true,
@@ -207,14 +225,16 @@ impl<'s> Ears<'s> {
             Some(Step::On(reaction)) if reaction.signal == Signal::Term => self.set(&reaction.then),
             // Some other signal may now end it unreported.
             Some(Step::On(reaction)) if matches!(reaction.then, Then::Default) => self.logs_all = false,
-            // Handlers do not outlive an exec; what is ignored or blocked does.
-            Some(Step::ClearEnvironment | Step::ExecFromThread) => {
-                self.logs_all = false;
-                if !matches!(self.then, Some(Then::Ignore)) {
-                    self.then = None;
-                }
-            }
+            Some(Step::ClearEnvironment | Step::ExecFromThread) => self.lose_handlers(),
             _ => {}
+        }
+    }
+
+    /// Handlers do not outlive an exec; what is ignored or blocked does.
+    fn lose_handlers(&mut self) {
+        self.logs_all = false;
+        if !matches!(self.then, Some(Then::Ignore)) {
+            self.then = None;
         }
     }
 
@@ -416,6 +436,25 @@ mod tests {
             r#"[{"start": {"node": "inside", "as": "vfork", "script": ["hang"]}}, {"emit": "free"}]"#;
         assert!(hears(inside, &[0], &[], &[]).stopped && !hears(inside, &[0, 1], &[], &[]).stopped);
         assert_eq!(hears(r#"["log-signals", "exec-from-thread"]"#, &[0, 1], &[], &[]).answer, Answer::Ends);
+    }
+
+    #[test]
+    fn handlers_are_gone_when_a_node_begins_to_replace_itself_and_are_there_if_that_fails() {
+        let script = steps(r#"["log-signals", "clear-environment", "hang"]"#);
+        let heard = |reports: Vec<Report>| {
+            let logs = by_hand::case(script.clone()).run(0).hello(1, "root").did(2, "root", 0);
+            let trace = reports.into_iter().fold(logs, |hand, report| hand.says(3, "root", report)).trace();
+            let facts = Facts::of(&trace);
+            let heard = last_hearing(&script, facts.runs()[0].root().unwrap());
+            (heard.answer, heard.reports_all)
+        };
+        let failed = Report::Failed { step: 1, why: "exec: no memory".to_owned() };
+        assert_eq!(heard(vec![]), (Answer::GoesOn, true));
+        assert_eq!(heard(vec![Report::Reexec]), (Answer::Ends, false));
+        assert_eq!(heard(vec![Report::Reexec, failed.clone()]), (Answer::GoesOn, true));
+        assert_eq!(heard(vec![failed.clone()]), (Answer::GoesOn, true));
+        let done = Report::Did { step: 1, at_ns: 0 };
+        assert_eq!(heard(vec![Report::Reexec, done, failed]), (Answer::Ends, false));
     }
 
     #[test]

@@ -946,16 +946,20 @@ mod tests {
     #[test]
     fn s1_is_unknown_when_the_witnesses_disagree_or_the_look_was_not_complete() {
         type Change = fn(&mut Look);
-        let disagree: [(Change, &str); 5] = [
+        let disagree: [(Change, &str); 6] = [
             (|look| look.seen[0].connected = false, "control connection is closed"),
             (|look| look.seen[0].samples = 1, "seen only once"),
             (|look| look.seen[0].state = 'D', "uninterruptible"),
             (|look| look.seen[0].state = 'Z', "calls it dead"),
             (|look| look.sysinfo = Some(vec![]), "does not list it"),
+            (|look| look.seen[0].dying = true, "it was dying"),
         ];
         for (change, why) in disagree {
             assert_verdict(&change_seen(leaky_cancel(), change), judge_s1, Unknown, why);
         }
+        let exits = leaky_cancel().exiting(2_020, "child", 0);
+        assert_verdict(&exits, judge_s1, Unknown, "had said that it exits");
+        assert_verdict(&leaky_cancel().exiting(2_030, "child", 0), judge_s1, Broken, "child (pid");
         let died_before = cancelled_pair()
             .gone(21, "child")
             .ended(25, because(Reason::Cancelled))

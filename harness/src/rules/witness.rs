@@ -1,6 +1,6 @@
 //! Who was alive at a look, and whether two witnesses say so.
 
-use super::facts::{Facts, told};
+use super::facts::{Facts, Node, told};
 use crate::trace::{Look, Seen, Stage};
 use crate::verdict::{Finding, Verdict};
 
@@ -72,11 +72,12 @@ pub fn is_dead(seen: &Seen) -> bool {
 
 fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
     let listed = look.sysinfo.as_ref().map(|pids| pids.contains(&seen.pid));
-    let dead_before = seen.node.as_ref().is_some_and(|(run, name)| {
-        let run = facts.runs().iter().find(|known| known.number == *run);
-        let gone_us = run.and_then(|run| run.node(name)).and_then(|node| node.gone_us);
-        gone_us.is_some_and(|gone_us| gone_us <= look.at_us)
+    let node = seen.node.as_ref().and_then(|(run, name)| {
+        facts.runs().iter().find(|known| known.number == *run).and_then(|run| run.node(name))
     });
+    let by_then = |at_us: Option<u64>| at_us.is_some_and(|at_us| at_us <= look.at_us);
+    let dead_before = by_then(node.and_then(|node| node.gone_us));
+    let said_so = by_then(node.and_then(Node::exiting).map(|(at_us, _)| at_us));
     // Each call of the wrapper's that is watched waits for the harness.
     let goes_on = facts.syscalls().any(|(at_us, call)| call.pid == seen.pid && at_us > look.at_us);
     // Nobody is left who could be held up.
@@ -85,6 +86,10 @@ fn doubt(facts: &Facts<'_>, look: &Look, seen: &Seen) -> Option<String> {
         "the kernel calls it dead, but its control connection is open"
     } else if seen.state == 'D' {
         "it is uninterruptible (state D), so it may be dying"
+    } else if seen.dying {
+        "it was dying: the kernel was taking it down, or a KILL was pending"
+    } else if said_so {
+        "it had said that it exits"
     } else if seen.samples < 2 {
         "it was seen only once"
     } else if seen.node.is_none() && goes_on {

@@ -132,12 +132,23 @@ impl Runner<'_> {
             .find(|node| node.hello.pid == stat.pid && node.hello.start_ticks == stat.start_ticks)
     }
 
-    /// When the host is gone and only nodes are left, none of which has a signal to take, nobody can end them any more.
+    /// When the host is gone and only nodes are left, none of which has a signal to take or is dying, nobody can end them any more.
     pub(super) fn settle_cap(&self, stage: Stage, left: &[Stat]) -> Duration {
         let alone = stage == Stage::HostGone
             && left.iter().all(|stat| self.node_of(stat).is_some_and(Node::is_connected))
-            && !left.iter().any(|stat| scan::has_pending_signal(stat.pid) && stat.state != 'T');
+            && !left.iter().any(|stat| scan::has_pending_signal(stat.pid) && stat.state != 'T')
+            && !left.iter().any(|stat| stat.exits || self.has_said_that_it_exits(stat));
         if alone { SETTLE_CAP_ALONE } else { SETTLE_CAP }
+    }
+
+    fn has_said_that_it_exits(&self, stat: &Stat) -> bool {
+        let Some(Node { hello, .. }) = self.node_of(stat) else { return false };
+        self.trace.moments.iter().any(|moment| match &moment.what {
+            What::Node { run, node, said: Report::Exiting { .. }, .. } => {
+                (*run, node) == (hello.run, &hello.node)
+            }
+            _ => false,
+        })
     }
 
     pub(super) fn wait_for_a_change(&mut self, left: &[Stat], began: Instant) -> Result<(), Stop> {
@@ -163,7 +174,9 @@ impl Runner<'_> {
             .map_or(0, |s| s.2);
         let connected = node
             .is_some_and(|node| node.is_connected() && node.pidfd().is_none_or(|pidfd| !is_readable(pidfd)));
-        seen(stat, node.map(|node| (node.hello.run, node.hello.node.clone())), connected, count)
+        let dying = stat.exits || scan::has_pending_kill(stat.pid);
+        let name = node.map(|node| (node.hello.run, node.hello.node.clone()));
+        Seen { dying, ..seen(stat, name, connected, count) }
     }
 
     /// Which pids the second scanner lists; on a shared `/proc` it is asked for those on the roll only.

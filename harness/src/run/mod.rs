@@ -395,6 +395,7 @@ fn seen(stat: &Stat, node: Option<(u32, String)>, connected: bool, samples: u32)
         connected,
         samples,
         age_us: scan::age_us(stat.start_ticks),
+        dying: false,
     }
 }
 
