@@ -9,7 +9,6 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
-mod patience;
 mod samples;
 mod syscalls;
 mod terminals;
@@ -31,7 +30,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
-use self::patience::Patience;
 pub(crate) use self::syscalls::MOST_CALLS;
 use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
@@ -311,9 +309,8 @@ struct Run {
 
 struct PendingInventory {
     since: Instant,
-    /// How long the wrapper may be busy with the runs whose handles are counted.
-    busy: Duration,
-    patience: Patience,
+    /// The wrapper is done with every run whose handles are counted.
+    done: Instant,
     next: Instant,
 }
 
