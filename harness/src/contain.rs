@@ -19,8 +19,10 @@ use crate::trace::{Method, Tier};
 
 /// Longest time that a sweep may take.
 const SWEEP_CAP: Duration = Duration::from_secs(5);
-/// How often a look is repeated when something was forked meanwhile.
+/// How often a look is repeated when something was forked meanwhile, and when it is not repeated any more: among many dead it takes long, and
+/// as long as nobody reaps those they become more.
 const MOST_LOOKS: u32 = 40;
+const LOOKS_CAP: Duration = Duration::from_millis(500);
 
 /// What keeps a case's processes within reach. Belongs to the process that entered it.
 #[derive(Debug)]
@@ -175,9 +177,15 @@ pub fn reap_all() -> bool {
     }
 }
 
+/// The turns of a look, at least one.
+fn turns() -> impl Iterator<Item = u32> {
+    let until = Instant::now() + LOOKS_CAP;
+    (0..MOST_LOOKS).take_while(move |turn| *turn == 0 || Instant::now() < until)
+}
+
 fn look_at_namespace(own: i32) -> io::Result<Members> {
     let mut all = Vec::new();
-    for _ in 0..MOST_LOOKS {
+    for _ in turns() {
         let before = scan::last_pid()?;
         all = scan::everyone_but(own)?;
         if scan::last_pid()? == before {
@@ -192,7 +200,7 @@ fn look_at_namespace(own: i32) -> io::Result<Members> {
 fn look_at_cgroup(list: &Path, host: Option<i32>) -> io::Result<Members> {
     let mut listed = pids_in(list)?;
     let mut all: Vec<Stat> = Vec::new();
-    for _ in 0..MOST_LOOKS {
+    for _ in turns() {
         // A cgroup does not list zombies; those of the host are among its children.
         let mut pids: Vec<i32> =
             listed.iter().copied().chain(host.into_iter().flat_map(scan::children)).collect();
@@ -220,7 +228,7 @@ fn pids_in(list: &Path) -> io::Result<Vec<i32>> {
 fn look_by_walk(own: i32, host: Option<i32>) -> Members {
     let roots: Vec<i32> = std::iter::once(own).chain(host).collect();
     let mut all = scan::descendants(&roots);
-    for _ in 0..MOST_LOOKS {
+    for _ in turns() {
         let again = scan::descendants(&roots);
         let same = again.iter().map(|stat| stat.pid).eq(all.iter().map(|stat| stat.pid));
         all = again;

@@ -17,7 +17,7 @@ pub const SCHEMA: u32 = 1;
 /// With which code the child exits that a host has beside the wrapper's.
 pub const BYSTANDER_CHILD_CODE: u8 = 42;
 
-/// A thread that blocks so many signals is only starting: nobody names that many.
+/// A thread that blocks so many signals is only starting, or starts another or a process: nobody names that many.
 const STARTING: usize = 50;
 
 /// What happened in a case.
@@ -695,7 +695,7 @@ impl Condition {
     /// everything until then.
     pub fn threads_in<'c>(&'c self, later: &'c Self) -> impl Iterator<Item = (&'c Thread, &'c Thread)> {
         let same = |thread: &&Thread, then: &&Thread| (thread.tid, &thread.name) == (then.tid, &then.name);
-        let started = |thread: &&Thread| thread.blocked.len() < STARTING;
+        let started = |thread: &&Thread| !thread.blocks_everything();
         self.threads
             .iter()
             .filter(started)
@@ -714,6 +714,13 @@ pub struct Thread {
     pub name: String,
     /// Numbers of the signals that it blocks.
     pub blocked: Vec<i32>,
+}
+
+impl Thread {
+    /// Whether it blocks as much as the C library does for a moment when a thread starts, or starts another or a process.
+    pub fn blocks_everything(&self) -> bool {
+        self.blocked.len() >= STARTING
+    }
 }
 
 /// A point at which handles were counted.

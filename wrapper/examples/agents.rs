@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -411,11 +411,17 @@ fn played() -> Result<(), Box<dyn Error>> {
     let mut tool = std::process::Command::new("setsid");
     // A prompt of this word is one for a tool that does not listen.
     let is_deaf = prompt.contains("deaf");
-    tool.args(["sh", "-c", if is_deaf { "trap '' TERM; sleep 1000; :" } else { "exec sleep 1000" }])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let tool = tool.spawn()?;
+    tool.args([
+        "sh",
+        "-c",
+        if is_deaf { "trap '' TERM; echo; sleep 1000; :" } else { "echo; exec sleep 1000" },
+    ])
+    .stdin(Stdio::null())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null());
+    let mut tool = tool.spawn()?;
+    // It is as it will be, deaf or not, when it has said its word.
+    tool.stdout.as_mut().ok_or("it is piped")?.read_exact(&mut [0])?;
     say(
         serde_json::json!({ "type": "tool_use", "tool": "sleep", "text": format!("uses sleep as {}", tool.id()) }),
     )?;

@@ -33,7 +33,7 @@ async fn everything_that_a_minder_tells_can_be_serialised() {
     let made = moves.next().await.expect("a move").expect("none is missed");
     assert_eq!(to_value(made).expect("it can be")["to"], json!("starting"));
 
-    let report = to_value(minder.shutdown(Duration::from_secs(1)).await).expect("it can be");
+    let report = to_value(minder.shutdown(Duration::from_secs(8)).await).expect("it can be");
     assert_eq!((&report["cleaned"]["process"], &report["failed"]["task"]), (&json!(1), &json!(1)));
     let error: &Value = &report["errors"][0];
     assert_eq!((&error["resource"]["description"], error["why"].is_string()), (&json!("it stays"), true));

@@ -8,7 +8,7 @@ use super::handles::inventory;
 use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued, terminal};
 use crate::scenario::{Op, Scenario, Verb};
-use crate::trace::{Condition, Inventory, Point, Stage};
+use crate::trace::{Condition, Inventory, Point, Stage, Thread};
 use crate::verdict::{Finding, Level, Verdict};
 
 /// The rules of this family.
@@ -88,10 +88,23 @@ fn judge_h1(facts: &Facts<'_>) -> Verdict {
     };
     let after: Vec<&Inventory> =
         facts.runs().iter().filter_map(|run| inventory(facts, Point::AfterRun(run.number))).collect();
+    let times_seen = |thread: &Thread| {
+        let there = after.iter().filter_map(|seen| seen.condition.as_ref()).flat_map(|now| &now.threads);
+        there.filter(|then| then.tid == thread.tid && then.blocks_everything()).count()
+    };
     let verdicts = after.iter().filter_map(|seen| {
         let now = seen.condition.as_ref()?;
-        let changes = changes(before, now);
-        let Some(change) = changes.first() else { return Some(Verdict::Kept) };
+        let starts = |then: &Thread| then.blocks_everything() && times_seen(then) < 2;
+        let changes = changes(before, now, starts);
+        let Some(change) = changes.first() else {
+            let doubted = before.threads_in(now).find(|(_, then)| starts(then));
+            return Some(doubted.map_or(Verdict::Kept, |(thread, _)| {
+                Verdict::Unknown(format!(
+                    "thread {:?} of the host blocked everything, as the C library does for a moment when it starts somebody",
+                    thread.name
+                ))
+            }));
+        };
         let sentence = format!("{change}, {} after the run", told(seen.settled_us));
         Some(if seen.settled_us < facts.slack_us() {
             Verdict::Unknown(format!("{sentence}, which is too soon to tell"))
@@ -102,10 +115,11 @@ fn judge_h1(facts: &Facts<'_>) -> Verdict {
     together(verdicts, || facts.because("the host was not looked at after a run"))
 }
 
-/// What is not as it was before the first run.
-fn changes(before: &Condition, now: &Condition) -> Vec<String> {
+/// What is not as it was before the first run, but for the masks of threads that may just start somebody.
+fn changes(before: &Condition, now: &Condition, starts: impl Fn(&Thread) -> bool) -> Vec<String> {
     let mut changes = Vec::new();
-    for (thread, then) in before.threads_in(now).filter(|(thread, then)| thread.blocked != then.blocked) {
+    let changed = |(thread, then): &(&Thread, &Thread)| thread.blocked != then.blocked && !starts(then);
+    for (thread, then) in before.threads_in(now).filter(changed) {
         let (was, is) = (names(&thread.blocked), names(&then.blocked));
         changes.push(format!(
             "thread {:?} of the host blocks {is}, before the run it blocked {was}",
@@ -312,7 +326,15 @@ mod tests {
         let starting = with(|before| before.threads[0].blocked = (1..=62).collect());
         assert_verdict(&looked_at(starting, condition(), condition()), judge_h1, Kept, "");
         let stays = with(|now| now.threads[0].blocked = (1..=62).collect());
-        assert_verdict(&looked_at(condition(), condition(), stays), judge_h1, Broken, "blocks HUP");
+        assert_verdict(
+            &looked_at(condition(), condition(), stays.clone()),
+            judge_h1,
+            Unknown,
+            "for a moment",
+        );
+        assert_verdict(&looked_at(condition(), stays.clone(), stays.clone()), judge_h1, Broken, "blocks HUP");
+        let besides = Condition { umask: 0o77, ..stays };
+        assert_verdict(&looked_at(condition(), condition(), besides), judge_h1, Broken, "umask is 077");
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let board = Arc::clone(&events);
     door.stop(Wish::Cancel);
     let outcome = outcome(events);
-    assert!(before.elapsed() < Duration::from_secs(4), "took {:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(10), "took {:?}", before.elapsed());
     assert_eq!(outcome.ended, Ended::Stopped(Reason::Cancelled));
     assert_eq!(outcome.exit, None);
     let survivor = Survivor { pid: 4711, why: WhyAlive::Uninterruptible };
@@ -213,7 +213,7 @@ fn a_child_that_no_kill_ends_is_named_in_bounded_time_and_reaped_when_it_ends_at
     let (read, write) = rustix::pipe::pipe().expect("a pipe");
     let handle = sys::watch_for_test(mailbox.poller(), read, Source::Hold.token(door.key()));
     drop(write);
-    let deadline = Instant::now() + Duration::from_secs(4);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while !puppet.released.load(Ordering::SeqCst) {
         assert!(Instant::now() < deadline, "it was not reaped");
         thread::sleep(Duration::from_millis(1));
@@ -296,7 +296,12 @@ fn a_fault_of_our_own_kills_what_was_held_and_the_outcome_says_that_nothing_is_k
 #[test]
 fn a_stdin_that_nobody_has_is_closed_when_the_stop_is_heard_and_before_anybody_hears_of_the_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for plan in [StopPlan::default(), StopPlan::begin(Ask::CloseStdin)] {
+    // Looked at within the time that a kill has to be obeyed, after which the run is over.
+    let in_time = Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut plans = vec![StopPlan::default(), StopPlan::begin(Ask::CloseStdin)];
+    while let Some(plan) = plans.pop() {
+        let again = plan.clone();
         let mailbox = own_supervisor();
         let puppet = Puppet { is_deaf: true, ..Puppet::default() };
         let long = Duration::from_secs(600);
@@ -309,14 +314,20 @@ fn a_stdin_that_nobody_has_is_closed_when_the_stop_is_heard_and_before_anybody_h
         mailbox.send(Message::Watch(Box::new(case)));
         door.stop(Wish::Cancel);
         stdin.leave_to(&door);
+        let asked_again = Instant::now();
         door.stop(Wish::Cancel);
-        let deadline = Instant::now() + Duration::from_secs(10);
         while !puppet.killed.load(Ordering::SeqCst) {
             assert!(Instant::now() < deadline, "nobody killed it");
             thread::sleep(Duration::from_millis(1));
         }
         // The supervisor has read what came before that.
-        assert!(common.has_stdin(), "it could be the end of a child that nobody has asked");
+        let has_stdin = common.has_stdin();
+        if asked_again.elapsed() < in_time {
+            assert!(has_stdin, "it could be the end of a child that nobody has asked");
+        } else {
+            assert!(Instant::now() < deadline, "it was never looked at in time");
+            plans.push(again);
+        }
         assert_eq!(outcome(Arc::clone(&common)).ended, Ended::Stopped(Reason::Cancelled));
         assert!(!common.has_stdin(), "it outlives the run");
         mailbox.close();

@@ -49,7 +49,7 @@ async fn the_breaker_opens_refuses_lets_a_probe_through_and_closes() {
     let logged_in = Witness::new();
     let tries = Witness::new();
     let script = format!("echo >> {tries}; if [ -e {logged_in} ]; then {RESULT}; else {REFUSED}; fi");
-    let pause = Duration::from_secs(2);
+    let pause = Duration::from_secs(4);
     let agent = shell(&script).breaker(BreakerLimits::new(2, pause)).build();
     for _ in 0..2 {
         assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
@@ -89,7 +89,7 @@ async fn an_open_breaker_starts_nothing() {
 async fn a_probe_that_is_dropped_leaves_the_way_to_the_next_one() {
     let logged_in = Witness::new();
     let script = format!("if [ -e {logged_in} ]; then {TELL_PID}; exec sleep 100; else {REFUSED}; fi");
-    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::from_secs(2))).build();
+    let agent = shell(&script).breaker(BreakerLimits::new(1, Duration::from_secs(4))).build();
     assert_eq!(all(&mut execute(&agent)).await.1.end, End::AuthenticationFailed);
     std::fs::write(&logged_in.0, "").expect("our own file");
     eventually("the pause is over", || agent.stats().breaker == BreakerState::HalfOpen);

@@ -58,7 +58,7 @@ async fn a_cancelled_execution_ends_with_all_that_its_agent_has_started() {
 
 #[tokio::test]
 async fn an_agent_that_takes_too_long_is_stopped_with_all_that_it_has_started() {
-    let agent = shell(&tree()).timeout(Duration::from_secs(1)).build();
+    let agent = shell(&tree()).timeout(Duration::from_secs(4)).build();
     let mut execution = execute(&agent);
     let tree = pids(&mut execution, 2).await;
     let report = within(execution.wait()).await;

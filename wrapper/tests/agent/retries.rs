@@ -56,7 +56,7 @@ async fn what_is_worth_a_retry_is_what_was_said_to_be() {
             retries.worth.clone_from(&worth);
             let mut agent = fails_first(1, how, &witness).retries(retries);
             if fault == Fault::Silent {
-                agent = agent.idle_timeout(Duration::from_millis(300));
+                agent = agent.idle_timeout(Duration::from_secs(4));
             }
             let agent = agent.build();
             let (_, report) = all(&mut execute(&agent)).await;
@@ -116,7 +116,7 @@ async fn the_deadline_bounds_all_attempts_and_pauses_together() {
     assert!((attempts - 1..=attempts).contains(&witness.lines()), "{attempts}, {}", witness.lines());
 
     // An attempt that would go on for ever is stopped by the same deadline.
-    retries.deadline = Some(Duration::from_secs(2));
+    retries.deadline = Some(Duration::from_secs(5));
     let agent = shell(&format!("{TELL_PID}; exec sleep 100")).retries(retries).build();
     let mut execution = execute(&agent);
     let tree = pids(&mut execution, 1).await;

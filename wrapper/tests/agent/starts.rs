@@ -1,7 +1,9 @@
 //! What keeps an execution from being begun is a typed error that says what to do.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use childminder::agent::{Agent, AgentError, Dialect, PromptBy};
 
@@ -52,12 +54,24 @@ async fn a_program_that_may_not_be_executed_is_said_with_what_to_do() {
     );
 }
 
+/// A file that may be executed. Written by another process: if this one had it open for writing, whoever is just being
+/// forked by another test would have so for a moment too, and it could not be executed.
+fn program(content: &[u8]) -> Witness {
+    let witness = Witness::new();
+    let mut writer = std::process::Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(&witness.0)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    writer.stdin.take().expect("it is piped").write_all(content).expect("it reads");
+    assert!(writer.wait().expect("our own child").success());
+    witness
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_program_is_a_start_error() {
-    use std::os::unix::fs::PermissionsExt;
-    let witness = Witness::new();
-    std::fs::write(&witness.0, [0u8; 64]).expect("our own file");
-    std::fs::set_permissions(&witness.0, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    let witness = program(&[0; 64]);
     let agent = Agent::builder(Dialect::stream_json()).program(&witness.0).build();
     let error = agent.execute("a prompt").expect_err("it has no format that anybody knows");
     assert!(matches!(&error, AgentError::Start(_)) && error.source().is_some(), "{error:?}");
@@ -66,10 +80,7 @@ async fn a_file_that_is_no_program_is_a_start_error() {
 
 #[tokio::test]
 async fn a_script_without_its_interpreter_is_said_with_what_to_do() {
-    use std::os::unix::fs::PermissionsExt;
-    let witness = Witness::new();
-    std::fs::write(&witness.0, "#!/no/such/interpreter\n").expect("our own file");
-    std::fs::set_permissions(&witness.0, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    let witness = program(b"#!/no/such/interpreter\n");
     let agent = Agent::builder(Dialect::stream_json()).program(&witness.0).build();
     let error = agent.execute("a prompt").expect_err("nobody can interpret it");
     assert!(matches!(error, AgentError::Start(_)), "{error:?}");

@@ -6,8 +6,8 @@ use childminder::{Ended, Reason};
 
 use crate::scene::{LONG_GRACE, assert_all_dead, pids, run, sh, start, within};
 
-/// What a busy machine may add.
-const SLACK: Duration = Duration::from_millis(1000);
+/// What a busy machine may add. A grace that nobody cut short is far longer.
+const SLACK: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_timeout_is_never_early_and_hardly_late() {
@@ -33,9 +33,10 @@ async fn durations_too_large_for_the_clock_are_never_over() {
 
 #[tokio::test]
 async fn a_grace_of_zero_still_asks_before_it_kills() {
-    let outcome =
-        run(sh("trap '' TERM; sleep 100; sleep 100").timeout(SLACK / 10).grace(Duration::ZERO)).await;
-    let stop = outcome.stop.expect("it was stopped");
+    let mut run = start(sh("trap '' TERM; echo $$; sleep 100; sleep 100").grace(Duration::ZERO));
+    pids(&mut run, 1).await;
+    run.cancel();
+    let stop = within(run.wait()).await.stop.expect("it was stopped");
     assert!(stop.killed.is_some());
     assert!(stop.took < SLACK, "took {:?}", stop.took);
 }

@@ -159,7 +159,9 @@ async fn a_shutdown_kills_whoever_does_not_hear_in_time_for_its_bound() {
     let mut run =
         start(sh("trap '' TERM; echo ready; while :; do sleep 60; done").minder(&minder).grace(LONG_GRACE));
     lines(&mut run, 1).await;
-    let report = within(minder.shutdown(Duration::from_secs(5))).await;
+    // It is killed when four tenths of that are over, and has two more to end, which a busy machine may need.
+    let shutdown = minder.shutdown(PATIENCE * 2);
+    let report = tokio::time::timeout(PATIENCE * 3, shutdown).await.expect("it is bounded");
     assert!(report.is_clean(), "{report}");
     let outcome = within(run.wait()).await;
     assert_eq!(outcome.ended, Ended::Stopped(Reason::ShutDown));
@@ -234,6 +236,17 @@ async fn what_ends_by_itself_is_off_the_registry() {
 /// Everything that can go wrong is told, and none of it keeps a shutdown from what comes later.
 #[tokio::test]
 async fn what_goes_wrong_in_a_shutdown_is_told_and_hinders_nobody() {
+    // A tenth of it is for a kind, which may be little for a busy machine.
+    for seconds in [5, 50] {
+        if everything_goes_wrong(Duration::from_secs(seconds)).await {
+            return;
+        }
+    }
+    panic!("those who can end or tell what is wrong did not come to it");
+}
+
+/// Whether those who can end, or tell what is wrong, came to it within such a bound.
+async fn everything_goes_wrong(bound: Duration) -> bool {
     let minder = Minder::new();
     let stays = minder.register(Kind::Stream, "it stays");
     let fails = minder.register(Kind::Task, "it fails");
@@ -252,21 +265,25 @@ async fn what_goes_wrong_in_a_shutdown_is_told_and_hinders_nobody() {
         closing.await;
         drop(ends);
     });
-    let report = within(minder.shutdown(Duration::from_secs(5))).await;
+    let report = tokio::time::timeout(bound * 2, minder.shutdown(bound)).await.expect("it is bounded");
     within(ending).await.expect("it did not panic");
-    assert_eq!((report.cleaned.all(), report.cleaned.signal_handler), (1, 1), "{report}");
-    let failed = Totals::clone(&report.failed);
-    assert_eq!((failed.stream, failed.task, failed.timer, failed.all()), (1, 2, 1, 4), "{report}");
     let of = |who: &str| {
         let errors = report.errors.iter().filter(|error| error.resource.description == who);
         errors.map(|error| error.why.as_str()).collect::<Vec<_>>()
     };
+    if report.cleaned.all() == 0 || of("it fails").len() < 2 || of("it panics").len() < 2 {
+        return false;
+    }
+    assert_eq!((report.cleaned.all(), report.cleaned.signal_handler), (1, 1), "{report}");
+    let failed = Totals::clone(&report.failed);
+    assert_eq!((failed.stream, failed.task, failed.timer, failed.all()), (1, 2, 1, 4), "{report}");
     let still_there = "it was still there when its bound was over";
     assert_eq!(of("it stays"), [still_there]);
     assert_eq!(of("it fails"), ["out of paper", still_there]);
     assert_eq!(of("it panics"), ["panicked: on fire", still_there]);
     assert_eq!((of("it blocks").len(), of("it blocks").last()), (2, Some(&still_there)));
     drop((stays, fails, panics, blocks, let_go));
+    true
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn a_process_that_is_orphaned_in_the_grace_is_asked_then() {
     let before = Instant::now();
     run.cancel();
     let outcome = within(run.wait()).await;
-    assert!(before.elapsed() < Duration::from_secs(2), "took {:?}", before.elapsed());
+    assert!(before.elapsed() < PATIENCE / 2, "took {:?}", before.elapsed());
     assert!(outcome.stop.is_some_and(|stop| stop.killed.is_none()), "it was asked, and obeyed");
     assert_eq!(outcome.signalled.map(|signalled| signalled.asked.count), Some(2));
 }
@@ -190,12 +190,14 @@ async fn a_thousand_dead_who_come_at_once_are_reaped_at_once() {
     // The leader reaps nobody. The end of the pipe says that they all have ended.
     let script = "use POSIX; pipe my $end, my $alive; for (1..1000) { my $pid = fork; defined $pid or last;
                   if (!$pid) { POSIX::_exit(0) } } close $alive; <$end>; POSIX::_exit(3)";
-    let outcome = run(&mut perl(script)).await;
+    // So many forks take long on a busy machine.
+    let outcome = tokio::time::timeout(LONG_GRACE, perl(script).run()).await.expect("they all end");
+    let outcome = outcome.expect("it starts");
     assert_eq!(outcome.exit.and_then(|exit| exit.code()), Some(3));
     assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
     let exited = outcome.timings.exited.expect("it has ended");
     let took = outcome.timings.settled - exited;
-    assert!(took < Duration::from_secs(1), "took {took:?} after the child had ended");
+    assert!(took < PATIENCE / 2, "took {took:?} after the child had ended");
 }
 
 #[tokio::test]
@@ -249,13 +251,6 @@ async fn a_nanny_that_was_stopped_goes_on_when_it_is_needed() {
     let outcome = within(run.wait()).await;
     assert_all_dead(&tree);
     assert_eq!(outcome.left, Left::Nobody(Proof::NoChildren), "{outcome:?}");
-}
-
-#[tokio::test]
-async fn an_owner_that_ignores_the_end_of_children_loses_no_status() {
-    // Not in this process, whose other tests want theirs: by way of another wrapper of children, the shell.
-    let outcome = run(&mut sh("trap '' CHLD; sh -c 'exit 9'; echo $?")).await;
-    assert_eq!(&outcome.stdout.bytes[..], b"9\n");
 }
 
 #[tokio::test]

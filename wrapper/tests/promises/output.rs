@@ -5,7 +5,7 @@ use std::time::Duration;
 use childminder::{Cut, Ended, Event, Input, Output, State, StreamEnd};
 use tokio::io::AsyncWriteExt;
 
-use crate::scene::{LONG_GRACE, eventually, is_held_up, lines, perl, pids, run, sh, start, within};
+use crate::scene::{LONG_GRACE, PATIENCE, eventually, is_held_up, lines, perl, pids, run, sh, start, within};
 
 const MIB: usize = 1024 * 1024;
 
@@ -126,25 +126,31 @@ async fn a_flood_that_nobody_takes_does_not_fill_the_memory() {
 #[tokio::test]
 async fn a_child_whose_every_piece_is_read_before_the_next_is_held_up_as_well() {
     // It writes on only when its pipe is empty (FIONREAD), so that no read ever finds more than one piece. When its last
-    // piece was left unread for a second, it says by its exit code how many were read before.
-    let mut run = start(&mut perl(
-        "for $read (0..200) {
+    // piece was left unread for a second or more, it says by its exit code how many were read before.
+    let writer = "for $read (0..200) {
              syswrite(STDOUT, 'x' x 16_384);
-             for ($looks = 0; ; $looks++) {
+             for ($end = time + 2; ; ) {
                  ioctl(STDOUT, 0x541B, $left = pack('i', 0));
                  last if !unpack('i', $left);
-                 exit $read if $looks > 1000;
+                 exit $read if time >= $end;
                  select(undef, undef, undef, 0.001);
              }
          }
-         exit 255",
-    ));
-    // Nobody takes anything before it has ended, which its state tells.
-    let mut states = run.states();
-    while within(states.next()).await.expect("it ends") != State::Terminated {}
-    let read = within(run.wait()).await.exit.and_then(|exit| exit.code()).expect("it exits by itself");
-    // 512 KiB, and what was read at the moment when it was enough.
-    assert!(read <= 36, "{read} pieces of 16 KiB were read, and none was taken");
+         exit 255";
+    // Where nobody came to read for so long it was not enough yet.
+    for _ in 0..5 {
+        let mut run = start(&mut perl(writer));
+        // Nobody takes anything before it has ended, which its state tells.
+        let mut states = run.states();
+        while within(states.next()).await.expect("it ends") != State::Terminated {}
+        let read = within(run.wait()).await.exit.and_then(|exit| exit.code()).expect("it exits by itself");
+        // 512 KiB, and what was read at the moment when it was enough.
+        assert!(read <= 36, "{read} pieces of 16 KiB were read, and none was taken");
+        if read >= 32 {
+            return;
+        }
+    }
+    panic!("it was held up too soon");
 }
 
 #[tokio::test]
@@ -187,7 +193,7 @@ async fn a_dozen_floods_do_not_keep_another_run_from_its_deadline() {
         slowest = slowest.max(outcome.stop.expect("it was stopped").asked_after);
     }
     // Much for a busy machine, and little for a flood that is never over.
-    assert!(slowest < Duration::from_secs(2), "asked after {slowest:?}");
+    assert!(slowest < PATIENCE / 2, "asked after {slowest:?}");
     for flood in floods {
         let mut flood = flood.expect("it starts");
         assert_eq!(flood.state(), State::Running);

@@ -98,7 +98,11 @@ pub(crate) fn unprivileged(shell: &str, directory: &std::path::Path, tests: &[&s
     // Our own program may lie where that user cannot come to.
     let name = format!("childminder-unprivileged-{}-{}", crate::HELD_BY, std::process::id());
     let copy = std::env::temp_dir().join(name);
-    std::fs::copy(std::env::current_exe().expect("our own path"), &copy).expect("a copy");
+    // Copied by another process: if this one had it open for writing, whoever is just being forked by another test would
+    // have so for a moment too, and it could not be executed.
+    let mut copier = Command::new("cp");
+    copier.arg(std::env::current_exe().expect("our own path")).arg(&copy);
+    assert!(copier.status().expect("a program that copies").success());
     let script = format!("{shell} exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"");
     let output = Command::new("sh")
         .args(["-c", &format!("dir=$1; shift; {script}"), "sh"])

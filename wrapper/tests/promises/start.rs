@@ -1,7 +1,8 @@
 //! A start that fails is an error that says why, and leaves nothing.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 
 use childminder::{Command, StartError};
 
@@ -48,9 +49,11 @@ async fn a_start_error_says_which_step_failed() {
 
 #[tokio::test]
 async fn a_program_without_a_slash_is_looked_up_in_the_path_of_the_child() {
-    let directory = std::env::temp_dir().join(format!("childminder-path-{}", crate::HELD_BY));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let _ = std::fs::remove_file(directory.join("mine-alone"));
+    let name = format!("childminder-path-{}-{}", crate::HELD_BY, std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    // One that a process of this number has left.
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir(&directory).expect("a directory");
     std::os::unix::fs::symlink("/bin/sh", directory.join("mine-alone")).expect("a link");
     let mut command = Command::new("mine-alone");
     command.args(["-c", "echo found"]).require(crate::HELD_BY);
@@ -76,10 +79,23 @@ async fn a_program_with_a_slash_is_looked_up_from_the_directory_of_the_child() {
 
 #[test]
 fn a_start_outside_a_runtime_is_an_error_before_anything_is_started() {
-    let witness = std::env::temp_dir().join(format!("childminder-witness-{}", std::process::id()));
-    let error = Command::new("touch").arg(&witness).start().expect_err("there is no runtime");
+    // Whoever is forked for it says so before it becomes the program, and has the pipe open until then.
+    let (mut told, tells) = io::pipe().expect("a pipe");
+    let mut command = std::process::Command::new("true");
+    #[expect(unsafe_code, reason = "a hook cannot be had otherwise")]
+    // SAFETY: it makes a system call only.
+    unsafe {
+        command.pre_exec(move || (&tells).write_all(b"forked"))
+    };
+    let mut command = Command::from(command);
+    let error = command.start().expect_err("there is no runtime");
     assert!(matches!(error, StartError::NoRuntime), "{error:?}");
-    assert!(!witness.exists());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(run(&mut command));
+    drop(command);
+    let mut said = String::new();
+    told.read_to_string(&mut said).expect("a pipe can be read");
+    assert_eq!(said, "forked", "by the second start, and by the first one not");
 }
 
 #[tokio::test]

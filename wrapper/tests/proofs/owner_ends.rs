@@ -111,7 +111,8 @@ fn another_program() -> Result<(), Failed> {
     owner.expect("ready")?;
     let deadline = Instant::now() + PATIENCE;
     // The nanny stays a zombie, because a program that knows nothing of it does not reap it.
-    while !children_of(owner.pid.as_raw().unsigned_abs()).into_iter().all(is_zombie) {
+    let nannies = || children_of(owner.pid.as_raw().unsigned_abs());
+    while nannies().is_empty() || !nannies().into_iter().all(is_zombie) {
         check(Instant::now() < deadline, || "the nanny goes on".to_owned())?;
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -83,7 +83,14 @@ pub(crate) fn trace_start(owner: &mut Owner, has_nanny: bool, plan: Option<Plan>
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEEXEC;
-    ptrace::seize(owner.pid, options)?;
+    match ptrace::seize(owner.pid, options) {
+        // It is told by a trace without a call.
+        Err(Errno::EPERM) if plan.is_none() => {
+            owner.go_on();
+            return Ok(Trace::default());
+        }
+        seized => seized?,
+    }
     ptrace::interrupt(owner.pid)?;
     owner.go_on();
     let mut tracer = Tracer {

@@ -65,7 +65,7 @@ fn frozen(containment: &str, who: &str) -> Result<Completion, Failed> {
     // It says who is left, and how long that took to say.
     owner.expect(&format!("left: {pid} uninterruptible"))?;
     let took = Duration::from_millis(owner.line()?.parse()?);
-    check(took < Duration::from_secs(4), || format!("took {took:?}"))?;
+    check(took < Duration::from_secs(10), || format!("took {took:?}"))?;
     check(Path::new(&format!("/proc/{pid}")).exists(), || "it was not frozen".to_owned())?;
     freezer.thaw();
     owner.go_on();
@@ -125,7 +125,7 @@ fn with_helper(helper: &Path) -> Result<Completion, Failed> {
     kill(Pid::from_raw(pid.parse()?), Signal::SIGKILL)?;
     check(said?.starts_with(&format!("left: {pid} no permission")), || "it is not named".to_owned())?;
     let took = Duration::from_millis(took?.parse()?);
-    check(took < Duration::from_secs(4), || format!("took {took:?}"))?;
+    check(took < Duration::from_secs(10), || format!("took {took:?}"))?;
     owner.expect("no child")?;
     nobody_is_left(PATIENCE)?;
     Ok(Completion::Completed)

@@ -76,6 +76,8 @@ async fn the_numbers_of_a_receipt_are_those_outside() {
 #[tokio::test]
 async fn what_the_child_mounts_is_not_mounted_outside() {
     let place = std::env::temp_dir().join(format!("childminder-mount-{}", std::process::id()));
+    // One that a process of this number has left.
+    let _ = std::fs::remove_dir(&place);
     std::fs::create_dir(&place).expect("a directory");
     let script = format!("mount -t tmpfs none {0} && touch {0}/in && ls {0}", place.display());
     let outcome = run(&mut sh(&script)).await;
