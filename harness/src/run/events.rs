@@ -362,7 +362,8 @@ impl Runner<'_> {
             let done = self.runs.iter().filter(|run| run.number == number || run.is_counted_later);
             let done = done.filter_map(|run| run.busy_until).fold(now, Instant::max);
             if let Some(run) = self.runs.iter_mut().find(|run| run.number == number) {
-                run.inventory = Some(PendingInventory { since: now, done, next: now });
+                let (busy, patience) = (done.saturating_duration_since(now), Patience::from(now));
+                run.inventory = Some(PendingInventory { since: now, busy, patience, next: now });
             }
         }
     }

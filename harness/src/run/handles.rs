@@ -9,13 +9,14 @@ impl Runner<'_> {
     pub(super) fn count_handles(&mut self) {
         let now = Instant::now();
         for index in 0..self.runs.len() {
-            let Some(pending) = &self.runs[index].inventory else { continue };
+            let Some(pending) = &mut self.runs[index].inventory else { continue };
             if now < pending.next {
                 continue;
             }
             let waited = now.saturating_duration_since(pending.since);
-            let last = now >= pending.done + HANDLES_CAP;
-            let counts_threads = now < pending.done + THREADS_CAP;
+            let (spent, busy) = (pending.patience.turn(now), pending.busy);
+            let last = spent >= busy + HANDLES_CAP;
+            let counts_threads = spent < busy + THREADS_CAP;
             let seen = self.see_host();
             let settled = seen.as_ref().is_none_or(|seen| {
                 self.has_settled(index, &seen.descriptors)

@@ -49,6 +49,7 @@ impl Runner<'_> {
     /// Waits until everyone has gone or the cap is reached, by events where there are any, and writes down who is left.
     pub(super) fn look(&mut self, stage: Stage) -> Result<(), Stop> {
         let began = Instant::now();
+        let mut patience = Patience::from(began);
         let mut samples: Vec<(i32, u64, u32)> = Vec::new();
         loop {
             if stage == Stage::HostGone && contain::reap_all() {
@@ -66,7 +67,7 @@ impl Runner<'_> {
             count_samples(&mut samples, &left);
             let waited = began.elapsed();
             let settled = members.complete && left.is_empty() && !under_way;
-            if settled || waited >= self.settle_cap(stage, &left) {
+            if settled || patience.turn(began + waited) >= self.settle_cap(stage, &left) {
                 let look = Look {
                     stage,
                     at_us: self.now_us(),

@@ -9,6 +9,7 @@ mod hosting;
 mod looks;
 mod notes;
 mod ops;
+mod patience;
 mod samples;
 mod syscalls;
 mod terminals;
@@ -30,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use self::patience::Patience;
 pub(crate) use self::syscalls::MOST_CALLS;
 use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
@@ -309,8 +311,9 @@ struct Run {
 
 struct PendingInventory {
     since: Instant,
-    /// The wrapper is done with every run whose handles are counted.
-    done: Instant,
+    /// How long the wrapper may be busy with the runs whose handles are counted.
+    busy: Duration,
+    patience: Patience,
     next: Instant,
 }
 

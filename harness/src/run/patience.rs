@@ -1,0 +1,42 @@
+//! How long something is waited for that only a look shows.
+
+use std::time::{Duration, Instant};
+
+/// What a turn of the loop counts for at most: far more than one takes that is not held up.
+const MOST_A_TURN: Duration = Duration::from_millis(100);
+
+/// A wait that only turns use up in which somebody could look. Where the whole machine stands still for a while, nobody else can have gone
+/// on either, and the first look after it must not be the last.
+pub(super) struct Patience {
+    last: Instant,
+    spent: Duration,
+}
+
+impl Patience {
+    pub(super) fn from(now: Instant) -> Self {
+        Self { last: now, spent: Duration::ZERO }
+    }
+
+    /// Another turn, at this time; answers how much was waited by now.
+    pub(super) fn turn(&mut self, now: Instant) -> Duration {
+        self.spent += now.saturating_duration_since(self.last).min(MOST_A_TURN);
+        self.last = now;
+        self.spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_stands_still_uses_up_one_turn_only() {
+        let began = Instant::now();
+        let mut patience = Patience::from(began);
+        let after = |ms| began + Duration::from_millis(ms);
+        assert_eq!(patience.turn(after(40)), Duration::from_millis(40));
+        assert_eq!(patience.turn(after(90)), Duration::from_millis(90));
+        assert_eq!(patience.turn(after(5_090)), Duration::from_millis(190));
+        assert_eq!(patience.turn(after(5_100)), Duration::from_millis(200));
+    }
+}
