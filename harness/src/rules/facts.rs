@@ -18,6 +18,8 @@ pub const LEAST_SLACK_US: u64 = 250_000;
 /// Lateness that a crowd explains, for each percent of it: half a second where twice as many want a processor as there are
 /// would be too little for what was seen.
 const CROWD_US_A_PERCENT: u64 = 4_000;
+/// Whoever has not done by so much after the slack what it only has to wake up for was not kept from it by a crowd.
+const MOST_STARVED_US: u64 = 1_000_000;
 /// How long somebody's turn at a processor may last.
 const TURN_US: u64 = 10_000;
 /// How much too early a wrapper may seem to be: the tick of a coarse clock at 100 Hz.
@@ -446,7 +448,11 @@ impl<'a> Facts<'a> {
     /// Whether what had to be over at one time may be under way at another, because the host was stopped meanwhile or the machine is slow.
     /// Unlike in [`Self::lateness`], calls that the harness held do not count: see [`Self::is_held_up`].
     pub fn may_be_late(&self, due_us: u64, at_us: u64) -> bool {
-        at_us <= due_us.saturating_add(self.host_stopped_us()).saturating_add(self.noise_us())
+        let noise_us = match self.trace.noise.samples {
+            0 => u64::MAX,
+            _ => self.noise_us().min(MOST_STARVED_US),
+        };
+        at_us <= due_us.saturating_add(self.host_stopped_us()).saturating_add(noise_us)
     }
 
     /// How long a process that has work to do may have waited for a processor: not at all for the turns of others where as many want one

@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn p1_is_unknown_where_the_machine_may_have_kept_a_helper_from_its_kill() {
         let helped = |max_us| {
-            let left = killed_host().look_sees(Stage::HostGone, &["child"]);
+            let left = killed_host().grace(1_000).look_sees(Stage::HostGone, &["child"]);
             left.with(|trace| {
                 let look = &mut trace.looks[0];
                 let helper = Seen { pid: 900, node: None, connected: false, ..look.seen[0].clone() };

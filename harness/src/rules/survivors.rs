@@ -1424,6 +1424,10 @@ mod tests {
         assert_verdict(&dropped(0, 10_000), judge_s9, Broken, "root (pid 100");
         assert_verdict(&dropped(0, 200_000), judge_s9, Unknown, "noise");
         assert_verdict(&dropped(600, 10_000), judge_s9, Unknown, "noise");
+        // Due after 360 ms: no crowd explains a second and a half.
+        let long_since = hanging_pair().drop(10).done(10).look_sees(Stage::Quiesce, &["root"]);
+        let crowded = long_since.with(|trace| trace.noise.crowd_percent = 2_000);
+        assert_verdict(&crowded, judge_s9, Broken, "root (pid 100");
         // What a cancel left was there when the run was over.
         let cancelled = leaky_cancel().with(|trace| trace.noise.crowd_percent = 600);
         assert_verdict(&cancelled, judge_s1, Broken, "child");
