@@ -117,7 +117,7 @@ fn hanging_takes_no_time_of_the_processor_and_busy_hanging_does() {
 fn a_cleared_environment_leaves_the_pid_the_place_in_the_script_and_in_the_output() {
     let script = r#"[{"start": {"node": "helper", "script": [{"await": "op.1.done"}]}},
                      {"write": {"to": "stdout", "bytes": 40}}, {"on": {"signal": "TERM", "then": "log"}},
-                     {"on": {"signal": "HUP", "then": "ignore"}}, "clear-environment",
+                     {"on": {"signal": "USR2", "then": "ignore"}}, "clear-environment",
                      {"write": {"to": "stdout", "bytes": 40}}, {"emit": "after"}, "hang"]"#;
     let mut stage = Stage::new(script);
     let mut command = stage.command();
@@ -127,7 +127,7 @@ fn a_cleared_environment_leaves_the_pid_the_place_in_the_script_and_in_the_outpu
     assert!(before.environment > 0);
     let after = stage.hello_number("root", 2);
     assert_eq!((after.pid, after.start_ticks, after.environment), (root, before.start_ticks, 0));
-    assert_eq!((&after.descriptors, &after.ignored[..]), (&before.descriptors, &[1][..]));
+    assert_eq!((&after.descriptors, &after.ignored[..]), (&before.descriptors, &[12][..]));
     stage.did("root", 6);
     let totals: Vec<u64> = stage
         .reports("root")
@@ -150,7 +150,7 @@ fn a_cleared_environment_leaves_the_pid_the_place_in_the_script_and_in_the_outpu
     stage.pass("helper", "op.1.done");
     stage.gone("helper");
     eventually("the helper to be reaped", || crate::stage::children_of(root).is_empty());
-    stage.signal("root", Kernel::HUP);
+    stage.signal("root", Kernel::USR2);
     stage.signal("root", Kernel::TERM);
     assert_eq!(stage.killed_by(), Some(15));
 }

@@ -51,7 +51,8 @@ pub(super) fn rules() -> Vec<Rule> {
             "no pipe end left open",
             "When a run has ended, no pipe that was made for it is still open in the host.",
             "Each node reports the pipes that are its descriptors 0, 1 and 2; their inodes are sought among the host's descriptors.",
-            "Only pipes that the host did not have before the run count, and only after time to close them.",
+            "Only pipes that the host did not have before the run count, and only after time to close them: of a dropped run \
+                when its grace and its drain are over. Where the harness held a call of the wrapper's it is unknown.",
             Judged::Trace { judge: judge_f2, directed: directed_f2 },
         ),
         rule(
