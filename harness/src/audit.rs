@@ -267,8 +267,9 @@ pub fn run(
         }
         let now = Instant::now();
         let share = plan.budget.map(|budget| Share::of(budget, now - begun, index, plan.subjects.len()));
+        let percent = if plan.shrink { 100 - SHRINK_PERCENT } else { 100 };
         let limits = share.map(|share| Limits {
-            deadline: now + share.own * if plan.shrink { 100 - SHRINK_PERCENT } else { 100 } / 100,
+            deadline: now + share.own * percent / 100,
             end: now + share.most,
             least: share.least,
         });
