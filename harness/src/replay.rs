@@ -34,6 +34,9 @@ const MOST_TIMES: u64 = 300;
 
 /// How often one that was found and never measured is run at most.
 const TIMES_UNMEASURED: u32 = 10;
+/// What its not being seen in so few cases may mean.
+const NEVER_MEASURED: &str =
+    "how often it happens was never measured: it may be rarer than so few cases show; `--times N` runs more";
 
 /// A scenario with the file that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,6 +307,11 @@ impl FileState<'_> {
         })
     }
 
+    /// Whether it was run a few times only because nobody knows how often it happens.
+    fn is_unmeasured(&self, plan: &Plan<'_>) -> bool {
+        plan.times.is_none() && self.file.scenario.found.as_ref().is_some_and(|found| found.rate.is_none())
+    }
+
     /// Whether what is expected could not be told, because the machine was busy or the harness failed.
     fn is_undecided(&self, plan: &Plan<'_>, trace: &Trace, verdicts: &[Verdict]) -> bool {
         let expected = self.expected(plan);
@@ -412,6 +420,12 @@ impl FileState<'_> {
         }
         let (trace, detail) = match self.shown[index].take() {
             Some((trace, sentence)) => (Some(trace), Some(sentence)),
+            None if expected == VerdictKind::Broken
+                && found == VerdictKind::Kept
+                && self.is_unmeasured(plan) =>
+            {
+                (self.last.clone(), Some(NEVER_MEASURED.to_owned()))
+            }
             None => (self.last.clone(), tally.why(found).map(str::to_owned)),
         };
         Some(Unmet { rule: rule.to_owned(), expected, found, detail, trace })
@@ -510,6 +524,21 @@ mod tests {
             r#""found": {"rule": "S1", "when": "2026-11-23", "tier": "t3", "case": "a", "version": "0"}"#;
         let times = |more: &str| times_not_to_miss(&file("a", more).scenario);
         assert_eq!((times(""), times(&format!(", {found}"))), (1, 10));
+        let detail = |rate: &str, times: Option<u32>| {
+            let found = found.replace(r#""when""#, &format!(r#"{rate} "when""#));
+            let expect = r#""expect": {"subject": "childminder", "verdicts": {"S1": "broken"}}"#;
+            let (files, subject) =
+                ([file("fine-now", &format!(", {expect}, {found}"))], SubjectSpec::here("childminder"));
+            let rules = RULES.iter().collect::<Vec<_>>();
+            let plan = Plan { files: &files, subject: &subject, times, rules: &rules, others: None };
+            let mut replayed = run(&plan, &mut PaperCrew, &AtomicBool::new(false)).unwrap();
+            let unmet = replayed.remove(0).unmet.remove(0);
+            unmet.detail.unwrap_or_default()
+        };
+        // Not seen in so few cases is not mended.
+        assert_eq!(detail("", None), NEVER_MEASURED);
+        assert_eq!(detail(r#""rate": {"broken": 10, "of": 20},"#, None), "");
+        assert_eq!(detail("", Some(50)), "");
     }
 
     #[test]

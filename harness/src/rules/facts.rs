@@ -391,6 +391,12 @@ impl<'a> Facts<'a> {
         slack_us.saturating_add(self.trace.subject.overhead_us)
     }
 
+    /// The same allowance where a look alone shows that something is over: who was not looked at in time because the whole machine stood
+    /// still had no turn either.
+    pub fn settle_us(&self) -> u64 {
+        self.slack_us().saturating_add(self.trace.noise.max_us)
+    }
+
     /// How long the host was stopped, all in all: it could do nothing in that time.
     pub fn host_stopped_us(&self) -> u64 {
         let mut since_us = None;

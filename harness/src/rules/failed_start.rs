@@ -67,7 +67,7 @@ impl Left<'_, '_> {
 
     /// Whether everyone had the time to go: what the wrapper had started may be asked first.
     fn is_due(&self) -> bool {
-        self.later_us() >= self.facts.grace_us().unwrap_or(0).saturating_add(self.facts.slack_us())
+        self.later_us() >= self.facts.grace_us().unwrap_or(0).saturating_add(self.facts.settle_us())
     }
 
     fn nodes(&self, nodes: &[Sighting<'_>]) -> Verdict {
@@ -90,7 +90,7 @@ impl Left<'_, '_> {
         let is_hosts = |seen: &&Seen| is_dead(seen) && seen.node.is_none() && Some(seen.ppid) == host;
         let Some(zombie) = self.look.seen.iter().find(is_hosts) else { return Verdict::Kept };
         let listed = self.look.sysinfo.as_ref().is_some_and(|pids| pids.contains(&zombie.pid));
-        if listed && self.is_due() && zombie.age_us > self.facts.slack_us() {
+        if listed && self.is_due() && zombie.age_us > self.facts.settle_us() {
             broken(format!("{} was left as a zombie of the host after {}", name(zombie), self.after))
         } else {
             Verdict::Unknown(format!(

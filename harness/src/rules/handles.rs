@@ -299,7 +299,7 @@ fn stray_pipes(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     if let Some(doubt) = may_still_go(facts, &[after]) {
         return Verdict::Unknown(format!("{sentence}; but {doubt}"));
     }
-    let due_us = facts.done_with_us(run).unwrap_or(over_us).saturating_add(facts.slack_us());
+    let due_us = facts.done_with_us(run).unwrap_or(over_us).saturating_add(facts.settle_us());
     if after.at_us < due_us {
         return Verdict::Unknown(format!("{sentence}, which is too soon to tell"));
     }
@@ -713,6 +713,8 @@ mod tests {
         assert_verdict(&dropped(5_000, 1_012), judge_f2, Unknown, "ending what was dropped");
         assert_verdict(&dropped(5_000, 5_200), judge_f2, Unknown, "too soon");
         assert_verdict(&dropped(5_000, 5_400), judge_f2, Broken, "read end of the pipe made for root.stdout");
+        let stalled = dropped(5_000, 5_400).with(|trace| trace.noise.max_us = 300_000);
+        assert_verdict(&stalled, judge_f2, Unknown, "too soon");
         let unnamed = dropped(100, 1_012).with(|trace| trace.limits.grace = None);
         assert_verdict(&unnamed, judge_f2, Unknown, "is not known");
         let graceless = unnamed.promising(|promises| promises.grace = Keeps::Not);

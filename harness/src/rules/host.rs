@@ -106,7 +106,7 @@ fn judge_h1(facts: &Facts<'_>) -> Verdict {
             }));
         };
         let sentence = format!("{change}, {} after the run", told(seen.settled_us));
-        Some(if seen.settled_us < facts.slack_us() {
+        Some(if seen.settled_us < facts.settle_us() {
             Verdict::Unknown(format!("{sentence}, which is too soon to tell"))
         } else {
             Verdict::Broken(Finding { sentence, count: changes.len() as u64 })
@@ -342,6 +342,9 @@ mod tests {
         let soon = looked_at(condition(), condition(), with(|now| now.umask = 0))
             .with(|trace| trace.inventories[2].settled_us = 20_000);
         assert_verdict(&soon, judge_h1, Unknown, "too soon");
+        let stalled = looked_at(condition(), condition(), with(|now| now.umask = 0o77));
+        let stalled = stalled.with(|trace| trace.noise.max_us = 800_000);
+        assert_verdict(&stalled, judge_h1, Unknown, "too soon");
         let blind = |index: usize| {
             looked_at(condition(), condition(), condition())
                 .with(|trace| drop(trace.inventories.drain(index..)))

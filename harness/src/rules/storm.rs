@@ -63,14 +63,14 @@ fn at_once(facts: &Facts<'_>) -> usize {
     runs.iter().map(|run| 1 + runs.iter().filter(|other| overlap(run, other)).count()).max().unwrap_or(0)
 }
 
-/// Whether a run ended with an error before anybody had stopped it, and before its timeout could: a child that was stopped may never have
+/// Whether a run ended with an error before anybody had stopped it, and before its timeout could, if it has one: a child that was stopped may never have
 /// come so far as to say hello.
 fn errs_instead(facts: &Facts<'_>, run: &Run<'_>) -> bool {
     let due_us = facts.trace.limits.timeout.map(|timeout| run.issued_us.saturating_add(micros(timeout)));
     let ended_us = run.ended.filter(|(_, outcome)| matches!(outcome.reason, Reason::Error(_)));
     run.root().is_none()
         && run.stops.is_empty()
-        && ended_us.is_some_and(|(ended_us, _)| due_us.is_some_and(|due_us| ended_us < due_us))
+        && ended_us.is_some_and(|(ended_us, _)| due_us.is_none_or(|due_us| ended_us < due_us))
 }
 
 fn never_ended(facts: &Facts<'_>, run: &Run<'_>, failed: usize) -> Verdict {
@@ -149,6 +149,8 @@ mod tests {
         let panicked =
             storm(|hand| hand.ended(20, because(Reason::Error("the wrapper panicked".to_owned()))));
         assert_verdict(&panicked, judge, Broken, "run 7 of the storm did not start");
+        let without_timeout = panicked.with(|trace| trace.limits.timeout = None);
+        assert_verdict(&without_timeout, judge, Broken, "run 7 of the storm did not start");
         let hung = storm(|hand| hand).silent().look_at(Stage::Quiesce, 9_000, Vec::new());
         assert_verdict(&hung, judge, Broken, "had neither ended nor failed");
     }
@@ -166,6 +168,9 @@ mod tests {
         let error = || because(Reason::Error("exit code 137".to_owned()));
         let stopped = storm(|hand| hand.ended(112, error()));
         assert_verdict(&stopped, judge, Vacuous, "room for all");
+        let by_an_op = storm(|hand| failed(hand.cancel(15).ended(20, error()).run(10)));
+        let by_an_op = by_an_op.with(|trace| trace.limits.timeout = None);
+        assert_verdict(&by_an_op, judge, Unknown, "whether run 7 of the storm started");
         let beside_a_failure = storm(|hand| failed(hand.ended(112, error()).run(10)));
         assert_verdict(&beside_a_failure, judge, Unknown, "whether run 7 of the storm started");
     }

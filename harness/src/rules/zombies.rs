@@ -151,7 +151,7 @@ fn doubt(facts: &Facts<'_>, look: &Look, zombies: &[&Seen]) -> Option<String> {
     let Some(dead_since_us) = dead_since_us else {
         return Some("since when cannot be said, for it is no node".to_owned());
     };
-    if dead_since_us.iter().any(|since_us| since_us.saturating_add(facts.slack_us()) > look.at_us) {
+    if dead_since_us.iter().any(|since_us| since_us.saturating_add(facts.settle_us()) > look.at_us) {
         return Some("it had only just died".to_owned());
     }
     if facts.is_held_up(look.at_us) {
@@ -305,6 +305,8 @@ mod tests {
         assert_verdict(&with(|seen| seen.connected = true), judge_z1, Unknown, "connection is open");
         let soon = cancelled().look_at(Stage::Quiesce, 100, vec![zombie(&cancelled())]);
         assert_verdict(&soon, judge_z1, Unknown, "only just died");
+        let stalled = with(|_| ()).with(|trace| trace.noise.max_us = 1_800_000);
+        assert_verdict(&stalled, judge_z1, Unknown, "only just died");
         let dropped = hanging_pair().grace(5_000).drop(10).done(10).gone(12, "root");
         let seen = zombie(&dropped);
         assert_verdict(&dropped.look(Stage::Quiesce, vec![seen]), judge_z1, Unknown, "time to reap");
