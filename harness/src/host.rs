@@ -4,19 +4,21 @@
 //! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Child;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::calls::{self, Called, Hosted};
@@ -198,27 +200,22 @@ pub enum Answer {
 /// When the socket cannot be reached or breaks.
 pub(crate) fn serve(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(take_orders(subject, socket))
-    // The runtime is dropped here, as at the end of an application.
+    let entered = runtime.enter();
+    take_orders(subject, socket)?;
+    drop(entered);
+    // As at the end of an application.
+    drop(runtime);
+    Ok(())
 }
 
-async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
-    let stream = UnixStream::connect(socket).await?;
-    let (reader, mut writer) = stream.into_split();
-    let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
-    let sender = tokio::spawn(async move {
-        while let Some(answer) = outbox.recv().await {
-            let mut line = serde_json::to_vec(&answer).expect("an answer has string keys only");
-            line.push(b'\n');
-            writer.write_all(&line).await?;
-        }
-        std::io::Result::Ok(())
-    });
+/// On the main thread, which waits for nothing else, and not by the runtime: that is the wrapper's.
+fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
+    let stream = Arc::new(UnixStream::connect(socket)?);
+    let (answers, closed) = Answers::over(stream.clone());
     let mut host = Host { subject, answers, runs: HashMap::new(), child: None };
     host.answer(Answer::Hello { promises: host.subject.promises(), version: host.subject.version() });
-    let mut lines = BufReader::new(reader).lines();
-    while let Some(line) = lines.next_line().await? {
-        match serde_json::from_str(&line)? {
+    for line in BufReader::new(&*stream).lines() {
+        match serde_json::from_str(&line?)? {
             Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run),
@@ -235,9 +232,36 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
         }
     }
     drop(host);
-    // The writer ends when the last run that could still answer is gone; a run that hangs must not keep the host.
-    drop(tokio::time::timeout(LAST_WORDS, sender).await);
+    // Nobody answers any more when the last run that could is gone; one that hangs must not keep the host.
+    let _ = closed.recv_timeout(LAST_WORDS);
     Ok(())
+}
+
+/// The way by which the host answers, from whichever thread.
+#[derive(Clone)]
+struct Answers {
+    stream: Arc<UnixStream>,
+    /// Held while an answer is written: a long one may be written in pieces.
+    turn: Arc<std::sync::Mutex<()>>,
+    /// Nothing is sent by it: it ends with the last of those who could answer.
+    _open: Sender<Infallible>,
+}
+
+impl Answers {
+    /// And what ends when nobody can answer any more.
+    fn over(stream: Arc<UnixStream>) -> (Self, Receiver<Infallible>) {
+        let (open, closed) = mpsc::channel();
+        (Self { stream, turn: Arc::default(), _open: open }, closed)
+    }
+
+    fn say(&self, answer: &Answer) {
+        let mut line = serde_json::to_vec(answer).expect("an answer has string keys only");
+        line.push(b'\n');
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // It fails when the connection has ended, and then there is nobody to tell.
+        drop((&*self.stream).write_all(&line));
+        drop(turn);
+    }
 }
 
 /// The outcome of a run, an error where the wrapper panics: its user would be told that too, by the task that he awaits.
@@ -265,15 +289,14 @@ fn end(how: HostEnd) -> ! {
 
 struct Host {
     subject: Arc<dyn DynSubject>,
-    answers: mpsc::UnboundedSender<Answer>,
+    answers: Answers,
     runs: HashMap<u32, Hosted>,
     child: Option<Child>,
 }
 
 impl Host {
     fn answer(&self, answer: Answer) {
-        // The receiver ends with the connection, and then there is nobody to tell.
-        drop(self.answers.send(answer));
+        self.answers.say(&answer);
     }
 
     fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
@@ -293,7 +316,7 @@ impl Host {
                 Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
             };
             end.send_replace(Some(outcome.reason.clone()));
-            drop(answers.send(Answer::Ended { run, outcome }));
+            answers.say(&Answer::Ended { run, outcome });
         });
         let task: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::new(Mutex::new(Some(task)));
         self.runs.insert(run, Hosted { promises: self.subject.promises(), caller, over, task });
@@ -315,8 +338,7 @@ impl Host {
                 Ok(()) => Answer::Done { op },
                 Err(error) => Answer::Failed { op, why: error.to_string() },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -357,8 +379,7 @@ impl Host {
                 Ok(outcome) => Answer::Again { op, run, outcome },
                 Err(error) => Answer::Failed { op, why: error.to_string() },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -375,8 +396,7 @@ impl Host {
                 Said::Unimplemented => Answer::Unimplemented { op },
                 Said::Done | Said::Ended(_) | Said::Dropped => Answer::Done { op },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -390,8 +410,7 @@ impl Host {
                 Ok(calls) => Answer::Called { op, run, calls },
                 Err(why) => Answer::Failed { op, why },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -406,8 +425,7 @@ impl Host {
                 Said::Failed(why) => Answer::Failed { op, why },
                 _ => Answer::Done { op },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 }
