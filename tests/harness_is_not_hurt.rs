@@ -98,9 +98,7 @@ fn is_our_fault(trace: &Trace) -> bool {
 fn is_said_to_leave_nobody(trace: &Trace) -> bool {
     let empty = |look: &Look| look.complete && look.seen.is_empty();
     let rule = rules::find("S1").expect("it is in the catalogue");
-    // A walk over the children is the weakest of looks.
-    let said = trace.tier != Tier::T1 && trace.looks.iter().any(empty)
-        || rule.judge(&Facts::of(trace)) == Verdict::Kept;
+    let said = trace.looks.iter().any(empty) || rule.judge(&Facts::of(trace)) == Verdict::Kept;
     said && !trace.swept.is_empty()
 }
 

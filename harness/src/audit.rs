@@ -1,7 +1,7 @@
 //! The audit: many cases of many subjects, and what they say together.
 //!
-//! For each subject a [`source`] gives first the directed scenarios of the rules asked for, then those of files, then
-//! generated ones, and judges each trace that comes back; a [`tally`] for each rule combines the verdicts; the first and
+//! For each subject a [`source`] gives first the directed scenarios of the rules asked for, a round of all rules after another, then
+//! those of files, then generated ones, and judges each trace that comes back; a [`tally`] for each rule combines the verdicts; the first and
 //! smallest failure of each is [`save`]d before anything else happens to it; then [`shrinking`] makes it small. The worst
 //! class of what is broken is the [`grade`], and the [`exit`] code.
 
@@ -24,6 +24,7 @@ pub mod grade;
 mod machine;
 pub mod save;
 pub mod select;
+mod share;
 pub mod shrinking;
 pub mod source;
 pub mod tally;
@@ -32,8 +33,9 @@ pub mod twice;
 pub use machine::beyond_this_machine;
 
 use save::Keeper;
+use share::Share;
 use shrinking::{Replays, Shrinking};
-use source::{CaseSource, Finished, Sources};
+use source::{CaseSource, Finished, Limits, Sources};
 use twice::Repeats;
 
 /// Version of the audit's JSON.
@@ -45,6 +47,8 @@ pub const DEFAULT_BUDGET: Duration = Duration::from_secs(42);
 /// Which part of a subject's share of the budget is kept for replaying and shrinking its failures. What nobody needs goes to
 /// the subjects behind it.
 pub const SHRINK_PERCENT: u32 = 25;
+/// Which part of an equal share of the budget each subject gets however late those before it are.
+pub const LEAST_PERCENT: u32 = 50;
 /// How long a subject's failures are shrunk where there is no budget.
 pub const SHRINK_WITHOUT_BUDGET: Duration = Duration::from_secs(15);
 /// Seed of generated scenarios where none is asked for.
@@ -179,8 +183,10 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// How many cases of each subject, the directed ones included, which all run however few are asked for.
     pub cases: Option<u64>,
-    /// The time for all subjects together. A subject's share bounds its generated cases; the others may take from the shares of
-    /// subjects that come later, until the budget is spent.
+    /// The time for all subjects together, in equal shares of what is left when each begins. Its share bounds a subject's generated cases
+    /// and what is done about their failures; its other cases may take from the shares of subjects that come later, but for
+    /// [`LEAST_PERCENT`] of an equal share, which each has for itself. Each subject may overrun it by what it takes to start the
+    /// command of a template, which is measured first, and by its last cases: those under way are waited for.
     pub budget: Option<Duration>,
     /// Seed of the generated scenarios.
     pub seed: u64,
@@ -243,7 +249,7 @@ impl Observer for () {
     fn case_done(&mut self, _subject: &str, _done: u64, _of: Option<u64>) {}
 }
 
-/// Audits each subject of a plan until it is done, the budget is spent, or `stop` is set.
+/// Audits each subject of a plan until it is done, its time is over, or `stop` is set.
 pub fn run(
     plan: &Plan,
     crew: &mut dyn RunsCases,
@@ -259,26 +265,21 @@ pub fn run(
         if stop.load(Ordering::Relaxed) || fault.is_some() {
             break;
         }
-        let left = plan.subjects.len() - index;
-        let share = plan.budget.map(|budget| budget.saturating_sub(begun.elapsed()) / left as u32);
         let now = Instant::now();
-        let for_cases = share.map(|share| match plan.shrink {
-            true => share * (100 - SHRINK_PERCENT) / 100,
-            false => share,
+        let share = plan.budget.map(|budget| Share::of(budget, now - begun, index, plan.subjects.len()));
+        let percent = if plan.shrink { 100 - SHRINK_PERCENT } else { 100 };
+        let limits = share.map(|share| Limits {
+            deadline: now + share.own * percent / 100,
+            end: now + share.most,
+            least: share.least,
         });
-        let sources = Sources {
-            plan,
-            subject,
-            deadline: for_cases.map(|share| now + share),
-            end: plan.budget.map(|budget| begun + budget),
-            stop,
-        };
+        let sources = Sources { plan, subject, limits, stop };
         let mut source = CaseSource::new(sources, keeper, observer);
         let before = crew.effort();
         fault = crew.run(subject, &mut source).err().map(|error| error.to_string());
         let Finished { mut report, notes: faults, shown } = source.finish(crew.effort().since(before));
         if plan.shrink && fault.is_none() {
-            let within = share.map_or(SHRINK_WITHOUT_BUDGET, |share| share.saturating_sub(now.elapsed()));
+            let within = share.map_or(SHRINK_WITHOUT_BUDGET, |share| share.own.saturating_sub(now.elapsed()));
             let deadline = Instant::now() + within;
             let mut shrinking = Shrinking { subject, crew, keeper, observer, deadline, stop };
             fault = shrinking.run(&mut report, shown).err().map(|error| error.to_string());

@@ -88,7 +88,7 @@ impl Container {
         match self {
             Self::Namespace => look_at_namespace(own),
             Self::Cgroup(place) => look_at_cgroup(&place.join("cgroup.procs"), host),
-            Self::Subreaper => Ok(look_by_walk(own, host)),
+            Self::Subreaper => look_by_walk(own, host),
         }
     }
 
@@ -225,18 +225,22 @@ fn pids_in(list: &Path) -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-fn look_by_walk(own: i32, host: Option<i32>) -> Members {
+/// A walk misses whoever moves up while it goes down, and then the next one differs. Who is in neither because its parent forked and exited
+/// between a list and the look at those listed is told by the pid that was given out last, if nobody else on the machine forks.
+fn look_by_walk(own: i32, host: Option<i32>) -> io::Result<Members> {
     let roots: Vec<i32> = std::iter::once(own).chain(host).collect();
-    let mut all = scan::descendants(&roots);
+    let mut all = Vec::new();
     for _ in turns() {
+        let before = scan::last_pid()?;
+        all = scan::descendants(&roots);
         let again = scan::descendants(&roots);
         let same = again.iter().map(|stat| stat.pid).eq(all.iter().map(|stat| stat.pid));
         all = again;
-        if same {
-            return Members { all, complete: true, method: Method::Walk };
+        if same && scan::last_pid()? == before {
+            return Ok(Members { all, complete: true, method: Method::Walk });
         }
     }
-    Members { all, complete: false, method: Method::Walk }
+    Ok(Members { all, complete: false, method: Method::Walk })
 }
 
 fn become_subreaper() -> Result<(), String> {

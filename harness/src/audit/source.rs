@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::crew::{Effort, Source};
 use crate::generate::{Generator, Shape};
@@ -25,11 +25,19 @@ use super::{Command, Observer, Plan, SubjectReport};
 pub(super) struct Sources<'a> {
     pub(super) plan: &'a Plan,
     pub(super) subject: &'a SubjectSpec,
-    /// No generated scenario is given after this.
-    pub(super) deadline: Option<Instant>,
-    /// No scenario is given after this.
-    pub(super) end: Option<Instant>,
+    pub(super) limits: Option<Limits>,
     pub(super) stop: &'a AtomicBool,
+}
+
+/// When a source gives no more.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// No generated scenario is given after this.
+    pub(super) deadline: Instant,
+    /// No scenario is given after this,
+    pub(super) end: Instant,
+    /// nor before so much time has passed since the first was asked for.
+    pub(super) least: Duration,
 }
 
 /// The cases of one subject.
@@ -54,6 +62,8 @@ pub(super) struct CaseSource<'a> {
     taken: u64,
     cases: u64,
     begun: Instant,
+    /// When the first scenario was asked for.
+    asked: Option<Instant>,
     lost: Lost,
 }
 
@@ -82,28 +92,31 @@ struct Lost {
 
 impl<'a> CaseSource<'a> {
     pub(super) fn new(sources: Sources<'a>, keeper: &'a mut Keeper, observer: &'a mut dyn Observer) -> Self {
-        let directed = sources.plan.rules.iter().flat_map(|rule| rule.directed());
-        let files = sources.plan.scenarios.iter().cloned();
+        let directed = sources.plan.rules.iter().flat_map(|rule| rule.directed().into_iter().enumerate());
+        let directed = directed.map(|(round, scenario)| (false, round, scenario));
+        let files = sources.plan.scenarios.iter().map(|scenario| (true, usize::MAX, scenario.clone()));
         let mut places: HashMap<String, Vec<Place>> = HashMap::new();
-        let mut fixed = VecDeque::new();
-        for (from_file, scenario) in
-            directed.map(|scenario| (false, scenario)).chain(files.map(|scenario| (true, scenario)))
-        {
-            let index = fixed.len() as u64;
+        let mut fixed: Vec<(usize, Scenario)> = Vec::new();
+        for (from_file, round, scenario) in directed.chain(files) {
             let of_its_name = places.entry(scenario.name.clone()).or_default();
             // Two rules may share a directed scenario.
-            let is_known = |place: &Place| match from_file {
+            let is_it = |place: &&Place| match from_file {
                 true => place.scenario == scenario,
                 false => !place.from_file,
             };
-            if !of_its_name.iter().any(is_known) {
-                of_its_name.push(Place { scenario: scenario.clone(), from_file, index });
-                fixed.push_back(scenario);
+            if let Some(known) = of_its_name.iter().find(is_it) {
+                let earlier = &mut fixed[known.index as usize].0;
+                *earlier = round.min(*earlier);
+            } else {
+                of_its_name.push(Place { scenario: scenario.clone(), from_file, index: fixed.len() as u64 });
+                fixed.push((round, scenario));
             }
         }
+        // The time may be short: one of each rule comes before a second of any.
+        fixed.sort_by_key(|(round, _)| *round);
         Self {
             fixed_count: fixed.len() as u64,
-            fixed,
+            fixed: fixed.into_iter().map(|(_, scenario)| scenario).collect(),
             places,
             returned: HashSet::new(),
             generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
@@ -115,6 +128,7 @@ impl<'a> CaseSource<'a> {
             taken: 0,
             cases: 0,
             begun: Instant::now(),
+            asked: None,
             lost: Lost::default(),
             sources,
             keeper,
@@ -179,8 +193,11 @@ impl<'a> CaseSource<'a> {
     }
 
     /// Whether there is a reason to give no more scenarios, not even those that every audit should run.
-    fn is_over(&self) -> bool {
-        self.sources.stop.load(Ordering::Relaxed) || is_past(self.sources.end)
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        let asked = *self.asked.get_or_insert(now);
+        let is_late = |limits: Limits| now >= limits.end.max(asked + limits.least);
+        self.sources.stop.load(Ordering::Relaxed) || self.sources.limits.is_some_and(is_late)
     }
 
     /// How many of a rule's directed scenarios have not come back.
@@ -196,7 +213,8 @@ impl<'a> CaseSource<'a> {
         let any_rule_is_judged =
             self.sources.plan.rules.iter().any(|rule| matches!(rule.judged, Judged::Trace { .. }));
         let most = self.sources.plan.cases.unwrap_or(u64::MAX).saturating_sub(self.fixed_count);
-        if !any_rule_is_judged || self.generated >= most || is_past(self.sources.deadline) {
+        let is_late = self.sources.limits.is_some_and(|limits| Instant::now() >= limits.deadline);
+        if !any_rule_is_judged || self.generated >= most || is_late {
             return None;
         }
         self.generated += 1;
@@ -296,10 +314,6 @@ impl Source for CaseSource<'_> {
         self.observer.case_done(&self.sources.subject.name, self.taken, of);
         !self.is_over()
     }
-}
-
-fn is_past(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// The index in the name of a generated scenario.
@@ -415,8 +429,7 @@ mod tests {
         run(&plan, &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
         assert_eq!(crew.given, ["plain", "d1-broken", "a", "a", "plain", "generated-9-0"]);
         let stop = AtomicBool::new(false);
-        let sources =
-            Sources { plan: &plan, subject: &plan.subjects[0], deadline: None, end: None, stop: &stop };
+        let sources = Sources { plan: &plan, subject: &plan.subjects[0], limits: None, stop: &stop };
         let mut observer = ();
         let source = CaseSource::new(sources, &mut keeper, &mut observer);
         let origin = |scenario: &Scenario| source.rank(scenario, "S1").origin;
@@ -436,15 +449,88 @@ mod tests {
         let audit = run(&plan, &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
         assert!(crew.given.is_empty());
         assert_eq!(audit.subjects[0].rules[0].verdict, VerdictKind::NotRun);
-        let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-        let (deadline, end) = (Some(soon), Some(later));
+        let (deadline, end) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let limits = Some(Limits { deadline, end, least: Duration::ZERO });
         let stop = AtomicBool::new(false);
-        let sources = Sources { plan: &plan, subject: &plan.subjects[0], deadline, end, stop: &stop };
+        let sources = Sources { plan: &plan, subject: &plan.subjects[0], limits, stop: &stop };
         let mut observer = ();
         let mut source = CaseSource::new(sources, &mut keeper, &mut observer);
         assert_eq!(source.next().unwrap().name, "plain");
         assert_eq!(source.next().unwrap().name, "from-file");
         assert_eq!(source.next(), None);
+    }
+
+    /// Needs as long as the whole budget for the first case of each subject.
+    struct SlowCrew {
+        budget: Duration,
+        given: Vec<(String, String)>,
+    }
+
+    impl RunsCases for SlowCrew {
+        fn tier(&self) -> Tier {
+            Tier::T3
+        }
+
+        fn effort(&self) -> Effort {
+            Effort::default()
+        }
+
+        fn run(&mut self, subject: &SubjectSpec, source: &mut dyn Source) -> Result<(), CrewError> {
+            // As a command's start is measured.
+            std::thread::sleep(self.budget);
+            while let Some(scenario) = source.next() {
+                self.given.push((subject.name.clone(), scenario.name.clone()));
+                std::thread::sleep(self.budget);
+                if !source.take(Trace { scenario, ..cancelled_tree() }) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_subject_has_cases_although_those_before_it_took_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper::new(Some(folder.path().to_owned()));
+        let budget = Duration::from_millis(20);
+        let plan = Plan { budget: Some(budget), ..plan(50) };
+        let mut crew = SlowCrew { budget, given: Vec::new() };
+        let audit = run(&plan, &mut crew, &mut keeper, &mut (), &AtomicBool::new(false));
+        let given = |subject: &str| (subject.to_owned(), "plain".to_owned());
+        assert_eq!(crew.given, [given("childminder"), given("tokio")]);
+        assert!(audit.subjects.iter().all(|subject| subject.cases == 1), "{:?}", audit.subjects);
+        // The generated ones did not come to the point of a directed one that did not run.
+        let untried = &audit.subjects[1].rules[2];
+        assert_eq!((untried.id.as_str(), untried.verdict), ("D1", VerdictKind::Unknown));
+    }
+
+    #[test]
+    fn one_scenario_of_each_rule_comes_before_a_second_of_any_and_the_catalogue_ranks_them() {
+        fn named(names: &[&str]) -> Vec<Scenario> {
+            let named = |name: &&str| Scenario { name: (*name).to_owned(), ..cancelled_tree().scenario };
+            names.iter().map(named).collect()
+        }
+        fn kept(_: &Facts<'_>) -> Verdict {
+            Verdict::Kept
+        }
+        let directed_at = |directed| Rule { judged: Judged::Trace { judge: kept, directed }, ..RULES[0] };
+        let rules: [Rule; 3] = [
+            directed_at(|| named(&["a1", "a2", "shared"])),
+            directed_at(|| named(&["b1"])),
+            directed_at(|| named(&["shared", "c2"])),
+        ];
+        let mut plan = plan(0);
+        plan.rules = rules.map(|rule| &*Box::leak(Box::new(rule))).to_vec();
+        let stop = AtomicBool::new(false);
+        let sources = Sources { plan: &plan, subject: &plan.subjects[0], limits: None, stop: &stop };
+        let (mut keeper, mut observer) = (Keeper::new(None), ());
+        let mut source = CaseSource::new(sources, &mut keeper, &mut observer);
+        let given = std::iter::from_fn(|| source.next().map(|scenario| scenario.name)).collect::<Vec<_>>();
+        assert_eq!(given, ["a1", "shared", "b1", "a2", "c2", "from-file"]);
+        let ranked =
+            ["a1", "a2", "shared", "b1", "c2"].map(|name| source.rank(&named(&[name])[0], "S1").index);
+        assert_eq!(ranked, [0, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -151,9 +151,9 @@ impl Tally {
         let failure = self.failure.filter(|_| verdict == VerdictKind::Broken);
         let detail = match verdict {
             VerdictKind::Broken => failure.as_ref().map(|failure| failure.finding.sentence.clone()),
-            VerdictKind::Unknown if untried > 0 && self.unknown == 0 => {
-                Some(format!("the audit was over before {untried} of its directed scenarios had run"))
-            }
+            VerdictKind::Unknown if untried > 0 && self.unknown == 0 => Some(over_before(untried)),
+            // They would have come to the point.
+            VerdictKind::Vacuous if untried > 0 => Some(over_before(untried)),
             VerdictKind::Unknown => self.why_unknown,
             VerdictKind::Vacuous => self.why_vacuous,
             VerdictKind::Kept | VerdictKind::NotRun => None,
@@ -179,6 +179,10 @@ impl Tally {
             replayed: None,
         }
     }
+}
+
+fn over_before(untried: usize) -> String {
+    format!("the audit was over before {untried} of its directed scenarios had run")
 }
 
 /// Why a rule has no verdict at all.
@@ -305,6 +309,9 @@ pub(crate) mod tests {
         );
         let untried = of(5, 0, 0, 0).report(&RULES[0], around(None, 2));
         assert_eq!(untried.verdict, VerdictKind::Unknown);
+        assert!(untried.detail.unwrap().contains("2 of its directed"));
+        let untried = of(0, 0, 0, 5).report(&RULES[0], around(None, 2));
+        assert_eq!(untried.verdict, VerdictKind::Vacuous);
         assert!(untried.detail.unwrap().contains("2 of its directed"));
         assert_eq!(of(5, 1, 0, 0).report(&RULES[0], around(None, 2)).verdict, VerdictKind::Broken);
     }

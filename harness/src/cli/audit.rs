@@ -32,7 +32,8 @@ pub(super) struct Arguments {
     /// How many cases of each subject; the directed ones all run.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     cases: Option<u64>,
-    /// The time for all subjects together, such as 60s.
+    /// The time for all subjects together, such as 60s. Each has half of an equal share for itself, however long those before it take; cases
+    /// under way are waited for beyond it.
     #[arg(long, value_name = "TIME")]
     budget: Option<Span>,
     /// Seed of the generated scenarios.

@@ -6,7 +6,7 @@ use super::directed::{after, once_ready, ready_and_hang, run, scenario, start_ha
 use super::ending::{Cause, Ending, ending, is_cancel};
 use super::facts::{Facts, Run, told};
 use super::verdicts::broken;
-use super::witness::{HELD_UP, is_dead};
+use super::witness::{HELD_UP, is_dead, missed};
 use super::{Judged, Rule, as_catalogued, child_signal, repeats};
 use crate::scenario::{Op, Scenario, Verb};
 use crate::trace::{BYSTANDER_CHILD_CODE, ChildStatus, Look, Seen, Stage, Status};
@@ -75,11 +75,7 @@ fn judge_z1(facts: &Facts<'_>) -> Verdict {
     };
     let zombies: Vec<&Seen> = look.seen.iter().filter(|seen| is_dead(seen) && seen.ppid == host).collect();
     let Some(first) = zombies.first() else {
-        return if look.complete {
-            Verdict::Kept
-        } else {
-            Verdict::Unknown("the look did not see everyone, so no zombie seen proves nothing".to_owned())
-        };
+        return missed(facts, look).map_or(Verdict::Kept, Verdict::Unknown);
     };
     match doubt(facts, look, &zombies) {
         Some(why) => Verdict::Unknown(format!("{} was a zombie of the host, but {why}", name(first))),
@@ -315,6 +311,10 @@ mod tests {
         let incomplete =
             cancelled().look(Stage::Quiesce, vec![]).with(|trace| trace.looks[0].complete = false);
         assert_verdict(&incomplete, judge_z1, Unknown, "did not see everyone");
+        // Whom it missed may have been a zombie of the host's then.
+        let relay = Seen { pid: 900, node: None, comm: "relay".to_owned(), ..cancelled().survivor("child") };
+        let missed = cancelled().look(Stage::Quiesce, vec![]).with(|trace| trace.swept.push(relay));
+        assert_verdict(&missed, judge_z1, Unknown, "was swept afterwards");
     }
 
     #[test]
