@@ -1,5 +1,5 @@
 //! The harness cannot be hung or hurt by what it audits: a host that hangs or never says a word, one that kills its warden, a relay
-//! of forks that no list of processes catches, a bomb of forks that doubles while it is swept, a full disk. The run ends in time and says what happened, the next case is judged
+//! of forks that no list of processes catches, a bomb of forks that doubles while it is swept, a full disk, a stall of everything. The run ends in time and says what happened, the next case is judged
 //! as ever, and nobody is left.
 //!
 //! It has a `main` of its own because it is the host of its subjects, and a subreaper.
@@ -13,9 +13,10 @@ use headcount::crew::{Crew, CrewOptions, probe_tiers};
 use headcount::promises::Promises;
 use headcount::reentry::{self, Subjects};
 use headcount::rules::{self, facts::Facts};
+use headcount::scan;
 use headcount::scenario::Scenario;
 use headcount::subject::{Job, Subject, SubjectSpec};
-use headcount::trace::{CaseEnd, Look, Outcome, Reason, Tier, Trace};
+use headcount::trace::{CaseEnd, Look, Outcome, Reason, Tier, Trace, What};
 use headcount::verdict::Verdict;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::unistd::ForkResult;
@@ -86,7 +87,11 @@ fn main() -> ExitCode {
         let name = format!("no_ill_host_hurts_or_hangs_a_warden_of_{}", tier.name());
         Trial::test(name, move || no_ill_host_hurts(tier))
     });
-    let trials = trials.chain([Trial::test("a_full_disk_is_said", a_full_disk_is_said)]).collect();
+    let others = [
+        Trial::test("a_full_disk_is_said", a_full_disk_is_said),
+        Trial::test("a_case_that_stands_still_as_a_whole_goes_on_where_it_was", a_stall_is_excused),
+    ];
+    let trials = trials.chain(others).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -304,6 +309,66 @@ fn audit_with_full(
     Ok(Some((output.status.code(), told)))
 }
 
+/// A case is stopped for longer than a gate is waited for, the warden too, which is then the first to go on.
+fn a_stall_is_excused() -> Result<(), Failed> {
+    // A machine that is slow besides may need longer for the rest than what is left then.
+    const ATTEMPTS: usize = 3;
+    let mut told = String::new();
+    for _ in 0..ATTEMPTS {
+        let trace = stalled_case()?;
+        let is_stuck = trace.moments.iter().any(|moment| matches!(moment.what, What::GateStuck { .. }));
+        if trace.end == CaseEnd::Completed && !is_stuck {
+            return nobody_is_left();
+        }
+        told = format!("{:?}: {:#?}", trace.end, trace.moments);
+    }
+    Err(told.into())
+}
+
+fn stalled_case() -> Result<Trace, Failed> {
+    const LATE: &str = r#"{"schema": 1, "name": "late", "why": "A gate that opens after the stall.",
+        "script": [{"sleep": "1s"}, {"emit": "ready"}, "hang"],
+        "ops": [{"do": "run"}, {"do": "cancel", "after": "root.ready"}, {"do": "wait"}]}"#;
+    const STALL: Duration = Duration::from_millis(3_300);
+    let mut crew = Crew::start(&CrewOptions { jobs: 1, tier: Some(Tier::T1) })?;
+    let own = Pid::as_raw(Some(rustix::process::getpid()));
+    let [warden] = scan::children(own)[..] else { return Err("the warden is the only child".into()) };
+    let scenario = Scenario::from_json(LATE)?;
+    std::thread::scope(|scope| {
+        let case = scope.spawn(|| crew.run_each(&SubjectSpec::here(WELL), vec![scenario]));
+        let below = || scan::descendants(&[warden]).iter().map(|stat| stat.pid).collect::<Vec<_>>();
+        let is_up = || scan::descendants(&[warden]).iter().any(|stat| stat.comm == "fake");
+        eventually("the root is up", is_up)?;
+        signal(warden, Signal::STOP)?;
+        let below = below();
+        below.iter().try_for_each(|pid| signal(*pid, Signal::STOP))?;
+        std::thread::sleep(STALL);
+        signal(warden, Signal::CONT)?;
+        let waits = || scan::stat(warden).is_some_and(|stat| stat.state == 'S');
+        let told = eventually("the warden has looked", waits);
+        below.iter().try_for_each(|pid| signal(*pid, Signal::CONT))?;
+        told?;
+        let traces = case.join().expect("a case that fails is told")?;
+        Ok(traces.into_iter().next().ok_or("no trace came back")?)
+    })
+}
+
+fn signal(pid: i32, signal: Signal) -> Result<(), Failed> {
+    let pid = Pid::from_raw(pid).ok_or("nobody has the pid 0")?;
+    Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+fn eventually(what: &str, is_so: impl Fn() -> bool) -> Result<(), Failed> {
+    let deadline = Instant::now() + GONE_CAP;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return Err(format!("not within {GONE_CAP:?}: {what}").into());
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Whatever outlived the harness is a child of this process now.
 fn nobody_is_left() -> Result<(), Failed> {
     let deadline = Instant::now() + GONE_CAP;
@@ -313,7 +378,7 @@ fn nobody_is_left() -> Result<(), Failed> {
             Err(rustix::io::Errno::CHILD) => return Ok(()),
             Ok(None) if Instant::now() < deadline => std::thread::park_timeout(Duration::from_millis(2)),
             other => {
-                let left = headcount::scan::children(Pid::as_raw(Some(rustix::process::getpid())));
+                let left = scan::children(Pid::as_raw(Some(rustix::process::getpid())));
                 return Err(format!("somebody is alive: {other:?}, {left:?}").into());
             }
         }

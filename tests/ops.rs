@@ -17,7 +17,7 @@ type Test = fn() -> Result<(), Failed>;
 
 fn main() -> ExitCode {
     reentry::reenter(headcount::subjects::in_rust);
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 9] = [
         ("an_op_reaches_the_run_that_it_names_and_no_other", names_its_run),
         ("a_gate_of_an_op_is_of_the_run_that_it_names", gates_are_of_the_run),
         ("what_is_written_to_a_child_reaches_it_and_its_input_ends_when_it_is_closed", writes),
@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         ("a_dropped_run_answers_those_who_wait_for_it", drop_together),
         ("a_stopped_host_does_nothing_until_it_is_continued", stops_the_host),
         ("a_host_that_nobody_continues_is_continued_by_the_harness", continues_the_host),
+        (
+            "a_run_starts_once_the_handles_of_a_dropped_one_are_counted_however_long_that_takes",
+            runs_after_a_drop,
+        ),
         ("a_host_whose_connection_is_closed_ends_and_takes_its_tree_with_it", hangs_up),
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, test)).collect();
@@ -198,6 +202,17 @@ fn continues_the_host() -> Result<(), Failed> {
     assert_eq!(trace.end, CaseEnd::Completed);
     assert!(trace.moments.iter().any(|moment| moment.what == What::HostContinued));
     assert_eq!(reason(&Facts::of(&trace), 1), Some(Reason::Cancelled));
+    Ok(())
+}
+
+fn runs_after_a_drop() -> Result<(), Failed> {
+    // A pipe end that was leaked is waited for, and for longer than a gate is.
+    let ops = r#"[{"do": "run"}, {"do": "drop", "after": "root.ready"}, {"do": "run", "after": "op.1.done"},
+                  {"do": "cancel", "after": "root.ready"}, {"do": "wait"}]"#;
+    let trace = trace_of("zoo:leaks-a-pipe-end", HANGS, ops)?;
+    assert_eq!(trace.end, CaseEnd::Completed);
+    assert!(!trace.moments.iter().any(|moment| matches!(moment.what, What::GateStuck { .. })));
+    assert_eq!(reason(&Facts::of(&trace), 2), Some(Reason::Cancelled));
     Ok(())
 }
 

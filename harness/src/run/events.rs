@@ -4,7 +4,7 @@ use super::*;
 
 impl Runner<'_> {
     pub(super) fn next_wakeup(&self) -> Instant {
-        let mut wakeup = self.deadline;
+        let mut wakeup = self.deadline.min(Instant::now() + TURN);
         if let Some(op) = self.case.scenario.ops.get(self.next_op) {
             let due = match self.open_since {
                 Some(since) => since + op.delay.map_or(Duration::ZERO, Span::get),

@@ -134,19 +134,12 @@ impl Runner<'_> {
             return Ok(());
         }
         let gone = format!("{BYSTANDER_CHILD}.gone");
-        let until = Instant::now() + SETTLE_CAP;
-        while !self.happened.contains(&gone) && !self.host_is_gone() && Instant::now() < until {
-            self.wait_for_events(until)?;
-        }
+        self.wait_while(SETTLE_CAP, |runner| !runner.happened.contains(&gone) && !runner.host_is_gone())?;
         if !self.happened.contains(&gone) {
             return Ok(());
         }
         self.tell_host(&Order::AskChild);
-        let until = Instant::now() + BYE_CAP;
-        while !self.child_was_asked() && !self.host_is_gone() && Instant::now() < until {
-            self.wait_for_events(until)?;
-        }
-        Ok(())
+        self.wait_while(BYE_CAP, |runner| !runner.child_was_asked() && !runner.host_is_gone())
     }
 
     fn child_was_asked(&self) -> bool {

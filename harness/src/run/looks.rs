@@ -39,11 +39,7 @@ impl Runner<'_> {
 
     pub(super) fn say_bye(&mut self) -> Result<(), Stop> {
         self.tell_host(&Order::Bye);
-        let until = Instant::now() + BYE_CAP;
-        while !self.host_is_gone() && Instant::now() < until {
-            self.wait_for_events(until)?;
-        }
-        Ok(())
+        self.wait_while(BYE_CAP, |runner| !runner.host_is_gone())
     }
 
     /// Waits until everyone has gone or the cap is reached, by events where there are any, and writes down who is left.

@@ -31,7 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
-use self::patience::Patience;
+use self::patience::{Patience, TURN};
 pub(crate) use self::syscalls::MOST_CALLS;
 use self::syscalls::{Stranger, SystemCalls};
 use crate::contain::{self, Container};
@@ -272,6 +272,8 @@ struct Runner<'a> {
     host_is_stopped: bool,
     tasks: Tasks,
     deadline: Instant,
+    /// With the op that is waited for.
+    patience: Patience,
 }
 
 struct HostProcess {
@@ -345,6 +347,7 @@ impl<'a> Runner<'a> {
             host_is_stopped: false,
             tasks: Tasks::default(),
             deadline: now + HELLO_CAP,
+            patience: Patience::from(now),
         })
     }
 
@@ -364,6 +367,7 @@ impl<'a> Runner<'a> {
             self.start_bystander_child()?;
         }
         loop {
+            self.excuse_stalls();
             self.count_handles();
             self.issue_ops()?;
             self.sample_host();
@@ -379,6 +383,22 @@ impl<'a> Runner<'a> {
             self.wait_for_events(self.next_wakeup())?;
         }
         self.look_at_the_end()
+    }
+
+    /// A stall of the whole machine is nothing that anybody was waited for.
+    fn excuse_stalls(&mut self) {
+        let stall = self.patience.stall(Instant::now());
+        self.gate_since += stall;
+        self.deadline += stall;
+    }
+
+    /// Waits as long as this is so, and no longer than the cap.
+    fn wait_while(&mut self, cap: Duration, is_so: impl Fn(&Self) -> bool) -> Result<(), Stop> {
+        let mut patience = Patience::from(Instant::now());
+        while is_so(self) && patience.turn(Instant::now()) < cap {
+            self.wait_for_events(Instant::now() + TURN)?;
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ impl Runner<'_> {
             self.happen(format!("op.{}.issued", self.next_op));
             self.next_op += 1;
             self.gate_since = Instant::now();
+            self.patience = Patience::from(self.gate_since);
             self.open_since = None;
             self.extend_deadline();
         }
@@ -25,13 +26,10 @@ impl Runner<'_> {
         if !self.is_open(op) {
             let over = self.runs.iter().all(|run| run.ended) && !self.runs.is_empty();
             let cap = if over { GATE_CAP_AFTER_END } else { GATE_CAP };
-            let may_give_up = match op.verb {
-                Verb::Wait | Verb::AskAgain => {
-                    let missing = |event| !self.has_happened_to(event, self.subject_of(op));
-                    over && op.after.as_ref().is_some_and(missing)
-                }
-                _ => true,
-            };
+            // A run that is not over, or whose handles are still counted, is waited for as long as that may take.
+            let missing = |event| !self.has_happened_to(event, self.subject_of(op));
+            let is_missing = op.after.as_ref().is_some_and(missing);
+            let may_give_up = is_missing && (over || !matches!(op.verb, Verb::Wait | Verb::AskAgain));
             if may_give_up && now >= self.gate_since + cap {
                 self.note(What::GateStuck { op: self.next_op });
                 self.next_op = self.case.scenario.ops.len();

@@ -1,4 +1,4 @@
-//! How long something is waited for that only a look shows.
+//! How long something is waited for, counted in turns of a loop.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,9 @@ const MOST_A_TURN: Duration = Duration::from_millis(100);
 
 /// By how much a wait may last longer for it. Turns are also long where there are more to look at with each of them.
 const MOST_EXCUSED: Duration = Duration::from_secs(3);
+
+/// How long a turn waits at most for something to happen, so that it is no long one by itself.
+pub(super) const TURN: Duration = Duration::from_millis(75);
 
 /// A wait that only turns use up in which somebody could look. Where the whole machine stands still for a while, nobody else can have gone
 /// on either, and the first look after it must not be the last.
@@ -23,12 +26,18 @@ impl Patience {
 
     /// Another turn, at this time; answers how much was waited by now.
     pub(super) fn turn(&mut self, now: Instant) -> Duration {
+        self.stall(now);
+        self.spent
+    }
+
+    /// Another turn, at this time; answers how much of it is not counted.
+    pub(super) fn stall(&mut self, now: Instant) -> Duration {
         let took = now.saturating_duration_since(self.last);
         let excused = took.saturating_sub(MOST_A_TURN).min(MOST_EXCUSED.saturating_sub(self.excused));
         self.excused += excused;
         self.spent += took - excused;
         self.last = now;
-        self.spent
+        excused
     }
 }
 
@@ -45,6 +54,8 @@ mod tests {
         assert_eq!(patience.turn(after(90)), Duration::from_millis(90));
         assert_eq!(patience.turn(after(2_090)), Duration::from_millis(190));
         assert_eq!(patience.turn(after(2_100)), Duration::from_millis(200));
+        assert_eq!(patience.stall(after(2_100) + TURN), Duration::ZERO);
+        assert_eq!(patience.stall(after(3_175)), Duration::from_millis(900));
     }
 
     #[test]
