@@ -31,6 +31,9 @@ use crate::trace::{ChildStatus, Outcome, Polled, Reason, Said};
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How many threads the runtime has, which is the wrapper's alone: enough for two runs at a time.
+const WORKERS: usize = 2;
+
 /// Exit code of a host that was told to exit.
 const EXIT_OF_ITS_OWN: i32 = 3;
 
@@ -199,7 +202,7 @@ pub enum Answer {
 ///
 /// When the socket cannot be reached or breaks.
 pub(crate) fn serve(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let entered = runtime.enter();
     take_orders(subject, socket)?;
     drop(entered);
@@ -427,5 +430,68 @@ impl Host {
             };
             answers.say(&answer);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::RwLock;
+
+    use super::*;
+    use crate::subject::Subject;
+
+    /// Blocks the thread on which it runs until the gate is free, as a careless wrapper does.
+    struct Blocking {
+        gate: Arc<RwLock<()>>,
+        blocks: Sender<()>,
+    }
+
+    impl Subject for Blocking {
+        fn promises(&self) -> Promises {
+            Promises::default()
+        }
+
+        async fn run(&self, _job: Job) -> Outcome {
+            self.blocks.send(()).unwrap();
+            drop(self.gate.read().unwrap());
+            Outcome::because(Reason::Itself)
+        }
+    }
+
+    #[test]
+    fn a_host_whose_wrapper_blocks_every_thread_of_the_runtime_takes_orders_and_answers() {
+        const LONG: Duration = Duration::from_secs(20);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("h");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let gate = Arc::new(RwLock::new(()));
+        let closed = gate.write().unwrap();
+        let (blocks, blocked) = mpsc::channel();
+        let subject = Arc::new(Blocking { gate: gate.clone(), blocks });
+        let host = std::thread::spawn(move || serve(subject, &socket));
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        let mut answer = || serde_json::from_str::<Answer>(&lines.next().unwrap().unwrap()).unwrap();
+        let tell = |order: Order| {
+            let line = serde_json::to_string(&order).unwrap() + "\n";
+            (&stream).write_all(line.as_bytes()).unwrap();
+        };
+        assert!(matches!(answer(), Answer::Hello { .. }));
+        for run in 1..=WORKERS as u32 {
+            let (program, limits) = (folder.path().join("fake"), Default::default());
+            let task = Task { program, limits, input: None, writes: false, asks_again: false };
+            tell(Order::Run { run, task, hindered_by: None });
+            blocked.recv_timeout(LONG).unwrap();
+        }
+        tell(Order::CountTasks);
+        assert_eq!(answer(), Answer::Tasks { alive: WORKERS as u64 });
+        drop(closed);
+        for _ in 0..WORKERS {
+            assert!(matches!(answer(), Answer::Ended { .. }));
+        }
+        tell(Order::Bye);
+        host.join().unwrap().unwrap();
     }
 }
