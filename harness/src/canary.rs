@@ -24,6 +24,8 @@ const LEAST_STRETCH: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub struct Canary {
     samples: Arc<Mutex<VecDeque<Sample>>>,
+    /// Asked for once: the answer is looked up in files of the kernel's.
+    cores: u64,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,7 +50,8 @@ impl Canary {
             let (samples, stop) = (samples.clone(), stop.clone());
             move || measure(&samples, &stop)
         })?;
-        Ok(Self { samples, stop, thread: Some(thread) })
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        Ok(Self { samples, cores, stop, thread: Some(thread) })
     }
 
     /// How late the machine was from `began` until now.
@@ -59,11 +62,11 @@ impl Canary {
         let recent: Vec<Sample> =
             samples.iter().rev().take_while(|sample| sample.at >= from).copied().collect();
         drop(samples);
-        noise_of(&recent)
+        noise_of(&recent, self.cores)
     }
 }
 
-fn noise_of(recent: &[Sample]) -> Noise {
+fn noise_of(recent: &[Sample], cores: u64) -> Noise {
     let sorted = |part: fn(&Sample) -> u64| {
         let mut values: Vec<u64> = recent.iter().map(part).collect();
         values.sort_unstable();
@@ -71,7 +74,6 @@ fn noise_of(recent: &[Sample]) -> Noise {
     };
     let (late, runnable) = (sorted(|sample| sample.late_us), sorted(|sample| sample.runnable));
     let Some(max_us) = late.last().copied() else { return Noise::default() };
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     Noise {
         p99_us: late[(late.len() - 1) * 99 / 100],
         max_us,

@@ -522,6 +522,8 @@ impl Warden {
         let child = Command::new(std::env::current_exe().map_err(say)?)
             .args([FLAG, "warden", tier.name()])
             .arg(&folder)
+            // Its hosts have glibc's setting from it: else each of their few threads maps and unmaps 128 MiB for what it allocates.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(OwnedFd::from(other))
             .stdout(Stdio::null())
             .spawn()

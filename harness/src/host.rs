@@ -4,19 +4,21 @@
 //! which children inherit. The host says hello with what its subject promises, then takes ops and reports ends.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Child;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::calls::{self, Called, Hosted};
@@ -28,6 +30,9 @@ use crate::trace::{ChildStatus, Outcome, Polled, Reason, Said};
 
 /// How long a host that ends may take to say what it still has to say.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How many threads the runtime has, which is the wrapper's alone: enough for two runs at a time.
+const WORKERS: usize = 2;
 
 /// Exit code of a host that was told to exit.
 const EXIT_OF_ITS_OWN: i32 = 3;
@@ -197,28 +202,23 @@ pub enum Answer {
 ///
 /// When the socket cannot be reached or breaks.
 pub(crate) fn serve(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(take_orders(subject, socket))
-    // The runtime is dropped here, as at the end of an application.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let entered = runtime.enter();
+    take_orders(subject, socket)?;
+    drop(entered);
+    // As at the end of an application.
+    drop(runtime);
+    Ok(())
 }
 
-async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
-    let stream = UnixStream::connect(socket).await?;
-    let (reader, mut writer) = stream.into_split();
-    let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
-    let sender = tokio::spawn(async move {
-        while let Some(answer) = outbox.recv().await {
-            let mut line = serde_json::to_vec(&answer).expect("an answer has string keys only");
-            line.push(b'\n');
-            writer.write_all(&line).await?;
-        }
-        std::io::Result::Ok(())
-    });
+/// On the main thread, which waits for nothing else, and not by the runtime: that is the wrapper's.
+fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Result<()> {
+    let stream = Arc::new(UnixStream::connect(socket)?);
+    let (answers, closed) = Answers::over(stream.clone());
     let mut host = Host { subject, answers, runs: HashMap::new(), child: None };
     host.answer(Answer::Hello { promises: host.subject.promises(), version: host.subject.version() });
-    let mut lines = BufReader::new(reader).lines();
-    while let Some(line) = lines.next_line().await? {
-        match serde_json::from_str(&line)? {
+    for line in BufReader::new(&*stream).lines() {
+        match serde_json::from_str(&line?)? {
             Order::Run { run, task, hindered_by } => host.start(run, task, hindered_by),
             Order::Cancel { op, run } => host.cancel(op, run),
             Order::Drop { op, run } => host.drop_run(op, run),
@@ -235,9 +235,36 @@ async fn take_orders(subject: Arc<dyn DynSubject>, socket: &Path) -> std::io::Re
         }
     }
     drop(host);
-    // The writer ends when the last run that could still answer is gone; a run that hangs must not keep the host.
-    drop(tokio::time::timeout(LAST_WORDS, sender).await);
+    // Nobody answers any more when the last run that could is gone; one that hangs must not keep the host.
+    let _ = closed.recv_timeout(LAST_WORDS);
     Ok(())
+}
+
+/// The way by which the host answers, from whichever thread.
+#[derive(Clone)]
+struct Answers {
+    stream: Arc<UnixStream>,
+    /// Held while an answer is written: a long one may be written in pieces.
+    turn: Arc<std::sync::Mutex<()>>,
+    /// Nothing is sent by it: it ends with the last of those who could answer.
+    _open: Sender<Infallible>,
+}
+
+impl Answers {
+    /// And what ends when nobody can answer any more.
+    fn over(stream: Arc<UnixStream>) -> (Self, Receiver<Infallible>) {
+        let (open, closed) = mpsc::channel();
+        (Self { stream, turn: Arc::default(), _open: open }, closed)
+    }
+
+    fn say(&self, answer: &Answer) {
+        let mut line = serde_json::to_vec(answer).expect("an answer has string keys only");
+        line.push(b'\n');
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // It fails when the connection has ended, and then there is nobody to tell.
+        drop((&*self.stream).write_all(&line));
+        drop(turn);
+    }
 }
 
 /// The outcome of a run, an error where the wrapper panics: its user would be told that too, by the task that he awaits.
@@ -265,15 +292,14 @@ fn end(how: HostEnd) -> ! {
 
 struct Host {
     subject: Arc<dyn DynSubject>,
-    answers: mpsc::UnboundedSender<Answer>,
+    answers: Answers,
     runs: HashMap<u32, Hosted>,
     child: Option<Child>,
 }
 
 impl Host {
     fn answer(&self, answer: Answer) {
-        // The receiver ends with the connection, and then there is nobody to tell.
-        drop(self.answers.send(answer));
+        self.answers.say(&answer);
     }
 
     fn start(&mut self, run: u32, task: Task, hindered_by: Option<Hindrance>) {
@@ -293,7 +319,7 @@ impl Host {
                 Err(why) => Outcome::because(Reason::Error(format!("the host could not be hindered: {why}"))),
             };
             end.send_replace(Some(outcome.reason.clone()));
-            drop(answers.send(Answer::Ended { run, outcome }));
+            answers.say(&Answer::Ended { run, outcome });
         });
         let task: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::new(Mutex::new(Some(task)));
         self.runs.insert(run, Hosted { promises: self.subject.promises(), caller, over, task });
@@ -315,8 +341,7 @@ impl Host {
                 Ok(()) => Answer::Done { op },
                 Err(error) => Answer::Failed { op, why: error.to_string() },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -357,8 +382,7 @@ impl Host {
                 Ok(outcome) => Answer::Again { op, run, outcome },
                 Err(error) => Answer::Failed { op, why: error.to_string() },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -375,8 +399,7 @@ impl Host {
                 Said::Unimplemented => Answer::Unimplemented { op },
                 Said::Done | Said::Ended(_) | Said::Dropped => Answer::Done { op },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -390,8 +413,7 @@ impl Host {
                 Ok(calls) => Answer::Called { op, run, calls },
                 Err(why) => Answer::Failed { op, why },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
     }
 
@@ -406,8 +428,70 @@ impl Host {
                 Said::Failed(why) => Answer::Failed { op, why },
                 _ => Answer::Done { op },
             };
-            // The receiver ends with the connection, and then there is nobody to tell.
-            drop(answers.send(answer));
+            answers.say(&answer);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::RwLock;
+
+    use super::*;
+    use crate::subject::Subject;
+
+    /// Blocks the thread on which it runs until the gate is free, as a careless wrapper does.
+    struct Blocking {
+        gate: Arc<RwLock<()>>,
+        blocks: Sender<()>,
+    }
+
+    impl Subject for Blocking {
+        fn promises(&self) -> Promises {
+            Promises::default()
+        }
+
+        async fn run(&self, _job: Job) -> Outcome {
+            self.blocks.send(()).unwrap();
+            drop(self.gate.read().unwrap());
+            Outcome::because(Reason::Itself)
+        }
+    }
+
+    #[test]
+    fn a_host_whose_wrapper_blocks_every_thread_of_the_runtime_takes_orders_and_answers() {
+        const LONG: Duration = Duration::from_secs(20);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("h");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let gate = Arc::new(RwLock::new(()));
+        let closed = gate.write().unwrap();
+        let (blocks, blocked) = mpsc::channel();
+        let subject = Arc::new(Blocking { gate: gate.clone(), blocks });
+        let host = std::thread::spawn(move || serve(subject, &socket));
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        let mut answer = || serde_json::from_str::<Answer>(&lines.next().unwrap().unwrap()).unwrap();
+        let tell = |order: Order| {
+            let line = serde_json::to_string(&order).unwrap() + "\n";
+            (&stream).write_all(line.as_bytes()).unwrap();
+        };
+        assert!(matches!(answer(), Answer::Hello { .. }));
+        for run in 1..=WORKERS as u32 {
+            let (program, limits) = (folder.path().join("fake"), Default::default());
+            let task = Task { program, limits, input: None, writes: false, asks_again: false };
+            tell(Order::Run { run, task, hindered_by: None });
+            blocked.recv_timeout(LONG).unwrap();
+        }
+        tell(Order::CountTasks);
+        assert_eq!(answer(), Answer::Tasks { alive: WORKERS as u64 });
+        drop(closed);
+        for _ in 0..WORKERS {
+            assert!(matches!(answer(), Answer::Ended { .. }));
+        }
+        tell(Order::Bye);
+        host.join().unwrap().unwrap();
     }
 }
