@@ -311,6 +311,14 @@ impl Case {
         }
     }
 
+    /// As if nobody had served it for so long.
+    #[cfg(test)]
+    pub(super) fn sleep_through(&mut self, time: Duration) {
+        for due in [&mut self.deadline, &mut self.grace_over].into_iter().flatten() {
+            *due -= time;
+        }
+    }
+
     /// Acts on whatever is due.
     pub(super) fn serve_deadline(&mut self, now: Instant, room: &mut Room) {
         // Of two that are due, as after the owner was stopped itself, the one that was due first.

@@ -343,7 +343,7 @@ fn a_kill_that_came_late_because_the_owner_was_stopped_has_its_whole_time_to_be_
     case.begin();
     case.wish(Wish::Cancel);
     // As long as a kill is waited for, and longer, nobody serves it.
-    thread::sleep(Duration::from_millis(2100));
+    case.sleep_through(Duration::from_millis(2100));
     let woken = Instant::now();
     case.serve_deadline(woken, &mut Room::new());
     assert!(puppet.killed.load(Ordering::SeqCst));
