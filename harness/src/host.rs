@@ -34,6 +34,9 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How many threads the runtime has, which is the wrapper's alone: enough for two runs at a time.
 const WORKERS: usize = 2;
 
+/// What is said of a wrapper whose own code panics.
+const PANICKED: &str = "the wrapper panicked";
+
 /// Exit code of a host that was told to exit.
 const EXIT_OF_ITS_OWN: i32 = 3;
 
@@ -270,9 +273,8 @@ impl Answers {
 /// The outcome of a run, an error where the wrapper panics: its user would be told that too, by the task that he awaits.
 async fn or_panicked(mut run: Pin<Box<dyn Future<Output = Outcome> + Send>>) -> Outcome {
     poll_fn(move |context| {
-        catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))).unwrap_or_else(|_| {
-            Poll::Ready(Outcome::because(Reason::Error("the wrapper panicked".to_owned())))
-        })
+        catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Outcome::because(Reason::Error(PANICKED.to_owned()))))
     })
     .await
 }
@@ -336,10 +338,10 @@ impl Host {
             return self.answer(Answer::Done { op });
         }
         let answers = self.answers.clone();
-        tokio::spawn(async move {
-            let answer = match tokio::task::spawn_blocking(move || cancels.cancel()).await {
+        tokio::task::spawn_blocking(move || {
+            let answer = match catch_unwind(AssertUnwindSafe(|| cancels.cancel())) {
                 Ok(()) => Answer::Done { op },
-                Err(error) => Answer::Failed { op, why: error.to_string() },
+                Err(_) => Answer::Failed { op, why: PANICKED.to_owned() },
             };
             answers.say(&answer);
         });
