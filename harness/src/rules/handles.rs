@@ -11,7 +11,7 @@ use super::directed::{
     start_hanging, to_the_end, wait,
 };
 use super::facts::{Facts, Lateness, Node, Run, told};
-use super::standing::steps_of;
+use super::standing::{stands_still_after, steps_of};
 use super::verdicts::{broken, together};
 use super::{Judged, Rule, as_catalogued, foreign_pipes};
 use crate::scenario::{Hindrance, Op, Scenario, Verb};
@@ -426,8 +426,8 @@ fn waited_for_the_end(facts: &Facts<'_>, run: &Run<'_>, root: &Node<'_>, stop_us
     let Some(since_us) = root.came_to(step) else {
         return Verdict::Vacuous(facts.because("the root did not come to reading its input"));
     };
-    if script[..step].contains(&Step::Stop) {
-        return Verdict::Vacuous("the root had stopped itself".to_owned());
+    if script[..step].iter().any(stands_still_after) {
+        return Verdict::Vacuous("the root had stopped, or waited for a node in its own memory".to_owned());
     }
     let until_us = [stop_us, root.dead_us()].into_iter().flatten().min().unwrap_or_else(|| facts.last_us());
     let waited_us = until_us.saturating_sub(since_us);
@@ -862,7 +862,10 @@ mod tests {
         let busy = reader().with(|trace| trace.moments.truncate(3)).cancel(1_500).gone(1_501, "root");
         assert_verdict(&busy, judge_f6, Vacuous, "did not come to reading");
         let stopped = reader().with(|trace| trace.scenario.script[0] = Step::Stop).cancel(1_500);
-        assert_verdict(&stopped, judge_f6, Vacuous, "stopped itself");
+        assert_verdict(&stopped, judge_f6, Vacuous, "had stopped");
+        let lent = r#"[{"start": {"node": "child", "as": "vfork", "script": ["hang"]}}]"#;
+        let waits = reader().with(|trace| trace.scenario.script[0] = steps(lent)[0].clone());
+        assert_verdict(&waits.cancel(1_500), judge_f6, Vacuous, "in its own memory");
         let noisy = reader().with(|trace| trace.noise.max_us = 500_000).cancel(1_500).gone(1_501, "root");
         assert_verdict(&noisy, judge_f6, Unknown, "noise");
     }

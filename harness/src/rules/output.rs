@@ -14,7 +14,7 @@ use super::directed::{
 };
 use super::ending::{Cause, Ending, ending};
 use super::facts::{Facts, Lateness, Node, Run, told};
-use super::standing::steps_of;
+use super::standing::{stands_still_after, steps_of};
 use super::verdicts::together;
 use super::{Judged, Rule, as_catalogued, closed_input, records};
 use crate::scenario::{Scenario, Verb};
@@ -450,7 +450,7 @@ fn got_through(facts: &Facts<'_>, run: &Run<'_>) -> Verdict {
     let Some(step) = poured.iter().copied().find(|step| !done(*step)) else {
         return returned(facts, run, root);
     };
-    if root.came_to(step).is_none() || script[..step].contains(&Step::Stop) {
+    if root.came_to(step).is_none() || script[..step].iter().any(stands_still_after) {
         return Verdict::Vacuous(facts.because("the root did not come to all of its writes"));
     }
     if refusals(root).next().is_some() {
@@ -973,6 +973,9 @@ mod tests {
         assert_verdict(&noisy, judge_o8, Unknown, "noise");
         let elsewhere = flooding().with(|trace| trace.moments.truncate(3)).cancel(1_500);
         assert_verdict(&elsewhere, judge_o8, Vacuous, "did not come to all");
+        let lent = r#"[{"start": {"node": "child", "as": "vfork", "script": ["hang"]}}]"#;
+        let waits = flooding().with(|trace| trace.scenario.script[0] = steps(lent)[0].clone());
+        assert_verdict(&waits.cancel(1_500).gone(1_501, "root"), judge_o8, Vacuous, "did not come to all");
     }
 
     #[test]

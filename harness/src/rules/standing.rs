@@ -133,6 +133,12 @@ impl Hearing {
     }
 }
 
+/// Whether a node goes no further when it has done this step, until somebody else lets it: it has stopped, or waits for a node in its own
+/// memory, which hears nothing either.
+pub fn stands_still_after(step: &Step) -> bool {
+    matches!(step, Step::Stop | Step::Start(Start { place: Place::Vfork, .. }))
+}
+
 /// How a node hears TERM at a time: what it started with, changed by the steps that it had reported as done by then.
 pub fn hearing(script: &[Step], node: &Node<'_>, at_us: u64) -> Hearing {
     hearings_since(script, node, at_us)[0]
@@ -215,8 +221,7 @@ impl<'s> Ears<'s> {
         self.stopped = false;
         self.before_exec = None;
         match steps.get(*step) {
-            // Whoever waits for a node in its own memory hears nothing either.
-            Some(Step::Stop | Step::Start(Start { place: Place::Vfork, .. })) => self.stopped = true,
+            Some(step) if stands_still_after(step) => self.stopped = true,
             Some(Step::ExitSlowly(exit)) => self.resolved = Some(exit.takes),
             Some(Step::LogSignals) => {
                 self.set(&Then::Log);
