@@ -4,14 +4,16 @@
 //! value tree can make each part simpler by itself. Three things keep cases meaningful: a node says `ready` only
 //! when everyone below it has, ops wait for events instead of times, and a node that is to be stopped does not end by
 //! itself. Each case draws which behaviours it may use at all (a swarm), because features that hide each other would
-//! otherwise never be seen alone. What would contradict something else, or be more than all nodes together may have, is taken out
-//! when the tree is put together.
+//! otherwise never be seen alone; where one is left out another takes its place. What hides nothing comes often: output, what the host is
+//! like, who stands beside it, being asked again. What would contradict something else, or be more than all nodes together may have, is
+//! taken out when the tree is put together.
 //!
-//! [`Style::Plain`] draws from the same space without any of that. It exists to be compared with.
+//! [`Style::Plain`] draws from the same space without any of that: ops one by one, each alike, at any time. It exists to be compared with.
 
 mod draw;
 mod ops;
 mod parts;
+mod random;
 mod tree;
 
 use fake_cli::script::{Event, ROOT, Signal};
@@ -24,7 +26,7 @@ use self::draw::parts;
 use self::ops::ops;
 use self::parts::{Ending, Parts};
 use self::tree::Tree;
-use crate::promises::Keeps;
+use crate::promises::{Keeps, Promises};
 use crate::scenario::{HostState, LARGEST_TIMEOUT, Limits, Op, SCHEMA, Scenario, Verb};
 use crate::subject::{Drive, SubjectSpec};
 
@@ -40,11 +42,13 @@ pub struct Shape {
     pub timeout: bool,
     /// It asks with TERM before it kills, so that ops can wait for that.
     pub asks: bool,
+    /// Its user writes to the child while it runs, and closes its input.
+    pub writes: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { handle: true, timeout: true, asks: true }
+        Self { handle: true, timeout: true, asks: true, writes: true }
     }
 }
 
@@ -56,14 +60,23 @@ impl Shape {
                 handle: false,
                 timeout: promises.timeout != Keeps::Not,
                 asks: promises.grace != Keeps::Not,
+                writes: false,
             },
             _ => Self::default(),
         }
+    }
+
+    /// What else is known once the subject has told what it promises.
+    #[must_use]
+    pub fn promising(self, promises: &Promises) -> Self {
+        Self { writes: self.writes && promises.writes, ..self }
     }
 }
 
 /// A grace that is longer than any slack.
 const LONG_GRACE: Span = Span::from_millis(700);
+/// A timeout that no root which ends by itself comes near to.
+const LATE_TIMEOUT: Span = Span::from_millis(600);
 /// Above so many nodes no more than two runs are under way at once, and no call is written down.
 const FEW_NODES: usize = 8;
 
@@ -72,9 +85,10 @@ const FEW_NODES: usize = 8;
 pub enum Style {
     /// Bent on finding what wrappers get wrong: each case may use only some of the behaviours, small trees are likelier, ops wait for
     /// events, and many come where wrappers are weak: before the child executes, at its exit, in the grace, in the drain,
-    /// after the end.
+    /// after the end, in the last of equal runs.
     Keen,
-    /// Everything alike, at times that are drawn alike, without events. What the other is measured against.
+    /// Op by op, everything alike, at times that are drawn alike, without events; no op but where it is allowed. What the other is measured
+    /// against.
     Plain,
 }
 
@@ -125,7 +139,7 @@ pub fn scenarios(shape: Shape, style: Style) -> impl Strategy<Value = Scenario> 
 }
 
 fn assemble(parts: &Parts, shape: Shape) -> Scenario {
-    let tree = Tree::of(parts);
+    let tree = Tree::of(parts, shape);
     let ops = ops(parts, &tree, shape);
     let stop = ops.iter().position(|op| op.verb.stops() || op.verb == Verb::Together);
     let limits = Limits { timeout: parts.timeout(shape), grace: Some(parts.grace()), ..parts.limits };
@@ -133,16 +147,16 @@ fn assemble(parts: &Parts, shape: Shape) -> Scenario {
         schema_url: None,
         schema: SCHEMA,
         name: "generated".to_owned(),
-        why: format!("Generated: {}, {}.", tree.describe(), parts.ending.describe()),
+        why: format!("Generated: {}, {}.", tree.describe(), parts.describe(&ops, tree.nodes.len(), shape)),
         rules: Vec::new(),
         script: tree.script(parts, stop),
         limits,
-        bystander_child: parts.rare.bystander_child.map(event),
-        bystanders: parts.rare.bystanders,
+        bystander_child: parts.setting.bystander_child.map(event),
+        bystanders: parts.setting.bystanders,
         host: parts.host(),
         holds: parts.ending.holds(),
         // Each call that is watched takes the harness's time, and a wrapper makes some for each node.
-        ledger: parts.rare.ledger && tree.nodes.len() <= FEW_NODES,
+        ledger: parts.setting.ledger && tree.nodes.len() <= FEW_NODES,
         stranger_with_pid_of: parts.has_stranger(&ops).then(|| ROOT.to_owned()),
         input: parts.input(),
         expect: None,
@@ -156,27 +170,34 @@ impl Parts {
     fn input(&self) -> Option<u64> {
         match self.ending {
             Ending::Exchange(_, bytes) => Some(bytes),
-            _ => self.rare.input.filter(|_| !self.ending.writes()),
+            _ => self.setting.input.filter(|_| !self.ending.writes()),
         }
     }
 
     /// A timeout that comes stands in the way of every ending but its own.
     fn timeout(&self, shape: Shape) -> Option<Span> {
-        let never = (shape.timeout && self.rare.never).then_some(LARGEST_TIMEOUT);
-        if self.ending.needs_timeout() { self.limits.timeout } else { never }
+        match &self.ending {
+            _ if !shape.timeout => None,
+            ending if ending.needs_timeout() => self.limits.timeout,
+            _ if self.setting.never => Some(LARGEST_TIMEOUT),
+            Ending::ByItself(_) | Ending::AfterEnd(..) | Ending::Exchange(..) | Ending::Fed(..) => {
+                self.setting.late.then_some(LATE_TIMEOUT)
+            }
+            _ => None,
+        }
     }
 
     /// Long where whoever sits it out shows, which is more often where a stop may have to wait for another's.
     fn grace(&self) -> Span {
-        let part = if matches!(self.ending, Ending::Several(..)) { 33 } else { 4 };
-        if self.rare.haste < part { LONG_GRACE } else { self.limits.grace.unwrap_or_default() }
+        let part = if matches!(self.ending, Ending::Several(..)) { 33 } else { 18 };
+        if self.setting.haste < part { LONG_GRACE } else { self.limits.grace.unwrap_or_default() }
     }
 
     /// Whether somebody gets the root's pid: a run that is waited for, and nothing after it, has a root that is reaped.
     fn has_stranger(&self, ops: &[Op]) -> bool {
         let is_waited_for = ops.last().is_some_and(|op| op.verb == Verb::Wait);
         let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
-        self.rare.stranger && is_waited_for && runs == 1
+        self.setting.stranger && is_waited_for && runs == 1
     }
 
     /// Whether somebody writes to the root's standard input to its end, so that it may read it.
@@ -187,16 +208,16 @@ impl Parts {
     /// A signal that is to reach the host is neither blocked nor ignored by it.
     fn host(&self) -> HostState {
         let reaches = |signals: &[Signal]| {
-            let others = signals.iter().filter(|signal| self.ending != Ending::SignalHost(**signal));
+            let others = signals.iter().filter(|signal| !self.ending.sends(**signal));
             others.copied().collect()
         };
         HostState {
-            blocks: reaches(&self.rare.blocks),
-            ignores: reaches(&self.rare.ignores),
-            umask: self.rare.umask,
-            open_files: self.rare.open_files,
+            blocks: reaches(&self.setting.blocks),
+            ignores: reaches(&self.setting.ignores),
+            umask: self.setting.umask,
+            open_files: self.setting.open_files,
             // The session of a host whose controller goes has another.
-            terminal: self.rare.terminal && self.ending != Ending::HangUp,
+            terminal: self.setting.terminal && self.ending != Ending::HangUp,
         }
     }
 }

@@ -51,7 +51,8 @@ pub(super) struct CaseSource<'a> {
     places: HashMap<String, Vec<Place>>,
     /// The directed ones that came back.
     returned: HashSet<u64>,
-    generator: Generator,
+    /// Made when the first generated case is due: by then a subject has told what it promises.
+    generator: Option<Generator>,
     /// How many scenarios were drawn from it.
     drawn: u64,
     /// How many generated cases were given out, those that are run again included.
@@ -119,7 +120,7 @@ impl<'a> CaseSource<'a> {
             fixed: fixed.into_iter().map(|(_, scenario)| scenario).collect(),
             places,
             returned: HashSet::new(),
-            generator: Generator::shaped(sources.plan.seed, Shape::of(sources.subject)),
+            generator: None,
             generated: 0,
             drawn: 0,
             twice: Twice::default(),
@@ -218,12 +219,17 @@ impl<'a> CaseSource<'a> {
             return None;
         }
         self.generated += 1;
-        self.twice.again().or_else(|| {
-            let scenario = self.generator.scenario(self.drawn);
-            self.drawn += 1;
-            self.twice.note(&scenario);
-            Some(scenario)
-        })
+        if let Some(again) = self.twice.again() {
+            return Some(again);
+        }
+        let shape = Shape::of(self.sources.subject);
+        let shape = self.info.as_ref().map_or(shape, |info| shape.promising(&info.promises));
+        let seed = self.sources.plan.seed;
+        let generator = self.generator.get_or_insert_with(|| Generator::shaped(seed, shape));
+        let scenario = generator.scenario(self.drawn);
+        self.drawn += 1;
+        self.twice.note(&scenario);
+        Some(scenario)
     }
 
     /// Where a scenario stands, unless it is generated.

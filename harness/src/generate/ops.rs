@@ -1,12 +1,13 @@
 //! What the caller of the wrapper does, put together.
 
-use fake_cli::script::Event;
+use fake_cli::script::{Event, Signal};
 use fake_cli::span::Span;
 
 use super::parts::{Ending, Exit, Gate, Parts};
+use super::random::{self, MOST_RUNS};
 use super::tree::{Tree, event_of};
 use super::{FEW_NODES, Shape, event};
-use crate::scenario::{Call, Op, Verb};
+use crate::scenario::{Call, Hindrance, MOST_OPS, Op, Verb};
 use crate::syscalls::{CallKind, Hold};
 
 impl Ending {
@@ -20,26 +21,20 @@ impl Ending {
             | Self::InWait(exit, _)
             | Self::Fed(exit, _)
             | Self::Exchange(exit, _)
-            | Self::ByItselfAtTimeout(exit)
-            | Self::HinderedStarts(exit, _) => Some(*exit),
+            | Self::ByItselfAtTimeout(exit) => Some(*exit),
+            Self::Random { exit, .. } => *exit,
             _ => None,
         }
     }
 
-    /// How often its script is run, by a tree of so many nodes.
-    pub(super) fn runs(&self, nodes: usize) -> u32 {
-        match self {
-            Self::HinderedStarts(..) => 4,
-            Self::CancelRepeatedly(_) if nodes > FEW_NODES => 3,
-            Self::CancelRepeatedly(count) => *count,
-            Self::Several(..) if nodes > FEW_NODES => 2,
-            Self::Several(count, _) => *count,
-            _ => 1,
-        }
-    }
-
     pub(super) const fn needs_timeout(&self) -> bool {
-        matches!(self, Self::Timeout | Self::ByItselfAtTimeout(_) | Self::HinderedStart(_))
+        matches!(
+            self,
+            Self::Timeout
+                | Self::ByItselfAtTimeout(_)
+                | Self::HinderedStart(_)
+                | Self::Random { timeout: true, .. }
+        )
     }
 
     pub(super) fn describe(&self) -> String {
@@ -71,7 +66,6 @@ impl Ending {
             Self::HangUp => "its owner's controller gone".to_owned(),
             Self::StopHost(_) => "its owner stopped for a time, then cancelled".to_owned(),
             Self::StopAndKillHost => "its owner stopped, then killed".to_owned(),
-            Self::CancelRepeatedly(count) => format!("run and cancelled {count} times"),
             Self::Several(count, _) => format!("{count} runs at once, cancelled one after the other"),
             Self::Together(_) => "cancelled, and used by several callers at once".to_owned(),
             Self::Fed(_, bytes) => format!("ending by itself when it has read {bytes} bytes"),
@@ -81,9 +75,35 @@ impl Ending {
             Self::FedAndCancelled(bytes) => format!("fed {bytes} bytes, then cancelled"),
             Self::ByItselfAtTimeout(_) => "ending by itself when its timeout is nearly over".to_owned(),
             Self::HinderedStart(hindrance) => format!("started in spite of {}", hindrance.told()),
-            Self::HinderedStarts(_, hindrance) => {
-                format!("ending by itself, then started three times in spite of {}", hindrance.told())
-            }
+            Self::Random { acts, .. } => format!("{} ops as they came", acts.len()),
+        }
+    }
+
+    /// Whether it can be done once more: its run is over then, and its host is there.
+    pub(super) fn can_be_done_again(&self) -> bool {
+        match self {
+            Self::Cancel
+            | Self::CancelTwice(_)
+            | Self::ManyCancels(_)
+            | Self::Timeout
+            | Self::ByItself(_)
+            | Self::ByItselfAtTimeout(_)
+            | Self::CancelAtExit(_)
+            | Self::CancelWhenExiting(_)
+            | Self::AtOnce(Verb::Cancel)
+            | Self::Fed(..)
+            | Self::Exchange(..)
+            | Self::FedAndCancelled(_) => true,
+            Self::AfterEnd(_, verb) | Self::InDrain(_, verb) => *verb != Verb::Drop,
+            _ => false,
+        }
+    }
+
+    /// Whether there is a host afterwards, with nothing under way, that can start something else.
+    fn leaves_the_host(&self) -> bool {
+        match self {
+            Self::Several(..) | Self::StopHost(_) => true,
+            _ => self.can_be_done_again(),
         }
     }
 
@@ -98,34 +118,100 @@ impl Ending {
         }
     }
 
+    /// Whether it sends this signal to the host.
+    pub(super) fn sends(&self, signal: Signal) -> bool {
+        match self {
+            Self::SignalHost(sent) => *sent == signal,
+            Self::Random { acts, .. } => acts.iter().any(|act| act.verb == Verb::SignalHost(signal)),
+            _ => false,
+        }
+    }
+
     /// Whether its ops write to the root's standard input or close it.
     pub(super) fn writes(&self) -> bool {
         match self {
             Self::Fed(..) | Self::FedAndCancelled(_) => true,
             Self::InGrace(verb, _) | Self::AfterEnd(_, verb) => verb.writes(),
-            Self::Together(callers) => {
-                callers.iter().flatten().any(|call| matches!(call, Call::Write | Call::CloseStdin))
-            }
+            Self::Together(callers) => write(callers),
+            Self::Random { acts, .. } => acts.iter().any(|act| act.verb.writes() || write(&act.callers)),
             _ => false,
         }
     }
 }
 
+/// Whether one of these calls does.
+fn write(callers: &[Vec<Call>]) -> bool {
+    callers.iter().flatten().any(|call| matches!(call, Call::Write | Call::CloseStdin))
+}
+
 pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
-    let mut ops = ops_of_ending(parts, tree, shape);
-    let ends_in_wait = ops.last().is_some_and(|op| op.verb == Verb::Wait);
-    // A run that never was has no outcome to ask for.
-    let started = !matches!(parts.ending, Ending::HinderedStarts(..) | Ending::HinderedStart(_));
-    if parts.rare.asks_again && ends_in_wait && started {
-        ops.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
+    if let Ending::Random { exit, timeout, acts } = &parts.ending {
+        let ends_by_itself = exit.is_some() || *timeout && shape.timeout;
+        return random::ops(acts, ends_by_itself, if tree.nodes.len() > FEW_NODES { 2 } else { MOST_RUNS });
+    }
+    let mut once = ops_of_ending(parts, tree, shape);
+    let again = parts.again(tree.nodes.len(), shape).min((MOST_OPS / once.len()).saturating_sub(1) as u32);
+    let ends_in_wait = once.last().is_some_and(|op| op.verb == Verb::Wait);
+    // A run that never was has no outcome to ask for; and what grows with equal runs is told where each ends with its wait.
+    let asks = ends_in_wait && again == 0 && !matches!(parts.ending, Ending::HinderedStart(_));
+    if parts.setting.asks_again && asks {
+        once.extend([Op::new(Verb::AskAgain), Op::new(Verb::AskAgain)]);
     }
     // An op before the first stop would change the number that holds wait for.
-    let is_held = !parts.ending.holds().is_empty();
-    if parts.rare.polls && ends_in_wait && started && !is_held {
-        ops.insert(1, Op::new(Verb::Poll));
-        ops.push(Op::new(Verb::Poll));
+    if parts.setting.polls && asks && parts.ending.holds().is_empty() {
+        once.insert(1, Op::new(Verb::Poll));
+        once.push(Op::new(Verb::Poll));
+    }
+    let mut ops: Vec<Op> = (0..=again).flat_map(|_| once.clone()).collect();
+    if let Some(hindrance) = parts.afterwards(tree.nodes.len(), shape) {
+        let hindered = Op { hindered_by: Some(hindrance), ..Op::new(Verb::Run) };
+        ops.extend((0..HINDERED).flat_map(|_| [hindered.clone(), Op::new(Verb::Wait)]));
     }
     ops
+}
+
+/// So many starts show whether each one leaves something.
+const HINDERED: usize = 3;
+
+impl Parts {
+    /// How often the ending is done once more, by a tree of so many nodes.
+    fn again(&self, nodes: usize, shape: Shape) -> u32 {
+        let most = if nodes > FEW_NODES { 1 } else { 7 };
+        // Starts that fail are told from what grows with equal runs only where these stand alone.
+        let may = shape.handle && self.ending.can_be_done_again() && self.afterwards(nodes, shape).is_none();
+        if may { self.again.min(most) } else { 0 }
+    }
+
+    /// With what in the way there are more starts when all that is over.
+    fn afterwards(&self, nodes: usize, shape: Shape) -> Option<Hindrance> {
+        self.afterwards.filter(|_| nodes <= FEW_NODES && shape.handle && self.ending.leaves_the_host())
+    }
+
+    /// What the case does, of which these are the ops.
+    pub(super) fn describe(&self, ops: &[Op], nodes: usize, shape: Shape) -> String {
+        let mut text = self.ending.describe();
+        if self.again(nodes, shape) > 0 {
+            let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
+            text.push_str(&format!(", {runs} times"));
+        }
+        if let Some(hindrance) = self.afterwards(nodes, shape) {
+            text.push_str(&format!(", then started {HINDERED} times in spite of {}", hindrance.told()));
+        }
+        text
+    }
+
+    /// How often the script is run at most, by a tree of so many nodes.
+    pub(super) fn runs(&self, nodes: usize, shape: Shape) -> u32 {
+        let large = nodes > FEW_NODES;
+        let of_ending = match self.ending {
+            Ending::Several(..) if large => 2,
+            Ending::Several(count, _) => count,
+            Ending::Random { .. } if large => 2,
+            Ending::Random { .. } => MOST_RUNS,
+            _ => 1 + self.again(nodes, shape),
+        };
+        of_ending + if self.afterwards(nodes, shape).is_some() { HINDERED as u32 } else { 0 }
+    }
 }
 
 fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
@@ -143,10 +229,6 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             vec![run(), wait()]
         }
         Ending::HinderedStart(hindrance) => vec![Op { hindered_by: Some(*hindrance), ..run() }, wait()],
-        Ending::HinderedStarts(_, hindrance) => {
-            let hindered = || Op { hindered_by: Some(*hindrance), ..run() };
-            [run(), wait()].into_iter().chain((0..3).flat_map(|_| [hindered(), wait()])).collect()
-        }
         Ending::Cancel | Ending::CancelAtExit(_) => vec![run(), gated(Verb::Cancel), wait()],
         Ending::CancelWhenExiting(_) => vec![run(), when("root.exiting", Verb::Cancel), wait()],
         Ending::CancelTwice(eighths) => {
@@ -184,11 +266,8 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
             vec![run(), gated(Verb::StopHost), go_on, Op::new(Verb::Cancel), wait()]
         }
         Ending::StopAndKillHost => vec![run(), gated(Verb::StopHost), Op::new(Verb::KillHost)],
-        Ending::CancelRepeatedly(_) => (0..parts.ending.runs(tree.nodes.len()))
-            .flat_map(|_| [run(), gated(Verb::Cancel), wait()])
-            .collect(),
-        Ending::Several(_, last_first) => {
-            let count = parts.ending.runs(tree.nodes.len());
+        Ending::Several(count, last_first) => {
+            let count = if tree.nodes.len() > FEW_NODES { 2 } else { *count };
             let mut order: Vec<u32> = (1..=count).collect();
             if *last_first {
                 order.reverse();
@@ -210,6 +289,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
         Ending::FedAndCancelled(bytes) => {
             vec![run(), gated(Verb::Write(*bytes)), Op::new(Verb::Cancel), wait()]
         }
+        Ending::Random { .. } => unreachable!("its ops are drawn one by one"),
     }
 }
 
@@ -218,7 +298,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
 fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
     let keen = parts.style == super::Style::Keen;
     let root = &tree.nodes[0];
-    let sure = matches!(parts.gate, Gate::RootReady | Gate::OtherReady(_));
+    let sure = matches!(parts.gate, Gate::RootReady | Gate::RootDone | Gate::OtherReady(_));
     if keen && shape.asks && sure && eighths % 2 == 1 && root.manner.reports() && !root.late {
         return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
@@ -232,12 +312,13 @@ fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
     match gate {
         Gate::OtherReady(index) if others > 0 => Some(of_other(index, "ready")),
         Gate::OtherHello(index) if others > 0 => Some(of_other(index, "hello")),
-        Gate::RootReady | Gate::OtherReady(_) => Some(event("root.ready")),
+        Gate::RootDone if tree.tells_done() => Some(event("root.done")),
+        Gate::RootReady | Gate::RootDone | Gate::OtherReady(_) => Some(event("root.ready")),
         Gate::RootHello | Gate::OtherHello(_) => Some(event("root.hello")),
         Gate::Nothing => None,
     }
 }
 
-fn nonzero(span: Span) -> Option<Span> {
+pub(super) fn nonzero(span: Span) -> Option<Span> {
     (span > Span::ZERO).then_some(span)
 }

@@ -14,18 +14,22 @@ use crate::syscalls::CallKind;
 pub(super) struct Parts {
     pub(super) style: Style,
     pub(super) swarm: Swarm,
-    pub(super) root: Node,
-    pub(super) others: Vec<Node>,
+    pub(super) root: Drawn,
+    pub(super) others: Vec<Drawn>,
     pub(super) ending: Ending,
+    /// How often that is done once more, where it leaves something to do it with.
+    pub(super) again: u32,
+    /// Then three more starts with this in the way.
+    pub(super) afterwards: Option<Hindrance>,
     pub(super) gate: Gate,
     pub(super) delay: Span,
     pub(super) limits: Limits,
-    pub(super) rare: Rare,
+    pub(super) setting: Setting,
 }
 
-/// What few cases have.
+/// In what surroundings a case is run, and what is asked beside what ends it. Nothing of it stands in the way of anything else.
 #[derive(Clone, Debug)]
-pub(super) struct Rare {
+pub(super) struct Setting {
     pub(super) bystanders: bool,
     /// After which event a child of the host's own exits.
     pub(super) bystander_child: Option<&'static str>,
@@ -46,9 +50,26 @@ pub(super) struct Rare {
     pub(super) haste: u8,
     /// No timeout at all, said as the largest one.
     pub(super) never: bool,
+    /// A timeout that comes long after a root that ends by itself.
+    pub(super) late: bool,
 }
 
-/// One node, as it was drawn. What the case's swarm does not allow becomes the plain variant.
+/// One node, as it was drawn, with what it may be instead where the case's swarm does not allow it.
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    pub(super) node: Node,
+    pub(super) instead: [Instead; 2],
+}
+
+/// What a node may be instead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Instead {
+    pub(super) place: Place,
+    pub(super) manner: Manner,
+    pub(super) life: Life,
+}
+
+/// One node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) parent: Index,
@@ -56,6 +77,8 @@ pub(super) struct Node {
     pub(super) manner: Manner,
     /// It takes TERM in its manner only from the moment that the first stop is issued.
     pub(super) late: bool,
+    /// It tells of every other signal too, if it does not die of TERM: so is told that it was killed by none that was sent before.
+    pub(super) tells_all: bool,
     pub(super) life: Life,
     pub(super) extras: Vec<Extra>,
     pub(super) holds: Vec<Stdio>,
@@ -169,8 +192,6 @@ pub(super) enum Ending {
     StopHost(Span),
     /// Its host stopped, then killed.
     StopAndKillHost,
-    /// So many runs, each cancelled before the next.
-    CancelRepeatedly(u32),
     /// So many runs at once, cancelled one after the other, the last started first or last.
     Several(u32, bool),
     /// These calls at once by callers on threads of their own, beside one who cancels.
@@ -185,8 +206,26 @@ pub(super) enum Ending {
     ByItselfAtTimeout(Exit),
     /// Started with this in the way, and stopped by its timeout where that does not hinder it.
     HinderedStart(Hindrance),
-    /// By itself, and then three more starts that are hindered.
-    HinderedStarts(Exit, Hindrance),
+    /// These one after the other, as they were drawn, of a root that ends so, if it does.
+    Random {
+        /// How the root ends by itself.
+        exit: Option<Exit>,
+        /// Whether the wrapper has a timeout.
+        timeout: bool,
+        /// What is done.
+        acts: Vec<Act>,
+    },
+}
+
+/// What is done to a run or its host, at a time that nothing was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Act {
+    pub(super) verb: Verb,
+    /// To which run of those that were started.
+    pub(super) run: u8,
+    pub(super) hindered_by: Option<Hindrance>,
+    pub(super) callers: Vec<Vec<Call>>,
+    pub(super) delay: Span,
 }
 
 /// How a root ends by itself.
@@ -215,6 +254,8 @@ pub(super) enum How {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Gate {
     RootReady,
+    /// When the root has done what its life consists of, if that has an end.
+    RootDone,
     OtherReady(Index),
     RootHello,
     OtherHello(Index),
@@ -246,7 +287,6 @@ pub(super) enum Behaviour {
     WritesLater,
     Late,
     Output,
-    Holds,
     ForksAtRate,
     Zombies,
     Stops,

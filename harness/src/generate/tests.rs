@@ -33,7 +33,8 @@ fn the_same_seed_and_index_give_the_same_scenario_and_others_differ() {
 fn most_wait_for_the_tree_before_they_stop_it() {
     let stops = |scenario: &Scenario| {
         let stop = scenario.ops.iter().find(|op| op.verb.stops())?;
-        Some(stop.after.as_ref().is_some_and(|event| event.as_str().ends_with(".ready")))
+        let event = stop.after.as_ref().map_or("", |event| event.as_str());
+        Some(event.ends_with(".ready") || event.ends_with(".done"))
     };
     let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();
     let sure = gated.iter().filter(|sure| **sure).count();
@@ -246,7 +247,7 @@ fn a_plain_generator_prefers_no_timeout_to_another() {
 
 #[test]
 fn a_template_is_asked_for_nothing_that_it_cannot_do() {
-    let shape = Shape { handle: false, timeout: false, asks: false };
+    let shape = Shape { handle: false, timeout: false, asks: false, writes: false };
     let generator = Generator::shaped(4, shape);
     for scenario in (0..1000).map(|index| generator.scenario(index)) {
         let count = |verb| scenario.ops.iter().filter(|op| op.verb == verb).count();

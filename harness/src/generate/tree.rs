@@ -2,13 +2,15 @@
 
 use fake_cli::content::{Content, Output};
 use fake_cli::script::{
-    Event, ExitSlowly, ForkAtRate, Message, Name, Place, ROOT, Reaction, ReportEnvironment, Say, Shape,
-    Shell, Signal, SleepInChunks, SlowStream, Start, Stdio, Step, Then, Write,
+    Event, ExitSlowly, ForkAtRate, Message, Name, Place, ROOT, Reaction, ReportEnvironment, Say,
+    Shape as ShellShape, Shell, Signal, SleepInChunks, SlowStream, Start, Stdio, Step, Then, Write,
 };
 use fake_cli::span::Span;
 
-use super::parts::{Behaviour, Ending, Exit, Extra, How, Life, Manner, Node, Parts, Swarm, Taking};
-use super::{MOST_LEVELS, Style, event};
+use super::parts::{
+    Behaviour, Drawn, Ending, Exit, Extra, Gate, How, Life, Manner, Node, Parts, Swarm, Taking,
+};
+use super::{MOST_LEVELS, Shape, Style, event};
 
 /// What all nodes of a tree together may ask for in all runs: less than a scenario may.
 const MOST_PROCESSES: u64 = 220;
@@ -26,16 +28,16 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn of(parts: &Parts) -> Self {
-        let mut root = parts.root.plain_where_forbidden(parts.swarm);
-        root.extras.extend(parts.rare.takes_terminal.then_some(Extra::TakesTerminal));
+    pub(super) fn of(parts: &Parts, shape: Shape) -> Self {
+        let mut root = parts.root.allowed_by(parts.swarm);
+        root.extras.extend(parts.setting.takes_terminal.then_some(Extra::TakesTerminal));
         let mut nodes = vec![root];
         let mut parents = vec![0];
         let mut levels = vec![1];
         for drawn in &parts.others {
             let hosts = (0..nodes.len()).filter(|&node| levels[node] < MOST_LEVELS).collect::<Vec<_>>();
-            let parent = hosts[drawn.parent.index(hosts.len())];
-            nodes.push(drawn.plain_where_forbidden(parts.swarm));
+            let parent = hosts[drawn.node.parent.index(hosts.len())];
+            nodes.push(drawn.allowed_by(parts.swarm));
             levels.push(levels[parent] + 1);
             parents.push(parent);
         }
@@ -43,7 +45,7 @@ impl Tree {
             let holder = Node {
                 place: Place::OwnSession,
                 holds: vec![Stdio::Stdout],
-                ..Node::plain(parts.root.parent)
+                ..Node::plain(parts.root.node.parent)
             };
             if nodes.len() == 1 {
                 nodes.push(holder);
@@ -57,13 +59,13 @@ impl Tree {
             (nodes[0].manner, nodes[0].late) = (Manner::Ignores, false);
         }
         let mut tree = Self { nodes, parents };
-        tree.settle(parts);
+        tree.settle(parts, shape);
         tree
     }
 
     /// Takes out what contradicts something else, or is more than all nodes together may have.
-    fn settle(&mut self, parts: &Parts) {
-        let runs = parts.ending.runs(self.nodes.len());
+    fn settle(&mut self, parts: &Parts, shape: Shape) {
+        let runs = parts.runs(self.nodes.len(), shape);
         let mut left = Budget::of_one_in(runs.into(), self.nodes.len());
         for index in 0..self.nodes.len() {
             let is_leaf = self.children(index).next().is_none();
@@ -113,6 +115,7 @@ impl Tree {
         let late = stop.filter(|_| node.late && parts.ending.exit().is_none());
         let mut steps = Vec::new();
         steps.extend(node.extras.iter().flat_map(|extra| extra.early_steps()));
+        steps.extend((node.tells_all && node.manner != Manner::Plain).then_some(Step::LogSignals));
         if late.is_none() {
             steps.extend(node.manner.step(node.to));
         }
@@ -139,9 +142,21 @@ impl Tree {
         match parts.ending.exit() {
             Some(exit) if index == 0 => steps.extend(exit.steps(node, parts)),
             Some(exit) if !exit.leaves_others && !matches!(parts.ending, Ending::InDrain(..)) => {}
-            _ => steps.extend(node.life.steps(name, node.to)),
+            _ => {
+                steps.extend(node.life.steps(name, node.to));
+                if index == 0 && matches!(parts.gate, Gate::RootDone) && self.tells_done() {
+                    let done = Step::Emit(Name::try_from("done").expect("a legal name"));
+                    // Behind it there is only the hang.
+                    steps.insert(steps.len() - 1, done);
+                }
+            }
         }
         steps
+    }
+
+    /// Whether the root can tell when it has done what its life consists of.
+    pub(super) fn tells_done(&self) -> bool {
+        matches!(self.nodes[0].life, Life::Floods(_) | Life::LeavesZombies(_) | Life::Talks { .. })
     }
 
     fn start(&self, child: usize, parts: &Parts, stop: Option<usize>) -> Step {
@@ -192,6 +207,7 @@ impl Node {
             place: Place::SameGroup,
             manner: Manner::Plain,
             late: false,
+            tells_all: false,
             life: Life::Hangs,
             extras: Vec::new(),
             holds: Vec::new(),
@@ -201,31 +217,33 @@ impl Node {
             to: Output::Stdout,
         }
     }
+}
 
-    fn plain_where_forbidden(&self, swarm: Swarm) -> Self {
-        let mut node = self.clone();
-        let forbids = |behaviour: Option<Behaviour>| behaviour.is_some_and(|it| !swarm.allows(it));
-        if forbids(behaviour_of_place(self.place)) {
-            node.place = Place::SameGroup;
-        }
-        if forbids(self.manner.behaviour()) {
-            node.manner = Manner::Plain;
-        }
-        if forbids(self.life.behaviour()) {
-            node.life = Life::Hangs;
-        }
+impl Drawn {
+    /// The node with the first of what it may be that the swarm allows. What a swarm leaves out makes room for what it has: a case of
+    /// few behaviours has more of each.
+    fn allowed_by(&self, swarm: Swarm) -> Node {
+        let allows = |behaviour: Option<Behaviour>| behaviour.is_none_or(|it| swarm.allows(it));
+        let [one, two] = self.instead;
+        let mut node = self.node.clone();
+        let places = [node.place, one.place, two.place];
+        let manners = [node.manner, one.manner, two.manner];
+        let lives = [node.life, one.life, two.life];
+        let place = places.into_iter().find(|place| allows(behaviour_of_place(*place)));
+        let manner = manners.into_iter().find(|manner| allows(manner.behaviour()));
+        let life = lives.into_iter().find(|life| allows(life.behaviour()));
+        node.place = place.unwrap_or(Place::SameGroup);
+        node.manner = manner.unwrap_or(Manner::Plain);
+        node.life = life.unwrap_or(Life::Hangs);
         node.extras.retain(|extra| swarm.allows(extra.behaviour()));
         node.late &= swarm.allows(Behaviour::Late);
+        node.tells_all &= node.manner != Manner::LogsAll;
         node.adopts &= swarm.allows(Behaviour::Adopts);
-        if !swarm.allows(Behaviour::Holds) {
-            node.holds.clear();
-        }
-        if !swarm.allows(Behaviour::Output) {
-            node.writes = 0;
-        }
         node
     }
+}
 
+impl Node {
     /// Takes out what contradicts something else of it.
     fn settle(&mut self, is_leaf: bool, is_fed: bool) {
         let mut known = Vec::new();
@@ -240,7 +258,7 @@ impl Node {
             self.extras.retain(|extra| *extra != Extra::LeavesMainThread);
         }
         // The shell would hold the stream without a word.
-        if matches!(self.place, Place::Shell(Shell { shape: Shape::Pipeline, .. })) {
+        if matches!(self.place, Place::Shell(Shell { shape: ShellShape::Pipeline, .. })) {
             self.holds.retain(|stdio| *stdio != Stdio::Stdout);
         }
         // It could neither reach the control socket nor leave a file.

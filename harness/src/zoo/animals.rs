@@ -5,6 +5,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use super::flaw::Flaw;
 use super::keeper::PROMISES;
 use super::survey::{self, Large};
+use crate::generate::Shape;
+use crate::promises::Promises;
 use crate::scenario::Scenario;
 
 /// A wrapper that is broken on purpose.
@@ -66,6 +68,15 @@ impl Animal {
     /// Whether a scenario that shows it is no larger than it should be.
     pub(super) fn is_small(&self, scenario: &Scenario) -> bool {
         survey::is_small(self.is_large, scenario)
+    }
+
+    /// What it can do.
+    pub fn shape(&self) -> Shape {
+        Shape::default().promising(&self.promises())
+    }
+
+    pub(super) fn promises(&self) -> Promises {
+        self.promises.parse().expect("the table holds legal promises")
     }
 
     /// The flaw of the run that begins now.

@@ -40,7 +40,7 @@ pub(super) struct Keeper(pub(super) &'static Animal);
 
 impl Subject for Keeper {
     fn promises(&self) -> Promises {
-        self.0.promises.parse().expect("the table holds legal promises")
+        self.0.promises()
     }
 
     fn version(&self) -> String {

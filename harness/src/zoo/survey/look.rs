@@ -12,7 +12,7 @@ use super::{Asked, Break, Entry, Others, SHRINK, Search, Shared, Shrink, Smalles
 use crate::audit::RunsCases;
 use crate::crew::{CrewError, is_about_time};
 use crate::failure::{Bounds, Failure};
-use crate::generate::{Generator, Shape, Style};
+use crate::generate::{Generator, Style};
 use crate::rules::{self, Judged, Rule};
 use crate::scenario::Scenario;
 use crate::verdict::Level;
@@ -128,7 +128,7 @@ impl<C: RunsCases> Surveyor<'_, '_, C> {
 
     /// Runs generated cases until one breaks the rule that the one without a flaw keeps there.
     fn search(&mut self, animal: &Animal, rule: &Rule, style: Style) -> Result<Searched, CrewError> {
-        let generator = Generator::styled(self.shared.plan.seed, Shape::default(), style);
+        let generator = Generator::styled(self.shared.plan.seed, animal.shape(), style);
         let named = |scenario: Scenario| match style {
             Style::Keen => scenario,
             // Two generators draw different cases of the same number.
