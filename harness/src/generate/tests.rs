@@ -39,7 +39,7 @@ fn most_wait_for_the_tree_before_they_stop_it() {
     let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();
     let sure = gated.iter().filter(|sure| **sure).count();
     // The others strike at an edge: at the start, at an exit, at a call of the wrapper.
-    assert!(sure * 3 >= gated.len() * 2, "{sure} of {}", gated.len());
+    assert!(sure * 5 >= gated.len() * 3, "{sure} of {}", gated.len());
 }
 
 #[test]
