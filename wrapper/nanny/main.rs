@@ -39,7 +39,7 @@ use sys::{
     CLD_KILLED, EAGAIN, ECHILD, EINTR, ENOENT, EPERM, EPROTO, ESRCH, Errno, Fd, Packet, Poll, SIGCONT, SIGKILL, SIGTERM,
 };
 use table::{Act, Event, State, turn};
-use tree::Walk;
+use tree::{Member, Walk};
 use wire::{AskOrder, Cause, Kind, NAMED, Order, Report, Request, Step};
 
 const SOCKET: Fd = 0;
@@ -58,6 +58,9 @@ const LONGEST_KILL_PAUSE_NS: u64 = 4096 * MS;
 
 /// The pause after which a nanny gives up that cannot list its children, and has no owner.
 const LAST_BLIND_PAUSE_NS: u64 = 1024 * MS;
+
+/// How often those are looked for at most who were noted and not met where they were. Each time somebody is found, or it is over.
+const SEARCHES: u32 = 16;
 
 /// For those who are asked by something else.
 const BY_NO_SIGNAL: c_int = 0;
@@ -477,6 +480,8 @@ impl Nanny {
             self.report.not_asked = 0;
         }
         let (report, bounds, signal) = (&mut self.report, &self.bounds, self.signal);
+        // How many were noted whom the walk did not come to since.
+        let mut missed = 0;
         let listed = tree::each_child(|number| {
             if memory::REACHED.contains(number) {
                 return;
@@ -493,20 +498,41 @@ impl Nanny {
                 return;
             }
             // Before it is asked: whom it forks when it heeds that is its own business.
-            let (children, unseen) = tree::note_children(&child);
-            report.not_asked += unseen;
+            let noted = tree::note_children(&child);
+            report.not_asked += noted.unseen;
+            missed += noted.new;
+            // It may have been noted itself, below another.
+            missed -= u64::from(memory::NOTED.contains(number)).min(missed);
             ask_one((number, child.state), signal, send, bounds, report);
-            if children == 0 {
+            if noted.children == 0 {
                 return;
             }
             report.not_asked += tree::each_below(&child, Walk::Noted, &mut |member| {
-                let (children, unseen) = tree::note_children(member);
-                report.not_asked += unseen;
-                let send = |signal| sys::signal_by_handle(member.handle, signal);
-                ask_one((member.number, member.state), signal, send, bounds, report);
-                children > 0
+                ask_member(member, signal, bounds, report, &mut missed) > 0
             });
         });
+        // Whoever lost its parent since it was noted may stand below another who was passed by then.
+        for _ in 0..SEARCHES {
+            if missed == 0 {
+                break;
+            }
+            let mut found = false;
+            // What cannot be looked at now was counted before.
+            let _ = tree::each_child(|number| {
+                let Some(child) = tree::look_at_child(number) else { return };
+                tree::each_below(&child, Walk::Noted, &mut |member| {
+                    if !memory::REACHED.contains(member.number) {
+                        found = true;
+                        ask_member(member, signal, bounds, report, &mut missed);
+                    }
+                    true
+                });
+            });
+            // The others are gone.
+            if !found {
+                break;
+            }
+        }
         if listed.is_err() {
             report.not_asked += 1;
         }
@@ -684,6 +710,23 @@ impl Nanny {
         self.pause_ns = (self.pause_ns * 2).min(longest);
         self.look_again_ns = Some(now + self.pause_ns);
     }
+}
+
+/// Asks somebody who was noted below a child, and counts how many of those are still missed. Returns how many children it had before.
+fn ask_member(
+    member: &Member,
+    signal: c_int,
+    bounds: &Bounds,
+    report: &mut Report,
+    missed: &mut u64,
+) -> u64 {
+    let noted = tree::note_children(member);
+    report.not_asked += noted.unseen;
+    let is_met = !memory::REACHED.contains(member.number);
+    *missed = (*missed + noted.new).saturating_sub(is_met.into());
+    let send = |signal| sys::signal_by_handle(member.handle, signal);
+    ask_one((member.number, member.state), signal, send, bounds, report);
+    noted.children
 }
 
 fn ask_one(

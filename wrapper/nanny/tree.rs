@@ -55,14 +55,24 @@ pub fn each_below(child: &Member, walk: Walk, visit: &mut dyn FnMut(&Member) -> 
     below(child, walk, DEPTH, visit)
 }
 
-/// Notes the children that a member has now. Returns how many there are, and how often it could not look.
-pub fn note_children(parent: &Member) -> (u64, u64) {
-    let mut count = 0;
+/// What came of noting a member's children.
+pub struct Noted {
+    /// How many it has.
+    pub children: u64,
+    /// How many of them were not noted before.
+    pub new: u64,
+    /// How often it could not look.
+    pub unseen: u64,
+}
+
+/// Notes the children that a member has now.
+pub fn note_children(parent: &Member) -> Noted {
+    let (mut children, mut new) = (0, 0);
     let unseen = each_child_of(parent, &mut |number| {
-        memory::NOTED.insert(number);
-        count += 1;
+        children += 1;
+        new += u64::from(memory::NOTED.insert(number));
     });
-    (count, unseen)
+    Noted { children, new, unseen }
 }
 
 /// A closer look at a child of the nanny. `None` if it cannot be had.
