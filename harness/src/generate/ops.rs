@@ -170,6 +170,8 @@ pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     ops
 }
 
+/// With fewer than these nobody can start anything whose output he takes.
+const FEW_DESCRIPTORS: u32 = 4;
 /// So many starts show whether each one leaves something.
 const HINDERED: usize = 3;
 
@@ -182,9 +184,16 @@ impl Parts {
         if may { self.again.min(most) } else { 0 }
     }
 
-    /// With what in the way there are more starts when all that is over.
+    /// With what in the way there are more starts when all that is over. A child that would never end is not to start at all.
     fn afterwards(&self, nodes: usize, shape: Shape) -> Option<Hindrance> {
-        self.afterwards.filter(|_| nodes <= FEW_NODES && shape.handle && self.ending.leaves_the_host())
+        let may = nodes <= FEW_NODES && shape.handle && self.ending.leaves_the_host();
+        let ends = self.ending.exit().is_some() || self.ending.needs_timeout();
+        match self.afterwards.filter(|_| may)? {
+            Hindrance::DescriptorsLeft(left) if !ends => {
+                Some(Hindrance::DescriptorsLeft(left % FEW_DESCRIPTORS))
+            }
+            hindrance => Some(hindrance),
+        }
     }
 
     /// What the case does, of which these are the ops.

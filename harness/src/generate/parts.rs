@@ -145,6 +145,8 @@ pub(super) enum Life {
     Streams(Span),
     /// So many bytes to each stream.
     Floods(u64),
+    /// So many bytes to one stream.
+    Pours(u64),
     ForksAtRate(Span, u32),
     LeavesZombies(u32),
     StopsItself,

@@ -156,7 +156,10 @@ impl Tree {
 
     /// Whether the root can tell when it has done what its life consists of.
     pub(super) fn tells_done(&self) -> bool {
-        matches!(self.nodes[0].life, Life::Floods(_) | Life::LeavesZombies(_) | Life::Talks { .. })
+        matches!(
+            self.nodes[0].life,
+            Life::Floods(_) | Life::Pours(_) | Life::LeavesZombies(_) | Life::Talks { .. }
+        )
     }
 
     fn start(&self, child: usize, parts: &Parts, stop: Option<usize>) -> Step {
@@ -278,7 +281,7 @@ impl Node {
             self.life = Life::Hangs;
         }
         if closed.iter().any(|stdio| *stdio != Stdio::Stdin) {
-            if matches!(self.life, Life::Streams(_) | Life::Floods(_) | Life::Talks { .. }) {
+            if matches!(self.life, Life::Streams(_) | Life::Floods(_) | Life::Pours(_) | Life::Talks { .. }) {
                 self.life = Life::Hangs;
             }
             if let Manner::WritesLater(..) = self.manner {
@@ -303,6 +306,7 @@ impl Node {
             Life::ForksAtRate(_, most) => take(&mut left.processes, most.into()),
             Life::LeavesZombies(count) => take(&mut left.processes, count.into()),
             Life::Floods(most) => take(&mut left.bytes, 2 * most),
+            Life::Pours(bytes) => take(&mut left.bytes, bytes),
             Life::Busy => take(&mut left.busy, 1),
             _ => true,
         };
@@ -455,7 +459,7 @@ impl Life {
     const fn behaviour(self) -> Option<Behaviour> {
         Some(match self {
             Self::Hangs => return None,
-            Self::Streams(_) | Self::Floods(_) => Behaviour::Output,
+            Self::Streams(_) | Self::Floods(_) | Self::Pours(_) => Behaviour::Output,
             Self::ForksAtRate(..) => Behaviour::ForksAtRate,
             Self::LeavesZombies(_) => Behaviour::Zombies,
             Self::StopsItself => Behaviour::Stops,
@@ -476,6 +480,7 @@ impl Life {
                 vec![Step::SlowStream(SlowStream { to, chunk: 64, every, times: 200, when_read: false })]
             }
             Self::Floods(most) => vec![Step::Flood { most }],
+            Self::Pours(bytes) => vec![write(to, bytes)],
             Self::ForksAtRate(every, most) => vec![Step::ForkAtRate(ForkAtRate {
                 node: Name::try_from(format!("{name}-fork")).expect("a legal name"),
                 every,

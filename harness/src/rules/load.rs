@@ -19,8 +19,10 @@ const MOST_BESIDE_US: u64 = 5_000;
 const LEAST_HANG_US: u64 = 250_000;
 /// A host has its start behind it by then.
 const START_US: u64 = 100_000;
-/// With less written a host that keeps everything is not told from one that keeps a buffer.
-const LEAST_FLOOD_KIB: u64 = 32 * 1024;
+/// With less written to one stream a host that keeps everything is not told from one that keeps a buffer of 16 MiB for each stream.
+const LEAST_FLOOD_KIB: u64 = 34 * 1024;
+/// With nobody reading a host grows by less.
+const LEAST_GROWTH_KIB: u64 = 16 * 1024;
 /// Bytes of the directed flood.
 const FLOOD: u64 = 60 * 1024 * 1024;
 /// Bytes of a piece of what is read as it is written: so few that a reader which now and then finds two of them has room for more; and
@@ -164,13 +166,13 @@ fn grown(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     let streams = [Output::Stdout, Output::Stderr];
     let wrote = streams.map(|stream| run.nodes.iter().map(|node| node.wrote(stream, *seen_us)).sum::<u64>());
     let wrote_kib = wrote.iter().sum::<u64>() / 1024;
-    if wrote_kib < LEAST_FLOOD_KIB {
+    if wrote.iter().all(|bytes| bytes / 1024 < LEAST_FLOOD_KIB) {
         let held_back = run.root().is_some_and(|root| root.alive_at(*seen_us))
             && seen_us.saturating_sub(last.at_us) >= HELD_BACK_US
             && facts.stopped_from_us(run).is_none_or(|stopped_us| stopped_us >= *seen_us);
-        return match held_back && grown_kib < LEAST_FLOOD_KIB / 2 {
+        return match held_back && grown_kib < LEAST_GROWTH_KIB {
             true => Ok(Verdict::Kept),
-            false => Err(format!("only {} were written", mib(wrote_kib))),
+            false => Err(format!("only {} were written, to both streams", mib(wrote_kib))),
         };
     }
     let sentence =
@@ -321,6 +323,9 @@ mod tests {
     #[test]
     fn t4_is_vacuous_without_a_flood_or_a_look() {
         assert_verdict(&flood(1, 20), judge_t4, Vacuous, "only 1.0 MiB");
+        // Who keeps 16 MiB of each stream.
+        let both = used(flood(20, 0).wrote(20, "root", Output::Stderr, 20 << 20), 700, 0, 4_096 + (32 << 10));
+        assert_verdict(&both, judge_t4, Vacuous, "only 40.0 MiB");
         assert_verdict(&flood(1, 1).cancel(700), judge_t4, Kept, "");
         assert_verdict(&flood(1, 1).cancel(500), judge_t4, Vacuous, "only 1.0 MiB");
         let stopped = flood(1, 1).with(|trace| trace.limits.timeout = Some(Span::from_millis(100)));
