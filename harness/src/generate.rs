@@ -75,6 +75,8 @@ impl Shape {
 
 /// A grace that is longer than any slack.
 const LONG_GRACE: Span = Span::from_millis(700);
+/// Long enough to see what is done meanwhile.
+const LONG_DELAY: Span = Span::from_millis(400);
 /// A timeout that no root which ends by itself comes near to.
 const LATE_TIMEOUT: Span = Span::from_millis(600);
 /// Above so many nodes no more than two runs are under way at once, and no call is written down.

@@ -6,7 +6,7 @@ use fake_cli::span::Span;
 use super::parts::{Ending, Exit, Gate, Parts};
 use super::random::{self, MOST_RUNS};
 use super::tree::{Tree, event_of};
-use super::{FEW_NODES, Shape, event};
+use super::{FEW_NODES, LONG_DELAY, Shape, event};
 use crate::scenario::{Call, Hindrance, MOST_OPS, Op, Verb};
 use crate::syscalls::{CallKind, Hold};
 
@@ -226,8 +226,9 @@ impl Parts {
 fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     let run = || Op::new(Verb::Run);
     let wait = || Op::new(Verb::Wait);
-    let gated =
-        |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(parts.delay), ..Op::new(verb) };
+    // A root that pours gets the time for it.
+    let delay = if tree.pours() { parts.delay.max(LONG_DELAY) } else { parts.delay };
+    let gated = |verb| Op { after: gate_event(parts.gate, tree), delay: nonzero(delay), ..Op::new(verb) };
     let when =
         |what: &str, verb| Op { after: Some(event(what)), delay: nonzero(parts.delay), ..Op::new(verb) };
     let at = |call: CallKind, nth, verb| Op { after: Some(event(&call.event(nth))), ..Op::new(verb) };
@@ -307,7 +308,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
 fn inside_grace(verb: Verb, eighths: u8, parts: &Parts, tree: &Tree, shape: Shape) -> Op {
     let keen = parts.style == super::Style::Keen;
     let root = &tree.nodes[0];
-    let sure = matches!(parts.gate, Gate::RootReady | Gate::RootDone | Gate::OtherReady(_));
+    let sure = matches!(parts.gate, Gate::RootReady | Gate::OtherReady(_));
     if keen && shape.asks && sure && eighths % 2 == 1 && root.manner.reports() && !root.late {
         return Op { after: Some(event("root.TERM")), ..Op::new(verb) };
     }
@@ -321,8 +322,7 @@ fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
     match gate {
         Gate::OtherReady(index) if others > 0 => Some(of_other(index, "ready")),
         Gate::OtherHello(index) if others > 0 => Some(of_other(index, "hello")),
-        Gate::RootDone if tree.tells_done() => Some(event("root.done")),
-        Gate::RootReady | Gate::RootDone | Gate::OtherReady(_) => Some(event("root.ready")),
+        Gate::RootReady | Gate::OtherReady(_) => Some(event("root.ready")),
         Gate::RootHello | Gate::OtherHello(_) => Some(event("root.hello")),
         Gate::Nothing => None,
     }

@@ -256,8 +256,6 @@ pub(super) enum How {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Gate {
     RootReady,
-    /// When the root has done what its life consists of, if that has an end.
-    RootDone,
     OtherReady(Index),
     RootHello,
     OtherHello(Index),

@@ -33,8 +33,7 @@ fn the_same_seed_and_index_give_the_same_scenario_and_others_differ() {
 fn most_wait_for_the_tree_before_they_stop_it() {
     let stops = |scenario: &Scenario| {
         let stop = scenario.ops.iter().find(|op| op.verb.stops())?;
-        let event = stop.after.as_ref().map_or("", |event| event.as_str());
-        Some(event.ends_with(".ready") || event.ends_with(".done"))
+        Some(stop.after.as_ref().is_some_and(|event| event.as_str().ends_with(".ready")))
     };
     let gated = each(2, 1000).filter_map(|scenario| stops(&scenario)).collect::<Vec<_>>();
     let sure = gated.iter().filter(|sure| **sure).count();

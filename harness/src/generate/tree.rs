@@ -7,9 +7,7 @@ use fake_cli::script::{
 };
 use fake_cli::span::Span;
 
-use super::parts::{
-    Behaviour, Drawn, Ending, Exit, Extra, Gate, How, Life, Manner, Node, Parts, Swarm, Taking,
-};
+use super::parts::{Behaviour, Drawn, Ending, Exit, Extra, How, Life, Manner, Node, Parts, Swarm, Taking};
 use super::{MOST_LEVELS, Shape, Style, event};
 
 /// What all nodes of a tree together may ask for in all runs: less than a scenario may.
@@ -142,24 +140,14 @@ impl Tree {
         match parts.ending.exit() {
             Some(exit) if index == 0 => steps.extend(exit.steps(node, parts)),
             Some(exit) if !exit.leaves_others && !matches!(parts.ending, Ending::InDrain(..)) => {}
-            _ => {
-                steps.extend(node.life.steps(name, node.to));
-                if index == 0 && matches!(parts.gate, Gate::RootDone) && self.tells_done() {
-                    let done = Step::Emit(Name::try_from("done").expect("a legal name"));
-                    // Behind it there is only the hang.
-                    steps.insert(steps.len() - 1, done);
-                }
-            }
+            _ => steps.extend(node.life.steps(name, node.to)),
         }
         steps
     }
 
-    /// Whether the root can tell when it has done what its life consists of.
-    pub(super) fn tells_done(&self) -> bool {
-        matches!(
-            self.nodes[0].life,
-            Life::Floods(_) | Life::Pours(_) | Life::LeavesZombies(_) | Life::Talks { .. }
-        )
+    /// Whether the root writes very much.
+    pub(super) fn pours(&self) -> bool {
+        matches!(self.nodes[0].life, Life::Pours(_))
     }
 
     fn start(&self, child: usize, parts: &Parts, stop: Option<usize>) -> Step {
