@@ -4,7 +4,7 @@
 //! value tree can make each part simpler by itself. Three things keep cases meaningful: a node says `ready` only
 //! when everyone below it has, ops wait for events instead of times, and a node that is to be stopped does not end by
 //! itself. Each case draws which behaviours it may use at all (a swarm), because features that hide each other would
-//! otherwise never be seen alone; where one is left out another takes its place. What hides nothing comes often: output, what the host is
+//! otherwise never be seen alone; where one is left out another takes its place. What hides little comes often: output, what the host is
 //! like, who stands beside it, being asked again. What would contradict something else, or be more than all nodes together may have, is
 //! taken out when the tree is put together.
 //!

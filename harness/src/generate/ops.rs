@@ -147,7 +147,7 @@ fn write(callers: &[Vec<Call>]) -> bool {
 pub(super) fn ops(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
     if let Ending::Random { exit, timeout, acts } = &parts.ending {
         let ends_by_itself = exit.is_some() || *timeout && shape.timeout;
-        return random::ops(acts, ends_by_itself, if tree.nodes.len() > FEW_NODES { 2 } else { MOST_RUNS });
+        return random::ops(acts, ends_by_itself, side_by_side(MOST_RUNS, tree.nodes.len()));
     }
     let mut once = ops_of_ending(parts, tree, shape);
     let again = parts.again(tree.nodes.len(), shape).min((MOST_OPS / once.len()).saturating_sub(1) as u32);
@@ -211,12 +211,9 @@ impl Parts {
 
     /// How often the script is run at most, by a tree of so many nodes.
     pub(super) fn runs(&self, nodes: usize, shape: Shape) -> u32 {
-        let large = nodes > FEW_NODES;
         let of_ending = match self.ending {
-            Ending::Several(..) if large => 2,
-            Ending::Several(count, _) => count,
-            Ending::Random { .. } if large => 2,
-            Ending::Random { .. } => MOST_RUNS,
+            Ending::Several(count, _) => side_by_side(count, nodes),
+            Ending::Random { .. } => side_by_side(MOST_RUNS, nodes),
             _ => 1 + self.again(nodes, shape),
         };
         of_ending + if self.afterwards(nodes, shape).is_some() { HINDERED as u32 } else { 0 }
@@ -277,7 +274,7 @@ fn ops_of_ending(parts: &Parts, tree: &Tree, shape: Shape) -> Vec<Op> {
         }
         Ending::StopAndKillHost => vec![run(), gated(Verb::StopHost), Op::new(Verb::KillHost)],
         Ending::Several(count, last_first) => {
-            let count = if tree.nodes.len() > FEW_NODES { 2 } else { *count };
+            let count = side_by_side(*count, tree.nodes.len());
             let mut order: Vec<u32> = (1..=count).collect();
             if *last_first {
                 order.reverse();
@@ -326,6 +323,11 @@ fn gate_event(gate: Gate, tree: &Tree) -> Option<Event> {
         Gate::RootHello | Gate::OtherHello(_) => Some(event("root.hello")),
         Gate::Nothing => None,
     }
+}
+
+/// How many of so many runs may be under way at once, each of a tree of so many nodes.
+fn side_by_side(count: u32, nodes: usize) -> u32 {
+    if nodes > FEW_NODES { count.min(2) } else { count }
 }
 
 pub(super) fn nonzero(span: Span) -> Option<Span> {

@@ -27,7 +27,7 @@ pub(super) struct Parts {
     pub(super) setting: Setting,
 }
 
-/// In what surroundings a case is run, and what is asked beside what ends it. Nothing of it stands in the way of anything else.
+/// In what surroundings a case is run, and what is asked beside what ends it. Little of it hides anything else.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) bystanders: bool,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use fake_cli::script::Step;
 
 use super::*;
+use crate::scenario::Call;
 
 fn each(seed: u64, count: u64) -> impl Iterator<Item = Scenario> {
     let generator = Generator::new(seed);
@@ -242,6 +243,33 @@ fn a_plain_generator_prefers_no_timeout_to_another() {
     let counts = [0, 1, 2, 3].map(in_fourth);
     let expected = counts.iter().sum::<usize>() / 4;
     assert!(expected > 40 && counts.iter().all(|it| it.abs_diff(expected) < expected / 2), "{counts:?}");
+}
+
+#[test]
+fn a_plain_case_leaves_no_run_of_which_nobody_knows_whether_it_ended() {
+    let generator = Generator::styled(3, Shape::default(), Style::Plain);
+    for scenario in (0..1000).map(|index| generator.scenario(index)) {
+        let runs = scenario.ops.iter().filter(|op| op.verb == Verb::Run).count() as u32;
+        let is_over = |run: u32| {
+            let mut about = scenario.ops.iter().filter(|op| op.run == Some(run));
+            about.any(|op| matches!(op.verb, Verb::Wait | Verb::Drop) || op.counts(Call::Drop) > 0)
+        };
+        let host_ends = scenario.ops.iter().any(|op| op.verb.ends_host());
+        assert!(host_ends || (1..=runs).all(is_over), "{}", scenario.to_json());
+    }
+}
+
+#[test]
+fn a_subject_whose_user_cannot_write_is_not_asked_to() {
+    let promises = "feeds".parse().unwrap();
+    let shape = Shape::default().promising(&promises);
+    for style in [Style::Keen, Style::Plain] {
+        let generator = Generator::styled(4, shape, style);
+        let scenarios = (0..1000).map(|index| generator.scenario(index));
+        let writes = scenarios.filter(Scenario::writes).map(|scenario| scenario.name).collect::<Vec<_>>();
+        assert_eq!(writes, [""; 0], "{style:?}");
+    }
+    assert!(each(4, 1000).any(|scenario| scenario.writes()));
 }
 
 #[test]

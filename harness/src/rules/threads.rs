@@ -70,7 +70,8 @@ pub(super) fn rules() -> Vec<Rule> {
             "The host's memory stays bounded while a child floods and nobody reads.",
             "The most memory that the host had resident, just before a child writes 36 or 60 MiB and afterwards.",
             "The kernel keeps the peak, so no look can come too late. What grew by up to half of what was written is a bound; a child that is kept \
-                waiting is one too. A subject that declares to hold more than a flood can show is not asked.",
+                waiting is one too. Less than 34 MiB to one stream tells nothing. A subject that declares to hold more than a flood can show is \
+                not asked.",
             Judged::Trace { judge: load::judge_t4, directed: load::directed_t4 },
         ),
     ]
