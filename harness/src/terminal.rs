@@ -68,15 +68,17 @@ impl Terminal {
         })
     }
 
-    /// Forks a job into a session that somebody else leads. It becomes this process's child when the one between has gone.
+    /// Forks a job into a session that somebody else leads. It is this process's child on return, since the one between has gone.
     /// Must be called by a process with one thread.
     pub(crate) fn fork_job(&self, container: &Container) -> io::Result<Job> {
         let (mut reader, mut writer) = io::pipe()?;
         match fork()? {
             ForkResult::Parent { child: leader } => {
                 drop(writer);
-                let mut pid = [0; 4];
+                let (mut pid, mut adopted) = ([0; 4], [0]);
                 reader.read_exact(&mut pid)?;
+                // Whoever ends before the one between has gone would be nobody's to wait for yet.
+                reader.read_exact(&mut adopted)?;
                 Ok(Job::Parent { job: i32::from_ne_bytes(pid), leader: leader.as_raw() })
             }
             ForkResult::Child => {
@@ -89,7 +91,7 @@ impl Terminal {
                         )),
                         Err(why) => fail(&why.into()),
                     },
-                    Ok(ForkResult::Parent { child: between }) => match self.stay(between) {
+                    Ok(ForkResult::Parent { child: between }) => match self.stay(between, writer) {
                         Ok(()) => crate::launch::exit_now(0),
                         Err(why) => fail(&why),
                     },
@@ -104,9 +106,11 @@ impl Terminal {
         Ok(rustix::process::ioctl_tiocsctty(&self.slave)?)
     }
 
-    /// As the leader of the session: reaps the one between, and lives until nobody else needs the terminal.
-    fn stay(&self, between: Pid) -> io::Result<()> {
+    /// As the leader of the session: reaps the one between, says so, and lives until nobody else needs the terminal.
+    fn stay(&self, between: Pid, mut writer: io::PipeWriter) -> io::Result<()> {
         nix::sys::wait::waitpid(between, None)?;
+        writer.write_all(&[0])?;
+        drop(writer);
         if let ForkResult::Child = fork()? {
             self.join_job()?;
         }

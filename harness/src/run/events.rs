@@ -303,8 +303,12 @@ impl Runner<'_> {
             WaitId::PidFd(host.pidfd.as_fd()),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         );
-        let Ok(Some(status)) = waited else {
-            return Err(Stop::Fault("the host's status was lost".to_owned()));
+        let status = match waited {
+            Ok(Some(status)) => status,
+            Ok(None) => {
+                return Err(Stop::Fault("the host's status was lost: it is dead and has none".to_owned()));
+            }
+            Err(why) => return Err(Stop::Fault(format!("the host's status was lost: {why}"))),
         };
         let status = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Status::Exited(code),
