@@ -91,6 +91,7 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
     let channel = if launch.watch.is_empty() { None } else { Some(channel()?) };
     let (ours, theirs) = channel.unzip();
     let mut led_by = None;
+    let (mut told, tells) = io::pipe()?;
     let forked = match launch.terminal {
         Some(terminal) => match terminal.fork_job(container)? {
             Job::Parent { job, leader } => {
@@ -104,6 +105,9 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
     };
     match forked {
         ForkResult::Parent { child } => {
+            drop(told);
+            // Whoever forked it has gone and was waited for: now it is this process's child.
+            io::Write::write_all(&mut { tells }, &[0])?;
             // Else its death before it handed anything over would not be seen.
             drop(theirs);
             let syscalls = ours.map(|ours| syscalls::take_over(ours.as_fd())).transpose();
@@ -113,7 +117,11 @@ pub(crate) fn start(launch: &Launch<'_>, container: &Container) -> io::Result<St
         ForkResult::Child => {
             // Its end of the channel is all that it has of this.
             drop(ours);
-            let Err(why) = become_host(launch, container, theirs);
+            drop(tells);
+            // A wrapper may have itself killed when its parent ends, and whoever forked it is nobody's business.
+            let adopted = io::Read::read_exact(&mut told, &mut [0]);
+            drop(told);
+            let Err(why) = adopted.and_then(|()| become_host(launch, container, theirs));
             match &launch.part {
                 Part::Program { path, .. } => eprintln!("headcount: {}: {why}", path.display()),
                 Part::Function(_) => eprintln!("headcount: the host: {why}"),
@@ -208,13 +216,12 @@ fn become_host(
     container: &Container,
     channel: Option<OwnedFd>,
 ) -> io::Result<Infallible> {
+    // A warden may be killed, by its own host too. It has one thread, so this is tied to its life.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     if let Some(terminal) = launch.terminal {
         terminal.take_foreground()?;
     } else if !launch.shares_group {
         container.admit_self()?;
-        // A warden may be killed, by its own host too. It has one thread, so this is tied to its life; a host that shares a group
-        // is the child of somebody else at first.
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         nix::unistd::setsid()?;
     }
     if let Some(play) = launch.bystanders {
