@@ -91,9 +91,10 @@ impl Rate {
         ((COMPARED_BROKEN[usize::from(self.is_racy())] / self.estimate()).ceil() as u64).min(MOST_COMPARED)
     }
 
-    /// The rate of a case with a part of its runs, if each run is a chance of its own.
+    /// The rate of a case with a part of its runs, if each run is a chance of its own. Many chances make what is none of them certain.
     pub(super) fn with_runs(rate: f64, before: usize, now: usize) -> f64 {
-        if now >= before || now == 0 { rate } else { 1.0 - (1.0 - rate).powf(now as f64 / before as f64) }
+        let none = 1.0 - rate.min(HIGHEST);
+        if now >= before || now == 0 { rate } else { 1.0 - none.powf(now as f64 / before as f64) }
     }
 
     /// Whether a gate could do something for it: it does not happen nearly always.

@@ -46,9 +46,9 @@ struct Reference {
 }
 
 impl Reference {
-    /// The rate that a simplification is to have, by what the reference is reckoned with: of a race each run is a chance of its own.
+    /// The rate that a simplification is to have, by what the reference is reckoned with: each run is a chance of its own.
     fn expected(self, scenario: &Scenario, reckoned: f64) -> f64 {
-        if self.rate.is_racy() { Rate::with_runs(reckoned, self.runs, runs(scenario)) } else { reckoned }
+        Rate::with_runs(reckoned, self.runs, runs(scenario))
     }
 
     /// Whether a simplification with this rate has lost nothing that chance does not explain.

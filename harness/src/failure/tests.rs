@@ -250,6 +250,33 @@ fn the_minimal_case_of_a_race_of_1_in_20_is_reached_in_95_of_100_runs() {
     race_is_reached(|scenario| racy(scenario, 0.05));
 }
 
+/// Loses a session in one run of two.
+fn loses_in_each_run(scenario: &Scenario) -> Does {
+    let runs = scenario.ops.split(|op| op.verb == Verb::Run).skip(1);
+    let chances = runs.filter(|ops| ops.iter().any(|op| op.verb == Verb::Cancel)).count() as i32;
+    match loses_sessions(scenario) {
+        true => Does::Breaks(1.0 - 0.5_f64.powi(chances)),
+        false => Does::Keeps,
+    }
+}
+
+#[test]
+fn a_race_in_each_of_many_runs_looks_certain_and_is_shrunk_to_one_of_them() {
+    let run = r#"{"do": "run"}, {"do": "cancel", "after": "root.ready"}, {"do": "wait"}"#;
+    let script = r#"[{"start": {"node": "helper", "as": "own-session", "script": ["hang"]}}, {"emit": "ready"}, "hang"]"#;
+    let text = format!(
+        r#"{{"schema": 1, "name": "many", "why": "A test.", "script": {script}, "ops": [{}]}}"#,
+        [run; 8].join(", ")
+    );
+    let scenario = Scenario::from_json(&text).unwrap();
+    let reached = (0..20).filter(|seed| {
+        let minimal = minimise(&scenario, &mut crew(loses_in_each_run, *seed));
+        minimal.is_minimal && minimal.scenario.ops.len() == 2
+    });
+    let reached = reached.count();
+    assert!(reached >= 18, "{reached} of 20");
+}
+
 /// A session is lost always by a cancel that waits for somebody's word, and else as chance has it; whatever else is dropped costs little by
 /// little.
 fn loses_a_little(scenario: &Scenario, rate: f64) -> Does {
