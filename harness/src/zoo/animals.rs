@@ -234,7 +234,14 @@ pub static ANIMALS: &[Animal] = &[
         "S1",
         "When both streams are closed it returns, whoever is still alive.",
     )
-    .also(&[("S3", GIVEN_UP), ("Z1", GIVEN_UP), ("X1", GIVEN_UP), ("X2", GIVEN_UP)]),
+    .also(&[
+        ("S3", GIVEN_UP),
+        ("Z1", GIVEN_UP),
+        ("X1", GIVEN_UP),
+        ("X2", GIVEN_UP),
+        ("X4", GIVEN_UP),
+        ("K7", GIVEN_UP),
+    ]),
     Animal::new(
         "drop-does-nothing",
         Flaw::DropDoesNothing,
@@ -283,6 +290,7 @@ pub static ANIMALS: &[Animal] = &[
         ("D1", "whoever gets no status does not return, after a timeout too"),
         ("D3", "whoever gets no status does not return, while the output is held too"),
         ("D4", "whoever gets no status does not return, after a cancel too"),
+        ("C3", "whoever gets no status does not return, however many are stopped"),
         ("K7", "whoever gets no status does not return, after an early cancel too"),
     ]),
     Animal::new(
@@ -368,6 +376,7 @@ pub static ANIMALS: &[Animal] = &[
     )
     .also(&[
         ("C1", "where another run is stopped meanwhile, the one that ends by that seems to be hit as well"),
+        ("D5", "where that comes as the run is stopped, it is an end by itself, after which nobody has a grace"),
         ("X3", "where that comes when the timeout is over, an end by itself seems to be the timeout's doing"),
     ]),
     Animal::new(
@@ -379,6 +388,7 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("D1", "output that is held out of reach holds it up after a timeout too"),
         ("D4", "output that is held out of reach holds it up after a cancel too"),
+        ("C3", "output that is held out of reach holds it up however many are stopped"),
         ("D7", "output that is held out of reach holds it up whatever the timeout"),
         ("O8", "output that is held out of reach holds it up however much there is"),
         ("K7", "output that is held out of reach holds it up after an early cancel too"),
@@ -405,6 +415,7 @@ pub static ANIMALS: &[Animal] = &[
         ("C3", NEITHER_CAN_THE_DEAF),
         ("S3", NEITHER_CAN_THE_DEAF),
         ("D3", NEITHER_CAN_THE_DEAF),
+        ("D7", NEITHER_CAN_THE_DEAF),
         ("K7", NEITHER_CAN_THE_DEAF),
         ("O8", NEITHER_CAN_THE_DEAF),
     ]),
@@ -477,7 +488,7 @@ pub static ANIMALS: &[Animal] = &[
         "D7",
         "It adds the timeout to the present time, which the largest ones do not survive.",
     )
-    .also(&[("X1", NO_STATUS_AFTER_AN_ERROR)]),
+    .also(&[("X1", NO_STATUS_AFTER_AN_ERROR), ("K5", "it ends with an error, cancelled twice or not")]),
     Animal::new("leaves-a-task", Flaw::LeavesATask, "T2", "Each run leaves a task that waits for ever.")
         .large(FIVE_RUNS),
     Animal::new(
@@ -485,7 +496,8 @@ pub static ANIMALS: &[Animal] = &[
         Flaw::FeedsFirst,
         "O8",
         "It reads when all has been written, and the child reads when all has been written.",
-    ),
+    )
+    .also(&[("O2", "what comes before a stop is not read either while the input is not yet written")]),
     Animal::new(
         "reads-output-first",
         Flaw::ReadsOutputFirst,
@@ -504,6 +516,7 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("D3", WHEN_IT_IS_OVER),
         ("D7", WHEN_IT_IS_OVER),
+        ("O8", WHEN_IT_IS_OVER),
         ("C3", WHEN_IT_IS_OVER),
     ]),
     Animal::new(
@@ -607,6 +620,7 @@ pub static ANIMALS: &[Animal] = &[
     .also(&[
         ("E6", HAS_THE_TERMINAL),
         ("H2", HAS_THE_TERMINAL),
+        ("D1", "whoever is stopped does not return"),
         ("D4", "whoever is stopped does not return"),
     ]),
     Animal::new(
@@ -675,6 +689,7 @@ pub static ANIMALS: &[Animal] = &[
     )
     .also(&[
         ("D5", OWN_OTHER_RUNS),
+        ("K1", "every child of its process may be somebody else's"),
         ("X3", "a run that the stop of another kills when its own timeout is over seems to have ended by itself"),
     ]),
     Animal::new(
