@@ -195,11 +195,12 @@ impl Parts {
         if self.setting.haste < part { LONG_GRACE } else { self.limits.grace.unwrap_or_default() }
     }
 
-    /// Whether somebody gets the root's pid: a run that is waited for, and nothing after it, has a root that is reaped.
+    /// Whether somebody gets the root's pid: a run that is waited for, and nothing after it, has a root that is reaped, by its wrapper
+    /// unless the host ignores CHLD.
     fn has_stranger(&self, ops: &[Op]) -> bool {
         let is_waited_for = ops.last().is_some_and(|op| op.verb == Verb::Wait);
         let runs = ops.iter().filter(|op| op.verb == Verb::Run).count();
-        self.setting.stranger && is_waited_for && runs == 1
+        self.setting.stranger && is_waited_for && runs == 1 && !self.host().ignores.contains(&Signal::Chld)
     }
 
     /// Whether somebody writes to the root's standard input to its end, so that it may read it.

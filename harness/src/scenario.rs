@@ -598,6 +598,11 @@ impl Scenario {
                 let problem = format!("there is no node {node:?}; the nodes are {}", nodes.join(", "));
                 return refuse("stranger-with-pid-of", problem);
             }
+            if self.host.ignores.contains(&Signal::Chld) {
+                let problem = "the kernel reaps for a host that ignores CHLD, so a stranger in a child's place says \
+                    nothing of it; leave one of both";
+                return refuse("stranger-with-pid-of", problem.to_owned());
+            }
             nodes.push(STRANGER.to_owned());
         }
         let mut expected = self.expect.iter().flat_map(|expect| expect.verdicts.keys());
@@ -1035,6 +1040,11 @@ mod tests {
                 format!(r#"{run}, "stranger-with-pid-of": "child""#),
                 "stranger-with-pid-of",
                 "the nodes are root",
+            ),
+            (
+                format!(r#"{run}, "stranger-with-pid-of": "root", "host": {{"ignores": ["CHLD"]}}"#),
+                "stranger-with-pid-of",
+                "the kernel reaps",
             ),
         ] {
             let refused = read(&more).unwrap_err();

@@ -33,6 +33,12 @@ pub(super) fn judge_k1(facts: &Facts<'_>) -> Verdict {
             Some(accused(call, "to a number whose process had been reaped: it may be a stranger's"))
         }
         Was::Everyone => Some(accused(call, "to everybody whom it may signal")),
+        Was::Stranger(name)
+            if name == STRANGER
+                && let Some(why) = kernel_reaps(facts) =>
+        {
+            Some(Verdict::Unknown(format!("{} went to {name}; but {why}", call.quoted())))
+        }
         Was::Stranger(name) => Some(accused(call, &format!("to {name}"))),
         Was::HostsGroup { .. } => hosts_group(facts, call, &signalled.was),
         Was::Unclear(why) => Some(Verdict::Unknown(format!("{}: {why}", call.quoted()))),
@@ -330,6 +336,15 @@ mod tests {
     fn k1_is_unknown_where_the_kernel_reaps_for_the_host() {
         let deaf = |was: Was| one(was).with(|trace| trace.scenario.host.ignores = vec![Signal::Chld]);
         assert_verdict(&deaf(Was::Reaped), judge_k1, Unknown, "the kernel reaps");
+        assert_verdict(
+            &deaf(Was::Stranger(STRANGER.to_owned())),
+            judge_k1,
+            Unknown,
+            "to stranger; but the kernel reaps",
+        );
+        assert_verdict(&one(Was::Stranger(STRANGER.to_owned())), judge_k1, Broken, "to stranger");
+        // Whose number was never a child's is nobody's to signal, whoever reaps.
+        assert_verdict(&deaf(Was::Stranger("bystander-2".to_owned())), judge_k1, Broken, "to bystander-2");
         assert_verdict(&deaf(Was::Everyone), judge_k1, Broken, "to everybody");
     }
 

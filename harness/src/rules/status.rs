@@ -238,6 +238,9 @@ fn first_is_named(facts: &Facts<'_>, run: &Run<'_>) -> Result<Verdict, String> {
     Ok(match (first, &outcome.reason) {
         (First::Exit { .. } | First::ExitUnasked, Reason::Itself)
         | (First::Signal { .. } | First::Kill { .. }, Reason::TimedOut) => Verdict::Kept,
+        (First::Exit { .. }, Reason::TimedOut) if facts.host_stopped_us() > 0 => Verdict::Unknown(
+            "the host was stopped for a time, and may have found both when it went on".to_owned(),
+        ),
         (First::Exit { dead_us }, Reason::TimedOut) => broken(format!(
             "the root had ended by itself and was dead {} after the run was asked for; the timeout was {}; the run is reported as timed out",
             time(dead_us.saturating_sub(run.issued_us)),
@@ -660,7 +663,9 @@ mod tests {
             Broken,
             "was dead 6 ms after the run was asked for; the timeout was 120 ms; the run is reported as timed out",
         );
-        assert_verdict(&ended_early.ended(8, because(Reason::Itself)), judge_x3, Kept, "");
+        assert_verdict(&ended_early.clone().ended(8, because(Reason::Itself)), judge_x3, Kept, "");
+        let stopped = ended_early.clone().stop_host(4).continue_host(125).ended(130, timed_out());
+        assert_verdict(&stopped, judge_x3, Unknown, "the host was stopped");
         let starved = late.with(|trace| trace.noise.max_us = 30_000);
         assert_verdict(&starved, judge_x3, Unknown, "who came first");
     }
