@@ -58,7 +58,8 @@ pub(super) fn rules() -> Vec<Rule> {
             measured: "The root's own reports of signals and of its exit, and when its death was seen, against the reason that the host reports. A \
                 timeout is over not before the op that started the run and the timeout together.",
             guard: "Only where the order is certain: a death that was seen before the timeout was due, a signal that the root reported before it \
-                exited, or a kill after that. What both may explain is unknown, and so is a timeout of a wrapper that may have had no processor since the death.",
+                exited, or a kill after that. What both may explain is unknown, and so is a timeout of a wrapper that was stopped, or may have had no \
+                processor since the death.",
             ..rule(
                 "X3",
                 "who came first is told",
